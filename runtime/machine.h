@@ -1,0 +1,154 @@
+// The embedding API: a machine with RAM and one virtual CPU that runs translated.
+//
+//   auto machine = trapline::Machine::create({.memory_bytes = 16 << 20}).take();
+//   machine->write_memory({0x1000}, code);
+//   trapline::CpuState state = trapline::CpuState::flat32(0);
+//   state.eip = 0x1000;
+//   machine->set_state(state);
+//   trapline::Exit exit = machine->run({.instructions = 1'000'000});
+//
+// One thread owns a machine; request_stop() alone may be called from another thread or a signal
+// handler. Everything that a guest can do ends in an Exit, never in a C++ exception or a crash.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "shadowmmu/physical_memory.h"
+#include "translator/switches.h"
+#include "vcpu/cpu_model.h"
+#include "vcpu/fault.h"
+#include "vcpu/memory.h"
+#include "vcpu/result.h"
+#include "vcpu/state.h"
+
+namespace trapline {
+
+struct MachineOptions {
+  uint64_t memory_bytes = 64ull << 20;
+  const CpuModel* cpu = nullptr;  ///< nullptr: CpuModel::max().
+  uint64_t code_cache_bytes = 64ull << 20;
+  Switches switches;
+  /// Where IN and OUT go. nullptr: each one is an exit (kPortRead, kPortWrite).
+  PortSpace* ports = nullptr;
+  /// Guest exceptions with these vectors' bits set are exits (kException) and are not delivered.
+  uint32_t exit_on_exceptions = 0;
+};
+
+struct RunLimits {
+  /// Stop after exactly this many guest instructions (a REP iteration that was interrupted counts
+  /// as none). Counting costs speed.
+  std::optional<uint64_t> instructions;
+  /// Stop soon after this much host time (within a millisecond).
+  std::optional<std::chrono::nanoseconds> time;
+};
+
+struct Exit {
+  enum class Kind : uint8_t {
+    kHalt,          ///< HLT retired; EIP is after it. Running on waits for nothing: it goes on.
+    kTripleFault,   ///< State is as it was when the third fault was found.
+    kPortRead,      ///< IN: call complete_port_read(), then run on.
+    kPortWrite,     ///< OUT: `value` holds what was written; run on.
+    kBreakpoint,    ///< EIP reached a breakpoint; the instruction there has not run.
+    kException,     ///< See MachineOptions::exit_on_exceptions; EIP as it would be pushed.
+    kInstructions,  ///< RunLimits::instructions ran out.
+    kDeadline,      ///< RunLimits::time ran out.
+    kStopped,       ///< request_stop().
+    kError,         ///< `message` says what; the machine cannot go on.
+  };
+  Kind kind = Kind::kError;
+  uint16_t port = 0;
+  uint8_t size = 0;     ///< Port accesses: 1, 2 or 4.
+  uint32_t value = 0;   ///< kPortWrite.
+  Fault fault;          ///< kException.
+  std::string message;  ///< kError.
+};
+
+/// Where external interrupts come from: an interrupt controller, or inject_interrupt()'s queue.
+class InterruptSource {
+ public:
+  virtual ~InterruptSource() = default;
+  /// Called when the CPU takes the interrupt that set_interrupt_line(true) announced.
+  virtual uint8_t acknowledge() = 0;
+};
+
+struct OpcodeCount {
+  std::string name;
+  uint64_t count = 0;
+};
+
+/// Plain counters; names in docs/statistics.md.
+struct Statistics {
+  uint64_t instructions = 0;  ///< Retired, where they are counted (see counted).
+  bool counted = false;  ///< Whether `instructions` is meaningful (a budget or --stats counts).
+  uint64_t interpreted = 0;
+  std::vector<OpcodeCount> interpreted_top;  ///< At most 20, most frequent first.
+  uint64_t blocks_translated = 0;
+  uint64_t instructions_translated = 0;
+  uint64_t guest_bytes_translated = 0;
+  uint64_t host_bytes_emitted = 0;
+  uint64_t translation_nanoseconds = 0;
+  uint64_t blocks_invalidated = 0;
+  uint64_t cache_flushes = 0;
+  uint64_t dispatches = 0;            ///< Returns from translated code to the run loop.
+  uint64_t page_misses = 0;           ///< Accesses that found no entry in a view.
+  uint64_t careful_instructions = 0;  ///< MMIO, traced, crossing: executed one by one.
+  uint64_t traced_writes = 0;
+  uint64_t code_writes = 0;
+  uint64_t view_switches = 0;
+  uint64_t exceptions = 0;
+  uint64_t interrupts = 0;
+  uint64_t port_accesses = 0;
+  std::vector<std::pair<std::string, uint64_t>> named() const;  ///< All plain ones, for printing.
+};
+
+class Machine {
+ public:
+  static Result<std::unique_ptr<Machine>> create(const MachineOptions& options);
+  ~Machine();
+  Machine(const Machine&) = delete;
+  Machine& operator=(const Machine&) = delete;
+
+  /// Physical memory from outside the guest, while it is not running. Writes to code and to page
+  /// tables are noticed.
+  void read_memory(Physical address, std::span<std::byte> out) const;
+  void write_memory(Physical address, std::span<const std::byte> in);
+  PhysicalMemory& memory();
+
+  const CpuState& state() const;
+  /// Takes the state as it is: any segment caches, any control bits. Derived fields are recomputed.
+  void set_state(const CpuState& state);
+
+  Exit run(const RunLimits& limits = {});
+  void complete_port_read(uint32_t value);
+
+  /// Delivered when the guest next accepts interrupts; queued in order.
+  void inject_interrupt(uint8_t vector);
+  void inject_nmi();
+  /// The interrupt controller's INTR line. The source must outlive the machine's runs.
+  void set_interrupt_line(bool asserted, InterruptSource* source);
+  /// Async-signal-safe; may come from any thread.
+  void request_stop();
+
+  void add_breakpoint(Linear address);
+  void remove_breakpoint(Linear address);
+
+  const CpuModel& model() const;
+  Statistics statistics() const;
+  /// A digest of CPU state and RAM: two runs with different switches compare by it.
+  uint64_t state_hash() const;
+
+ private:
+  Machine();
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace trapline

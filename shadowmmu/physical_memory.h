@@ -1,0 +1,81 @@
+// Guest physical memory: frames that are looked up, never assumed to be base + address.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "vcpu/address.h"
+#include "vcpu/result.h"
+
+namespace trapline {
+
+enum class FrameKind : uint8_t {
+  kAbsent,  ///< Nothing answers: reads give all ones, writes are lost.
+  kRam,
+  kRom,   ///< Readable as RAM; writes are lost.
+  kMmio,  ///< Every access goes to a handler.
+};
+
+/// Reasons why writes to a frame must take the slow path. Bit masks; a frame may have several.
+namespace denial {
+inline constexpr uint8_t kPageTable = 1u << 0;  ///< Shadow entries were derived from it.
+inline constexpr uint8_t kCode = 1u << 1;       ///< Translations were made from it.
+inline constexpr uint8_t kWatch = 1u << 2;      ///< Something wants to see every write.
+}  // namespace denial
+
+class MmioHandler {
+ public:
+  virtual ~MmioHandler() = default;
+  /// Size 1, 2, 4 or 8, never crossing a page.
+  virtual uint64_t mmio_read(Physical address, uint32_t size) = 0;
+  virtual void mmio_write(Physical address, uint32_t size, uint64_t value) = 0;
+};
+
+struct Frame {
+  std::byte* host = nullptr;  ///< RAM and ROM.
+  MmioHandler* mmio = nullptr;
+  FrameKind kind = FrameKind::kAbsent;
+  uint8_t denials = 0;
+};
+
+/// RAM is one memfd; the frame table is sparse, so that holes and more than 4 GiB cost nothing.
+class PhysicalMemory {
+ public:
+  /// `bytes` of RAM from physical 0 up to 3 GiB, the rest from 4 GiB.
+  static Result<std::unique_ptr<PhysicalMemory>> create(uint64_t bytes);
+  ~PhysicalMemory();
+  PhysicalMemory(const PhysicalMemory&) = delete;
+  PhysicalMemory& operator=(const PhysicalMemory&) = delete;
+
+  uint64_t ram_bytes() const;
+  /// One past the highest RAM address.
+  Physical ram_end() const;
+
+  /// Never fails: a frame that nothing was put into is kAbsent.
+  const Frame& frame(uint64_t number) const;
+  void set_denial(uint64_t frame_number, uint8_t reason);
+  void clear_denial(uint64_t frame_number, uint8_t reason);
+
+  /// Whole frames. ROM content is copied. What was there before is hidden, and shows again after
+  /// unmap. Callers that change the map at run time must drop the views (ShadowMmu::map_changed).
+  Result<void> map_rom(Physical start, std::span<const std::byte> content);
+  Result<void> map_mmio(Physical start, uint64_t bytes, MmioHandler& handler);
+  void unmap(Physical start, uint64_t bytes);
+
+  /// Plain copies for the outside (loaders, tests), frame by frame; absent frames read as ones.
+  /// These fire no traces: writes made while a guest may run go through ShadowMmu::store.
+  void read(Physical address, std::span<std::byte> out) const;
+  void write(Physical address, std::span<const std::byte> in);
+  bool is_ram(Physical address, uint64_t bytes) const;
+
+ private:
+  PhysicalMemory();
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace trapline

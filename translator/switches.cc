@@ -1,0 +1,35 @@
+#include "translator/switches.h"
+
+#include <algorithm>
+#include <array>
+
+namespace trapline {
+namespace {
+constexpr std::array kNames = {
+    SwitchName{"link-blocks", &Switches::link_blocks, "jump from block to block inside a page"},
+    SwitchName{"inline-indirect", &Switches::inline_indirect,
+               "look indirect branch targets up in emitted code"},
+    SwitchName{"stack-window", &Switches::stack_window,
+               "one check per block for stack-relative accesses"},
+    SwitchName{"lazy-flags", &Switches::lazy_flags, "save flags only where live ones are lost"},
+    SwitchName{"flag-lookahead", &Switches::flag_lookahead,
+               "look into direct successors for flag liveness"},
+    SwitchName{"inline-memory", &Switches::inline_memory,
+               "look memory accesses up in emitted code"},
+    SwitchName{"shrx", &Switches::shrx, "use BMI2 shifts where the host has them"},
+    SwitchName{"exact-flags", &Switches::exact_flags, "keep flags exact at every fault"},
+    SwitchName{"single-instruction", &Switches::single_instruction,
+               "translate one guest instruction per block"},
+};
+}  // namespace
+
+std::span<const SwitchName> switch_names() {
+  return kNames;
+}
+
+const SwitchName* find_switch(std::string_view name) {
+  const auto* found = std::ranges::find(kNames, name, &SwitchName::name);
+  return found == kNames.end() ? nullptr : found;
+}
+
+}  // namespace trapline

@@ -1,0 +1,34 @@
+// Every optimisation is a named switch, so that a miscompilation can be bisected from the command
+// line (--switch NAME=on|off) and the test matrix can turn each one.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace trapline {
+
+struct Switches {
+  bool link_blocks = true;      ///< Direct branches inside a page jump from block to block.
+  bool inline_indirect = true;  ///< Indirect branches look their target up in emitted code.
+  bool stack_window = true;     ///< ESP-relative accesses share one check per block.
+  bool lazy_flags = true;       ///< Flags are saved only where something clobbers live ones.
+  bool flag_lookahead = true;   ///< Direct successors are decoded to see whether flags are dead.
+  bool inline_memory = true;    ///< Accesses look the view up in emitted code.
+  bool shrx = true;             ///< BMI2 forms where the host has them.
+  bool exact_flags = false;     ///< Flags at every fault exact, even where nothing can read them.
+  bool single_instruction = false;  ///< One guest instruction per block.
+};
+
+struct SwitchName {
+  std::string_view name;
+  bool Switches::*member;
+  std::string_view help;
+};
+
+/// All of them, in the order of the struct.
+std::span<const SwitchName> switch_names();
+/// nullptr when there is none of that name.
+const SwitchName* find_switch(std::string_view name);
+
+}  // namespace trapline

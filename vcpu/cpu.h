@@ -1,0 +1,117 @@
+// The privileged semantics of the CPU: everything that translated code does by calling down into
+// C++, and what the interpreter is made of. All of it works on a complete CpuState (registers and
+// flags spilled), is exact about checks, error codes and restart points, and never touches host
+// vector or x87 registers' guest content.
+//
+// Rules that hold for every function here:
+//  * A fault leaves CpuState and memory as they were before the instruction, except where the
+//    manual says otherwise.
+//  * state.eip is the address of the instruction when a function is called, and `next_eip` (where
+//    passed) the one after it. Functions that transfer control set state.eip themselves; the others
+//    leave it alone, and the caller advances it.
+//  * Functions that change segments, CPL, control registers or system flags keep every derived
+//    field (Segment::derive) and tell CpuEvents what they must.
+#pragma once
+
+#include <cstdint>
+
+#include "vcpu/cpu_model.h"
+#include "vcpu/fault.h"
+#include "vcpu/memory.h"
+#include "vcpu/state.h"
+
+namespace trapline {
+
+struct Cpu {
+  CpuState& state;
+  const CpuModel& model;
+  LinearMemory& memory;
+  PortSpace& ports;
+  CpuEvents& events;
+};
+
+enum class SegmentAccess : uint8_t { kRead, kWrite };
+enum class OperandSize : uint8_t { k16 = 2, k32 = 4 };
+
+// --- segments.cc -------------------------------------------------------------------------------
+
+/// The full limit, type, null and expand-down check. #SS for SS, #GP for the others. Also raises
+/// #AC when `aligned_to` > 1 and alignment checks are armed.
+OrFault<Linear> check_segment(const CpuState& state, SegmentName name, uint32_t offset,
+                              uint32_t size, SegmentAccess access, uint32_t aligned_to = 1);
+
+/// MOV to a segment register, POP of one, LDS and friends. Not for CS. Loading SS sets no shadow:
+/// the instruction does.
+OrFault<void> load_segment(Cpu& cpu, SegmentName name, uint16_t selector);
+
+OrFault<void> load_ldtr(Cpu& cpu, uint16_t selector);
+OrFault<void> load_tr(Cpu& cpu, uint16_t selector);
+
+// --- transfers.cc ------------------------------------------------------------------------------
+
+OrFault<void> far_jump(Cpu& cpu, uint16_t selector, uint32_t offset, OperandSize size);
+OrFault<void> far_call(Cpu& cpu, uint16_t selector, uint32_t offset, OperandSize size,
+                       uint32_t next_eip);
+OrFault<void> far_return(Cpu& cpu, OperandSize size, uint16_t release);
+OrFault<void> iret(Cpu& cpu, OperandSize size);
+OrFault<void> sysenter(Cpu& cpu);
+OrFault<void> sysexit(Cpu& cpu);
+
+// --- delivery.cc -------------------------------------------------------------------------------
+
+enum class Delivered : uint8_t { kOk, kTripleFault };
+
+/// Delivers a fault raised by the instruction at state.eip, through the IDT (or IVT), escalating
+/// to #DF and triple fault as the manual's table says. Sets CR2 for page faults, RF in the pushed
+/// image for faults.
+Delivered deliver_fault(Cpu& cpu, const Fault& fault);
+/// INT n, INT3, INTO: with the gate's DPL check; the pushed EIP is next_eip. The `fault` that comes
+/// back is one of the INT instruction itself, still to be delivered.
+OrFault<void> software_interrupt(Cpu& cpu, uint8_t vector, uint32_t next_eip);
+/// A trap such as single-step #DB after the instruction: no DPL check, pushes state.eip.
+Delivered deliver_trap(Cpu& cpu, Vector vector);
+/// An external interrupt or an NMI, between instructions.
+Delivered deliver_interrupt(Cpu& cpu, uint8_t vector);
+Delivered deliver_nmi(Cpu& cpu);
+
+// --- control.cc --------------------------------------------------------------------------------
+
+OrFault<void> write_cr0(Cpu& cpu, uint32_t value);
+OrFault<void> write_cr3(Cpu& cpu, uint32_t value);
+OrFault<void> write_cr4(Cpu& cpu, uint32_t value);
+OrFault<uint64_t> read_msr(Cpu& cpu, uint32_t index);
+OrFault<void> write_msr(Cpu& cpu, uint32_t index, uint64_t value);
+
+/// POPF's rule: which bits of EFLAGS an image may change at this CPL, IOPL and mode.
+OrFault<void> write_flags(Cpu& cpu, uint32_t image, OperandSize size);
+/// PUSHF's image. Faults in V86 mode with IOPL < 3.
+OrFault<uint32_t> read_flags(const Cpu& cpu, OperandSize size);
+OrFault<void> cli(Cpu& cpu);
+/// Sets the interrupt shadow when IF was clear.
+OrFault<void> sti(Cpu& cpu);
+/// IOPL and the TSS's I/O permission bitmap.
+OrFault<void> check_port(Cpu& cpu, uint16_t port, uint32_t size);
+OrFault<uint32_t> port_in(Cpu& cpu, uint16_t port, uint32_t size);
+OrFault<void> port_out(Cpu& cpu, uint16_t port, uint32_t size, uint32_t value);
+
+// --- interpreter.cc ----------------------------------------------------------------------------
+
+enum class Step : uint8_t {
+  kRetired,     ///< Done; state.eip is the next instruction's.
+  kHalt,        ///< HLT retired: state.eip is after it, state.halted set.
+  kFault,       ///< `fault` is to be delivered; state is as before the instruction.
+  kNotHandled,  ///< Not one of the interpreter's instructions: translate it.
+};
+
+struct StepResult {
+  Step step = Step::kRetired;
+  Fault fault;
+  uint16_t mnemonic = 0;  ///< ZydisMnemonic, for the statistics.
+  uint8_t length = 0;
+};
+
+/// Executes the one instruction at CS:EIP when it is one that is too rare to lower. REP-prefixed
+/// INS and OUTS do one iteration and leave EIP in place until the count runs out.
+StepResult interpret(Cpu& cpu);
+
+}  // namespace trapline

@@ -1,0 +1,1 @@
+#include "vcpu/cpu_model.h"

@@ -1,0 +1,57 @@
+// What the CPU's own semantics (descriptor loads, stack switches, interrupt frames, the
+// interpreter) need of memory, ports and time. The engine implements these.
+#pragma once
+
+#include <cstdint>
+
+#include "vcpu/address.h"
+#include "vcpu/fault.h"
+
+namespace trapline {
+
+/// Whose rights an access has. System accesses (descriptor tables, the TSS, interrupt frames on
+/// inner stacks) are supervisor accesses whatever the CPL.
+enum class Privilege : uint8_t { kCurrent, kSystem, kUser };
+
+/// Guest memory by linear address, with paging, faults, A and D bits, MMIO, and accesses that cross
+/// pages all done right. A write that faults has written nothing.
+class LinearMemory {
+ public:
+  virtual ~LinearMemory() = default;
+
+  /// Little-endian, size 1, 2, 4 or 8.
+  virtual OrFault<uint64_t> read(Linear address, uint32_t size, Privilege privilege) = 0;
+  virtual OrFault<void> write(Linear address, uint32_t size, uint64_t value,
+                              Privilege privilege) = 0;
+  /// Faults exactly as a write of that range would, and writes nothing. For instructions that must
+  /// not have half an effect.
+  virtual OrFault<void> probe_write(Linear address, uint32_t size, Privilege privilege) = 0;
+  /// An instruction byte, checked for execution at the current privilege.
+  virtual OrFault<uint8_t> fetch(Linear address) = 0;
+};
+
+/// The I/O space: 64 Ki ports. Size 1, 2 or 4. Permission has been checked already.
+class PortSpace {
+ public:
+  virtual ~PortSpace() = default;
+  virtual uint32_t in(uint16_t port, uint32_t size) = 0;
+  virtual void out(uint16_t port, uint32_t size, uint32_t value) = 0;
+};
+
+/// What the semantics tell the engine, so that nothing derived from CPU state goes stale.
+class CpuEvents {
+ public:
+  virtual ~CpuEvents() = default;
+  /// CR0, CR3, CR4, EFER or the PDPTEs changed: the view to use may be another one. `flush` when
+  /// the guest asked for its TLB to be emptied (a load of CR3, or a change of PG, PAE, PSE, PGE,
+  /// NXE).
+  virtual void paging_changed(bool flush) = 0;
+  virtual void invalidate_page(Linear address) = 0;  ///< INVLPG.
+  /// Reads physical memory for PDPTE loads (aligned quadword).
+  virtual uint64_t read_physical(Physical address) = 0;
+  virtual uint64_t time_stamp() = 0;  ///< The virtual clock's TSC, before CpuState::tsc_offset.
+  /// FERR#: an unmasked x87 exception with CR0.NE clear (IRQ 13 on a PC).
+  virtual void x87_error() = 0;
+};
+
+}  // namespace trapline

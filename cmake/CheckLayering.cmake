@@ -1,7 +1,6 @@
+cmake_policy(VERSION 3.22)
 # Usage: cmake -DROOT=dir -DFOLDER=name "-DALLOWED=name name ..." -P CheckLayering.cmake
-separate_arguments(allowed UNIX_COMMAND "${ALLOWED}")
-string(REPLACE ";" " " allowed_text "${allowed}")
-string(REPLACE " " ";" allowed "${allowed_text}")
+string(REPLACE " " ";" allowed "${ALLOWED}")
 set(floors vcpu shadowmmu cache translator runtime bench tests)
 file(GLOB_RECURSE files ${ROOT}/${FOLDER}/*.cc ${ROOT}/${FOLDER}/*.h)
 foreach(file IN LISTS files)

@@ -1,0 +1,40 @@
+#include "cache/code_memory.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+namespace trapline {
+
+Result<std::unique_ptr<CodeMemory>> CodeMemory::create(size_t bytes) {
+  const auto failed = [](const char* what) {
+    return Error{ExitStatus::kHost, std::string("the host gives no memory for the code cache (") +
+                                        what + ": " + std::strerror(errno) +
+                                        "); try a smaller --code-cache"};
+  };
+  const int file = memfd_create("trapline-code", MFD_CLOEXEC);
+  if (file < 0) return failed("memfd_create");
+  std::unique_ptr<CodeMemory> memory(new CodeMemory);
+  memory->size_ = bytes;
+  if (ftruncate(file, static_cast<off_t>(bytes)) != 0) {
+    close(file);
+    return failed("ftruncate");
+  }
+  void* writable = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (writable != MAP_FAILED) memory->writable_ = static_cast<std::byte*>(writable);
+  void* executable = mmap(nullptr, bytes, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_32BIT, file, 0);
+  if (executable != MAP_FAILED) memory->executable_ = static_cast<std::byte*>(executable);
+  close(file);
+  if (writable == MAP_FAILED || executable == MAP_FAILED) return failed("mmap");
+  return memory;
+}
+
+CodeMemory::~CodeMemory() {
+  if (writable_) munmap(writable_, size_);
+  if (executable_) munmap(executable_, size_);
+}
+
+}  // namespace trapline

@@ -1,0 +1,34 @@
+// The memory that translated code lives in: one memfd mapped twice, writable here and executable
+// there, so that no page is ever both and nothing needs mprotect.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "vcpu/result.h"
+
+namespace trapline {
+
+class CodeMemory {
+ public:
+  /// The executable mapping lies below 2 GiB, so that code addresses fit in 32 bits.
+  static Result<std::unique_ptr<CodeMemory>> create(size_t bytes);
+  ~CodeMemory();
+  CodeMemory(const CodeMemory&) = delete;
+  CodeMemory& operator=(const CodeMemory&) = delete;
+
+  size_t size() const { return size_; }
+  uint32_t base() const { return static_cast<uint32_t>(reinterpret_cast<uintptr_t>(executable_)); }
+  bool contains(uint64_t host) const { return host - base() < size_; }
+  /// The writable alias of an executable address.
+  std::byte* writable(uint32_t code) { return writable_ + (code - base()); }
+
+ private:
+  CodeMemory() = default;
+  std::byte* writable_ = nullptr;
+  std::byte* executable_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace trapline

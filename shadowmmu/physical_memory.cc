@@ -1,0 +1,1 @@
+#include "shadowmmu/physical_memory.h"

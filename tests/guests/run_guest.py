@@ -1,0 +1,262 @@
+#!/usr/bin/env python3
+"""Runs one guest program and compares what it does with the header of its source.
+
+    run_guest.py --source seg_limits.asm --image seg_limits.bin --trapline build/release/trapline
+    run_guest.py --source seg_limits.asm --image seg_limits.bin --qemu qemu-system-i386
+
+Under Trapline the program runs once in every mode: as it is, then with each translator switch away
+from its default, and in a few combinations. docs/guest-programs.md describes the header.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+PASS_STATUS = 33
+FAIL_STATUS = 35
+TRIPLE_FAULT = {"trapline": 80, "qemu": 0}  # -no-reboot makes QEMU shut down
+GUEST_TIMEOUT = 60
+TINY_CACHE = ["--code-cache", "256K"]
+
+
+class HeaderError(Exception):
+    pass
+
+
+@dataclasses.dataclass
+class Header:
+    """What the comment block at the top of a program asks for."""
+
+    exit: str = str(PASS_STATUS)
+    output: list = dataclasses.field(default_factory=list)
+    options: list = dataclasses.field(default_factory=list)
+    qemu_options: list = dataclasses.field(default_factory=list)
+    qemu_skip: str = ""
+    deviations: list = dataclasses.field(default_factory=list)
+
+
+def parse_header(text):
+    header = Header()
+    for entry in header_entries(text):
+        key, value = entry
+        if key == "expect" and value.startswith("exit "):
+            header.exit = value[len("exit "):].strip()
+        elif key == "expect" and value.startswith("output "):
+            header.output.append(quoted(value[len("output "):])[0])
+        elif key == "options":
+            header.options += shlex.split(value)
+        elif key == "qemu" and value.startswith("options "):
+            header.qemu_options += shlex.split(value[len("options "):])
+        elif key == "qemu" and value.startswith("skip "):
+            header.qemu_skip = value[len("skip "):]
+        elif key == "deviates":
+            header.deviations += deviating_checks(value)
+        else:
+            raise HeaderError(f"cannot understand '{key}: {value}'")
+    if header.exit not in ("triple-fault", "halted") and not header.exit.isdigit():
+        raise HeaderError(f"cannot understand exit '{header.exit}'")
+    return header
+
+
+def header_entries(text):
+    """Yields (key, value) of the comment lines up to the first that is none; a line indented by
+    two or more blanks continues the one before."""
+    entry = None
+    for line in text.splitlines():
+        if not line.startswith(";"):
+            break
+        match = re.match(r"; (expect|options|qemu|deviates): (.*)", line)
+        if match:
+            if entry:
+                yield entry
+            entry = [match[1], match[2].strip()]
+        elif entry and re.match(r";  +\S", line):
+            entry[1] += " " + line[1:].strip()
+        elif entry:
+            yield entry
+            entry = None
+    if entry:
+        yield entry
+
+
+def quoted(text):
+    return re.findall(r'"([^"]*)"', text)
+
+
+def deviating_checks(value):
+    """qemu "check", "check": the reason, citing the manual."""
+    match = re.fullmatch(r'qemu ((?:"[^"]*"(?:, *)?)+): (.+)', value)
+    if not match:
+        raise HeaderError(f"cannot understand 'deviates: {value}'")
+    return quoted(match[1])
+
+
+@dataclasses.dataclass
+class Outcome:
+    status: int
+    output: str
+    errors: str
+
+
+def run(command):
+    """None as the status means that it had to be killed."""
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True,
+                              timeout=GUEST_TIMEOUT, check=False)
+        return Outcome(done.returncode, done.stdout.decode("latin-1"),
+                       done.stderr.decode("latin-1"))
+    except subprocess.TimeoutExpired as expired:
+        return Outcome(None, (expired.stdout or b"").decode("latin-1"),
+                       (expired.stderr or b"").decode("latin-1"))
+
+
+def failed_checks(output):
+    pattern = r"^FAIL (.*?): (?:vector |error code |eip )?got [0-9a-f]{8} expected [0-9a-f]{8}$"
+    return re.findall(pattern, output.replace("\r", ""), re.MULTILINE)
+
+
+def missing_lines(output, wanted):
+    """The first of the wanted lines that does not come, in order."""
+    lines = iter(output.replace("\r", "").splitlines())
+    for want in wanted:
+        if not any(want == line for line in lines):
+            return want
+    return None
+
+
+def judge(header, outcome, runner):
+    """What is wrong, as a list of sentences."""
+    expected_failures = header.deviations if runner == "qemu" else []
+    failures = failed_checks(outcome.output)
+    problems = []
+    if outcome.status is None:
+        problems.append(f"still running after {GUEST_TIMEOUT} seconds")
+    elif outcome.status != expected_status(header, runner):
+        problems.append(f"exit status {outcome.status}, expected {expected_status(header, runner)}")
+    for name in sorted(set(failures) - set(expected_failures)):
+        problems.append(f"check failed: {name}")
+    for name in sorted(set(expected_failures) - set(failures)):
+        problems.append(f"check passed, although the header says that QEMU deviates: {name}")
+    missing = missing_lines(outcome.output, header.output)
+    if missing is not None:
+        problems.append(f"output lacks the line: {missing}")
+    return problems
+
+
+def expected_status(header, runner):
+    if header.exit == "triple-fault":
+        return TRIPLE_FAULT[runner]
+    if header.exit == "halted":
+        return 0
+    if runner == "qemu" and header.deviations:
+        return FAIL_STATUS
+    return int(header.exit)
+
+
+def qemu_command(qemu, image, header):
+    cpu = [] if "-cpu" in header.qemu_options else ["-cpu", "max"]
+    return [qemu, "-accel", "tcg", "-kernel", image, "-m", "64", "-display", "none", "-nodefaults",
+            "-vga", "none", "-no-reboot", "-chardev", "stdio,id=out,mux=on,signal=off",
+            "-serial", "chardev:out",
+            "-device", "isa-debugcon,iobase=0xe9,chardev=out", "-monitor", "none",
+            "-device", "isa-debug-exit,iobase=0xf4,iosize=4"] + cpu + header.qemu_options
+
+
+def trapline_command(trapline, image, header, mode):
+    return [trapline, "run", "--multiboot", image, "--memory", "64M", "--serial", "stdio",
+            "--display", "none", "--timeout", str(GUEST_TIMEOUT // 2)] + header.options + mode
+
+
+def read_switches(folder):
+    """(name, is on by default) of every switch, from the translator's own table."""
+    table = (folder / "switches.cc").read_text()
+    fields = (folder / "switches.h").read_text()
+    switches = []
+    for name, member in re.findall(r'SwitchName\{"([^"]+)", *&Switches::(\w+)', table):
+        default = re.search(rf"\bbool {member} = (true|false);", fields)
+        if not default:
+            raise HeaderError(f"switches.h has no default for {member}")
+        switches.append((name, default[1] == "true"))
+    if not switches:
+        raise HeaderError("switches.cc names no switches")
+    return switches
+
+
+def flip(name, on):
+    return ["--switch", f"{name}={'off' if on else 'on'}"]
+
+
+def modes(switches):
+    """Name and options of every mode."""
+    yield "default", []
+    for name, on in switches:
+        yield f"{name}={'off' if on else 'on'}", flip(name, on)
+    known = dict(switches)
+    links = [name for name in ("link-blocks", "inline-indirect") if name in known]
+    yield "no-links", [option for name in links for option in flip(name, True)]
+    yield "tiny-cache", TINY_CACHE
+    yield "plainest", [option for name, on in switches for option in flip(name, on)] + TINY_CACHE
+
+
+def report(mode, command, outcome, problems):
+    print(f"--- {mode}: {'; '.join(problems)}")
+    print("command: " + shlex.join(command))
+    for title, text in (("output", outcome.output), ("stderr", outcome.errors)):
+        if text:
+            print(f"{title}:\n" + "\n".join("  | " + line for line in text.splitlines()[-60:]))
+
+
+def run_qemu(arguments, header):
+    if header.qemu_skip:
+        print(f"skipped under QEMU: {header.qemu_skip}")
+        return 0
+    command = qemu_command(arguments.qemu, arguments.image, header)
+    outcome = run(command)
+    problems = judge(header, outcome, "qemu")
+    if problems:
+        report("qemu", command, outcome, problems)
+    return 1 if problems else 0
+
+
+def run_trapline(arguments, header):
+    failed = 0
+    for mode, options in modes(read_switches(arguments.switches)):
+        if arguments.mode and mode not in arguments.mode:
+            continue
+        command = trapline_command(arguments.trapline, arguments.image, header, options)
+        outcome = run(command)
+        problems = judge(header, outcome, "trapline")
+        if problems:
+            report(mode, command, outcome, problems)
+            failed += 1
+        else:
+            print(f"{mode}: passed")
+    return 1 if failed else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--source", required=True, type=pathlib.Path)
+    parser.add_argument("--image", required=True)
+    runner = parser.add_mutually_exclusive_group(required=True)
+    runner.add_argument("--trapline", help="the trapline program")
+    runner.add_argument("--qemu", help="qemu-system-i386")
+    here = pathlib.Path(__file__).resolve().parent
+    parser.add_argument("--switches", type=pathlib.Path, default=here / "../../translator",
+                        help="the folder with switches.h and switches.cc")
+    parser.add_argument("--mode", action="append", help="run only this mode (may be repeated)")
+    arguments = parser.parse_args()
+    try:
+        header = parse_header(arguments.source.read_text())
+        return run_qemu(arguments, header) if arguments.qemu else run_trapline(arguments, header)
+    except (HeaderError, OSError) as error:
+        print(f"{arguments.source}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

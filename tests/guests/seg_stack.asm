@@ -8,7 +8,8 @@
 
 BASE equ SCRATCH + 0x10000
 
-; with_stack selector, esp, label: goes to ring 3 with that stack
+; with_stack selector, esp, label: goes to ring 3 with that stack. ESP must be loaded again there: a
+; return to a 16-bit stack may leave its upper half alone.
 %macro with_stack 3
     push dword %1
     push dword %2
@@ -24,7 +25,9 @@ BASE equ SCRATCH + 0x10000
 %macro stack_fault 3+
     skip_on_qemu %1, %%skip
     try %%done
-    with_stack SEL0 | 3, %2, %%instruction
+    with_stack SEL0 | 3, %2, %%start
+%%start:
+    mov esp, %2
 %%instruction:
     %3
     int SYS
@@ -36,7 +39,9 @@ BASE equ SCRATCH + 0x10000
 %endmacro
 %macro stack_ok 4+                      ; "name", esp, esp after, instruction
     try %%done
-    with_stack SEL0 | 3, %2, %%instruction
+    with_stack SEL0 | 3, %2, %%start
+%%start:
+    mov esp, %2
 %%instruction:
     %4
     int SYS
@@ -90,7 +95,8 @@ main:
     stack_ok "16-bit call", 0x55550100, 0x555500fc, {call $ + 5}
     mov ebp, 0x77770200
     stack_ok "16-bit enter", 0x55550100, 0x555500ec, enter 16, 0
-    expect_eq "16-bit enter: ebp", [exc_ebp], 0x777700fc
+    expect_eq "16-bit enter: ebp", [exc_ebp], 0x555500fc
+    mov ebp, 0x77770200
     stack_ok "16-bit leave", 0x55550100, 0x55550204, leave
     stack_ok "16-bit pushad", 0x99990100, 0x999900e0, pushad
     ; addressing by [esp] or [ebp] is by address size, not by B

@@ -21,7 +21,7 @@ enum class BlockEffect : uint8_t {
 };
 
 /// Which state an instruction needs to be usable, besides the model having it.
-enum class FpuUse : uint8_t { kNone, kX87, kMmx, kSse };
+enum class FpuUse : uint8_t { kNone, kX87, kMmx, kSse, kWait };
 
 /// How the generators and oracles are to treat an instruction.
 enum class OracleUse : uint8_t {
@@ -45,5 +45,7 @@ struct InstructionRow {
 std::span<const InstructionRow> instruction_table();
 /// nullptr: not an instruction of any model that we offer (#UD).
 const InstructionRow* find_row(uint16_t mnemonic);
+/// MOVSD and CMPSD as SSE2 instructions; find_row() gives the string instructions of that name.
+const InstructionRow* find_scalar_double_row(uint16_t mnemonic);
 
 }  // namespace trapline

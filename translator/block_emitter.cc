@@ -343,7 +343,7 @@ void BlockEmitter::system(SystemOp op, uint32_t payload, const Instruction& in) 
   flush_esp();
   save_flags_for_exit();
   set_eip(in.eip);
-  a.mov(host::kDelta.r32(), payload);
+  a.mov(host::kDelta.r32(), payload | unretired() << 16);
   a.jmp(imm(thunks_.system[static_cast<int>(op)]));
   end_block();
 }

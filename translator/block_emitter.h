@@ -138,6 +138,9 @@ class BlockEmitter {
   bool ended() const { return ended_; }
 
  private:
+  uint32_t block_size() const { return static_cast<uint32_t>(analysis_.instruction.size()); }
+  /// Instructions of the block from the current one on: what a budget gets back when it faults.
+  uint32_t unretired() const { return block_size() - index_; }
   void emit_entry();
   void emit_straddle_check();
   void emit_budget_check(uint32_t count);

@@ -31,6 +31,8 @@ inline constexpr int kGateCount = 7;
 
 /// Jumps into C++ that end the block. In: CpuState::eip = the instruction, address register =
 /// value, delta register = payload, flags register = saved flags. C++ says where to go on.
+/// Unless said otherwise a payload holds the instruction's length in its top byte, and below that
+/// the number of the block's instructions from this one on.
 enum class SystemOp : uint8_t {
   kLink,        ///< Payload: exit number. A direct branch that is not linked yet.
   kLookup,      ///< Value: linear address of the next instruction; EIP is not set.

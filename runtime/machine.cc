@@ -1,1 +1,94 @@
 #include "runtime/machine.h"
+
+#include "runtime/engine.h"
+
+namespace trapline {
+
+class Machine::Impl {
+ public:
+  explicit Impl(std::unique_ptr<Engine> made) : engine(std::move(made)) {}
+  std::unique_ptr<Engine> engine;
+};
+
+Machine::Machine() = default;
+Machine::~Machine() = default;
+
+Result<std::unique_ptr<Machine>> Machine::create(const MachineOptions& options) {
+  auto engine = Engine::create(options);
+  if (!engine.ok()) return engine.error();
+  std::unique_ptr<Machine> machine(new Machine);
+  machine->impl_ = std::make_unique<Impl>(engine.take());
+  return machine;
+}
+
+void Machine::read_memory(Physical address, std::span<std::byte> out) const {
+  impl_->engine->memory().read(address, out);
+}
+void Machine::write_memory(Physical address, std::span<const std::byte> in) {
+  impl_->engine->write_memory(address, in);
+}
+PhysicalMemory& Machine::memory() {
+  return impl_->engine->memory();
+}
+const CpuState& Machine::state() const {
+  return impl_->engine->state();
+}
+void Machine::set_state(const CpuState& state) {
+  impl_->engine->set_state(state);
+}
+Exit Machine::run(const RunLimits& limits) {
+  return impl_->engine->run(limits);
+}
+void Machine::complete_port_read(uint32_t value) {
+  impl_->engine->complete_port_read(value);
+}
+void Machine::inject_interrupt(uint8_t vector) {
+  impl_->engine->inject_interrupt(vector);
+}
+void Machine::inject_nmi() {
+  impl_->engine->inject_nmi();
+}
+void Machine::set_interrupt_line(bool asserted, InterruptSource* source) {
+  impl_->engine->set_interrupt_line(asserted, source);
+}
+void Machine::request_stop() {
+  impl_->engine->request_stop();
+}
+void Machine::add_breakpoint(Linear address) {
+  impl_->engine->set_breakpoint(address, true);
+}
+void Machine::remove_breakpoint(Linear address) {
+  impl_->engine->set_breakpoint(address, false);
+}
+const CpuModel& Machine::model() const {
+  return impl_->engine->model();
+}
+Statistics Machine::statistics() const {
+  return impl_->engine->statistics();
+}
+uint64_t Machine::state_hash() const {
+  return impl_->engine->state_hash();
+}
+
+std::vector<std::pair<std::string, uint64_t>> Statistics::named() const {
+  return {{"instructions", instructions},
+          {"interpreted", interpreted},
+          {"blocks_translated", blocks_translated},
+          {"instructions_translated", instructions_translated},
+          {"guest_bytes_translated", guest_bytes_translated},
+          {"host_bytes_emitted", host_bytes_emitted},
+          {"translation_nanoseconds", translation_nanoseconds},
+          {"blocks_invalidated", blocks_invalidated},
+          {"cache_flushes", cache_flushes},
+          {"dispatches", dispatches},
+          {"page_misses", page_misses},
+          {"careful_instructions", careful_instructions},
+          {"traced_writes", traced_writes},
+          {"code_writes", code_writes},
+          {"view_switches", view_switches},
+          {"exceptions", exceptions},
+          {"interrupts", interrupts},
+          {"port_accesses", port_accesses}};
+}
+
+}  // namespace trapline

@@ -42,10 +42,17 @@ struct Frame {
   uint8_t denials = 0;
 };
 
+/// Physical addresses have this many bits on every model; beyond them there is nothing.
+inline constexpr uint32_t kPhysicalBits = 40;
+
 /// RAM is one memfd; the frame table is sparse, so that holes and more than 4 GiB cost nothing.
+/// Only the thread that owns the machine uses it.
 class PhysicalMemory {
  public:
-  /// `bytes` of RAM from physical 0 up to 3 GiB, the rest from 4 GiB.
+  static constexpr uint64_t kMaxRamBytes = uint64_t{64} << 30;
+
+  /// `bytes` of RAM from physical 0 up to 3 GiB, the rest from 4 GiB. Whole pages. The host gives
+  /// each page when it is first touched.
   static Result<std::unique_ptr<PhysicalMemory>> create(uint64_t bytes);
   ~PhysicalMemory();
   PhysicalMemory(const PhysicalMemory&) = delete;
@@ -56,12 +63,20 @@ class PhysicalMemory {
   Physical ram_end() const;
 
   /// Never fails: a frame that nothing was put into is kAbsent.
-  const Frame& frame(uint64_t number) const;
+  const Frame& frame(uint64_t number) const {
+    if (number < kFrameLimit) [[likely]] {
+      if (const Frame* chunk = chunks_[number / kChunkFrames]) [[likely]]
+        return chunk[number % kChunkFrames];
+    }
+    return first_use(number);
+  }
+  /// RAM and ROM only; denials of anything else mean nothing and are not kept.
   void set_denial(uint64_t frame_number, uint8_t reason);
   void clear_denial(uint64_t frame_number, uint8_t reason);
 
-  /// Whole frames. ROM content is copied. What was there before is hidden, and shows again after
-  /// unmap. Callers that change the map at run time must drop the views (ShadowMmu::map_changed).
+  /// Whole frames, from a frame's start. ROM content is copied. What was there before is hidden,
+  /// and shows again after unmap. Callers that change the map at run time must drop the views
+  /// (ShadowMmu::map_changed).
   Result<void> map_rom(Physical start, std::span<const std::byte> content);
   Result<void> map_mmio(Physical start, uint64_t bytes, MmioHandler& handler);
   void unmap(Physical start, uint64_t bytes);
@@ -73,9 +88,20 @@ class PhysicalMemory {
   bool is_ram(Physical address, uint64_t bytes) const;
 
  private:
+  static constexpr uint64_t kFrameLimit = uint64_t{1} << (kPhysicalBits - kPageShift);
+  static constexpr uint64_t kChunkFrames = 512;
+
   PhysicalMemory();
+  const Frame& first_use(uint64_t number) const;
+  Frame* chunk_of(uint64_t number) const;
+  Frame base_frame(uint64_t number) const;
+  Frame* deniable(uint64_t number);
+  void put(uint64_t number, const Frame& frame);
+  void take_off(uint64_t number);
+
   struct Parts;
   std::unique_ptr<Parts> parts_;
+  Frame** chunks_ = nullptr;  ///< Frame tables for 2 MiB each, null until something is looked up.
 };
 
 }  // namespace trapline

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "shadowmmu/page_walk.h"
 #include "shadowmmu/physical_memory.h"
@@ -38,7 +39,8 @@ class View {
   uint64_t read_entry(uint32_t page) const { return tables_[page]; }
   uint64_t write_entry(uint32_t page) const { return tables_[kLinearPages + page]; }
   bool user() const { return user_; }
-  /// A number that no other view of this process has had: what caches keyed by view compare.
+  /// A number that no other view of this ShadowMmu has had, and a new one whenever the view was
+  /// emptied as a whole: what caches keyed by view compare.
   uint32_t serial() const { return serial_; }
 
  protected:
@@ -47,15 +49,17 @@ class View {
   bool user_ = false;
 };
 
-/// Who wants to know about changes. Called synchronously, possibly in the middle of a store.
+/// Who wants to know about changes. Called synchronously, possibly in the middle of a store: the
+/// ShadowMmu may be asked for denials then, but for nothing that fills, stores or activates.
 class MmuObserver {
  public:
   virtual ~MmuObserver() = default;
   /// The linear page's mapping in this view is gone (also when only execution was derived from it).
   virtual void mapping_dropped(View& view, uint32_t page) = 0;
-  /// All mappings of the view are gone. It may be about to be recycled.
+  /// All mappings of the view are gone (mapping_dropped() does not come for each). It may be about
+  /// to be recycled.
   virtual void view_dropped(View& view) = 0;
-  /// Bytes in a frame with denial::kCode are about to change / have changed.
+  /// Bytes in a frame with denial::kCode were written: they hold their new values already.
   virtual void code_written(Physical address, uint32_t bytes) = 0;
 };
 
@@ -89,7 +93,8 @@ struct MmuCounters {
 class ShadowMmu {
  public:
   struct Limits {
-    uint32_t views = 256;  ///< The least recently activated one is recycled beyond that.
+    /// The least recently activated one is recycled beyond that. From 3 to 4095.
+    uint32_t views = 256;
   };
 
   ShadowMmu(PhysicalMemory& memory, MmuObserver& observer, Limits limits);

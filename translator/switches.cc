@@ -16,6 +16,8 @@ constexpr std::array kNames = {
                "look into direct successors for flag liveness"},
     SwitchName{"inline-memory", &Switches::inline_memory,
                "look memory accesses up in emitted code"},
+    SwitchName{"extended-blocks", &Switches::extended_blocks,
+               "let blocks go on after conditional branches"},
     SwitchName{"shrx", &Switches::shrx, "use BMI2 shifts where the host has them"},
     SwitchName{"exact-flags", &Switches::exact_flags, "keep flags exact at every fault"},
     SwitchName{"single-instruction", &Switches::single_instruction,

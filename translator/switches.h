@@ -15,6 +15,7 @@ struct Switches {
   bool lazy_flags = true;       ///< Flags are saved only where something clobbers live ones.
   bool flag_lookahead = true;   ///< Direct successors are decoded to see whether flags are dead.
   bool inline_memory = true;    ///< Accesses look the view up in emitted code.
+  bool extended_blocks = true;  ///< Blocks go on after conditional branches.
   bool shrx = true;             ///< BMI2 forms where the host has them.
   bool exact_flags = false;     ///< Flags at every fault exact, even where nothing can read them.
   bool single_instruction = false;  ///< One guest instruction per block.

@@ -47,13 +47,15 @@ OrFault<void> load_segment(Cpu& cpu, SegmentName name, uint16_t selector);
 OrFault<void> load_ldtr(Cpu& cpu, uint16_t selector);
 OrFault<void> load_tr(Cpu& cpu, uint16_t selector);
 
-// --- transfers.cc ------------------------------------------------------------------------------
+// --- transfers.cc, returns.cc, fast_calls.cc; tasks.cc has the task switches ---------------------
 
-OrFault<void> far_jump(Cpu& cpu, uint16_t selector, uint32_t offset, OperandSize size);
+OrFault<void> far_jump(Cpu& cpu, uint16_t selector, uint32_t offset, OperandSize size,
+                       uint32_t next_eip);
 OrFault<void> far_call(Cpu& cpu, uint16_t selector, uint32_t offset, OperandSize size,
                        uint32_t next_eip);
 OrFault<void> far_return(Cpu& cpu, OperandSize size, uint16_t release);
-OrFault<void> iret(Cpu& cpu, OperandSize size);
+/// `next_eip` is what a task that returns to its caller resumes at.
+OrFault<void> iret(Cpu& cpu, OperandSize size, uint32_t next_eip);
 OrFault<void> sysenter(Cpu& cpu);
 OrFault<void> sysexit(Cpu& cpu);
 
@@ -65,16 +67,19 @@ enum class Delivered : uint8_t { kOk, kTripleFault };
 /// to #DF and triple fault as the manual's table says. Sets CR2 for page faults, RF in the pushed
 /// image for faults.
 Delivered deliver_fault(Cpu& cpu, const Fault& fault);
+/// Which instruction a software interrupt came from. INT n alone depends on IOPL in V86 mode.
+enum class SoftwareInterrupt : uint8_t { kIntN, kInt3, kInto };
 /// INT n, INT3, INTO: with the gate's DPL check; the pushed EIP is next_eip. The `fault` that comes
 /// back is one of the INT instruction itself, still to be delivered.
-OrFault<void> software_interrupt(Cpu& cpu, uint8_t vector, uint32_t next_eip);
+OrFault<void> software_interrupt(Cpu& cpu, uint8_t vector, uint32_t next_eip,
+                                 SoftwareInterrupt form = SoftwareInterrupt::kIntN);
 /// A trap such as single-step #DB after the instruction: no DPL check, pushes state.eip.
 Delivered deliver_trap(Cpu& cpu, Vector vector);
 /// An external interrupt or an NMI, between instructions.
 Delivered deliver_interrupt(Cpu& cpu, uint8_t vector);
 Delivered deliver_nmi(Cpu& cpu);
 
-// --- control.cc --------------------------------------------------------------------------------
+// --- control.cc, msr.cc -----------------------------------------------------------------------
 
 OrFault<void> write_cr0(Cpu& cpu, uint32_t value);
 OrFault<void> write_cr3(Cpu& cpu, uint32_t value);

@@ -45,7 +45,9 @@ struct CpuModel {
   std::string_view name;
   std::string_view description;
   uint32_t features = 0;
-  uint32_t cr4_mask = 0;  ///< CR4 bits that may be set; others are #GP(0).
+  uint32_t cr4_mask = 0;       ///< CR4 bits that may be set; others are #GP(0). 0: no CR4.
+  uint8_t family = 0;          ///< Of CPUID leaf 1.
+  uint8_t physical_bits = 32;  ///< Width of a physical address; PDPTE bits above are reserved.
 
   constexpr bool has(Feature feature) const { return features & static_cast<uint32_t>(feature); }
   CpuidResult cpuid(uint32_t leaf, uint32_t subleaf) const;

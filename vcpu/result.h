@@ -18,6 +18,7 @@ enum class ExitStatus : int {
   kTripleFault = 80,  ///< The guest triple-faulted.
   kTimeout = 81,      ///< --timeout ran out.
   kSignalled = 82,    ///< Stopped from outside (SIGINT, SIGTERM) while the guest ran.
+  kAsleep = 83,       ///< The guest halted to wait for an interrupt that nothing can send.
 };
 
 struct Error {

@@ -1,0 +1,172 @@
+// Translated blocks: where they are, how they are found, how they are linked, and how they go away.
+//
+// The problem: emitted code jumps to emitted code without asking, so whoever takes a block away
+// must first take away every way into it.
+//
+// Structures: an *entry table* belongs to one (code frame, linear page, mode) and holds, for each
+// offset in the page, the code address of the block that starts there, or that of the miss thunk.
+// Execution tables (the engine's, one per view and mode) point to entry tables. An *exit* is a
+// direct branch out of a block; while linked it jumps straight to a block of the same entry table.
+//
+// Invariants:
+//  C1  A slot of an entry table is the miss thunk or the saved-flags entry of a live block.
+//  C2  A linked exit's target is live, of the same entry table, and lists the exit as incoming.
+//  C3  Code memory of dead blocks is not reused until flush(), which nothing may call while a
+//      block is being executed or is still to be returned to.
+//  C4  Every frame with a live block is known to be a code frame (has_code).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "cache/code_memory.h"
+#include "vcpu/address.h"
+
+namespace trapline {
+
+struct EntryTable;
+
+/// Bytes of a frame that a block depends on.
+struct FrameRange {
+  uint64_t frame = 0;
+  uint16_t start = 0;
+  uint16_t length = 0;
+};
+
+/// Maps host offsets to guest instructions: see the translator's Record, whose shape this is.
+struct CodeRecord {
+  uint16_t host = 0;
+  uint16_t guest = 0;
+  int16_t esp_pending = 0;
+  uint8_t index = 0;
+  bool flags_saved = false;
+};
+
+struct Block {
+  EntryTable* table = nullptr;
+  uint32_t eip = 0;
+  uint32_t code = 0;  ///< Address of its first byte.
+  uint32_t code_size = 0;
+  uint32_t host_entry = 0;   ///< Address; flags in EFLAGS.
+  uint32_t saved_entry = 0;  ///< Address; flags in the flags register.
+  uint16_t offset = 0;       ///< Of its first instruction in the page.
+  uint8_t variant = 0;
+  bool dead = false;
+  uint16_t instructions = 0;
+  uint16_t guest_bytes = 0;
+  uint32_t first_exit = 0;
+  uint32_t exit_count = 0;
+  uint32_t first_record = 0;
+  uint32_t record_count = 0;
+  std::vector<FrameRange> ranges;
+  std::vector<uint32_t> incoming;  ///< Numbers of the exits that are linked here.
+};
+
+struct CodeExit {
+  Block* from = nullptr;
+  uint32_t target = 0;  ///< EIP.
+  uint32_t jump = 0;    ///< Address of the branch's rel32.
+  uint32_t stub = 0;    ///< Address of the code that asks for a link.
+  bool flags_saved = false;
+  bool linked = false;
+};
+
+inline constexpr uint32_t kTableEntries = kPageSize;
+
+struct EntryTable {
+  uint64_t frame = 0;
+  uint32_t page = 0;
+  uint32_t mode = 0;
+  uint32_t live_blocks = 0;
+  std::array<uint32_t, kTableEntries> entry;
+  /// Blocks of other variants than the normal one, by variant << 16 | offset.
+  std::unordered_map<uint32_t, Block*> variants;
+};
+
+/// What a new block brings along; positions are offsets from the code's start.
+struct NewBlock {
+  uint32_t eip = 0;
+  uint16_t offset = 0;
+  uint8_t variant = 0;
+  std::span<const uint8_t> code;
+  uint32_t host_entry = 0;
+  uint32_t saved_entry = 0;
+  uint32_t instructions = 0;
+  uint32_t guest_bytes = 0;
+  std::vector<FrameRange> ranges;
+};
+
+class CodeCache {
+ public:
+  /// `reserved` bytes at the start of the memory belong to the thunks.
+  CodeCache(CodeMemory& memory, uint32_t reserved, uint32_t miss_entry);
+
+  EntryTable& table(uint64_t frame, uint32_t page, uint32_t mode);
+  Block* find(EntryTable& table, uint16_t offset, uint8_t variant);
+
+  /// Whether a block of `bytes` still fits; flush() otherwise.
+  bool has_room(uint32_t bytes) const { return next_ + bytes <= end_; }
+  uint32_t next_address() const { return next_; }
+  uint32_t next_exit() const { return static_cast<uint32_t>(exits_.size()); }
+
+  /// The caller adds exits and records right after, in order.
+  Block& insert(EntryTable& table, NewBlock block);
+  void add_exit(Block& block, const CodeExit& exit);
+  void add_record(Block& block, const CodeRecord& record);
+
+  CodeExit& exit(uint32_t number) { return exits_[number]; }
+  void link(uint32_t number, Block& target);
+  /// Sends the block's own exits back to their stubs. Async-signal-safe.
+  void cut_exits(const Block& block);
+
+  /// The block whose code holds a host address, dead ones included. Async-signal-safe.
+  Block* block_at(uint64_t host);
+  const CodeRecord& record_at(const Block& block, uint64_t host) const;
+
+  /// Kills every block that depends on the bytes. True when any did.
+  bool invalidate(uint64_t frame, uint32_t start, uint32_t length);
+  void kill(Block& block);
+  bool has_code(uint64_t frame) const;
+
+  /// Forgets everything (C3). Every pointer to a table or block dangles.
+  void flush();
+
+  struct Counters {
+    uint64_t invalidated = 0;
+    uint64_t flushes = 0;
+    uint64_t links = 0;
+  };
+  const Counters& counters() const { return counters_; }
+  CodeMemory& memory() { return memory_; }
+  /// Frames that had code when flush() was called; the caller lifts their write denial.
+  std::vector<uint64_t> code_frames() const;
+
+ private:
+  struct FrameCode {
+    std::vector<EntryTable*> tables;
+    std::vector<Block*> blocks;
+  };
+  void patch(uint32_t jump, uint32_t target);
+  void unlink(uint32_t number);
+
+  CodeMemory& memory_;
+  uint32_t start_;
+  uint32_t next_;
+  uint32_t end_;
+  uint32_t miss_entry_;
+  std::deque<Block> blocks_;
+  std::vector<Block*> by_address_;
+  std::vector<CodeExit> exits_;
+  std::vector<CodeRecord> records_;
+  std::deque<EntryTable> tables_;
+  std::unordered_map<uint64_t, FrameCode> frames_;
+  Counters counters_;
+};
+
+}  // namespace trapline

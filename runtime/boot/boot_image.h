@@ -1,0 +1,28 @@
+// What a loader makes of its files: bytes for RAM, and the CPU's state at the first instruction.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "vcpu/address.h"
+#include "vcpu/state.h"
+
+namespace trapline {
+
+class Machine;
+
+/// Bytes for RAM. What no piece covers must be zero, as it is in a new machine.
+struct BootPiece {
+  Physical address;
+  std::vector<std::byte> content;
+};
+
+struct BootImage {
+  std::vector<BootPiece> pieces;  ///< None overlaps another.
+  CpuState state;
+};
+
+/// Puts the pieces into RAM and sets the CPU's state.
+void place_boot_image(const BootImage& image, Machine& machine);
+
+}  // namespace trapline

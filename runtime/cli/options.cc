@@ -1,0 +1,155 @@
+#include "runtime/cli/options.h"
+
+#include <CLI/CLI.hpp>
+#include <cctype>
+#include <sstream>
+
+#include "runtime/cli/values.h"
+
+namespace trapline {
+namespace {
+
+constexpr const char* kVersion = "trapline " TRAPLINE_VERSION;
+
+/// What stands on the command line, as it stands there.
+struct RawOptions {
+  std::string kernel;
+  std::vector<std::string> modules;
+  std::string append;
+  std::string memory = "64M";
+  std::string cpu;
+  std::string timeout;
+  std::string statistics;
+  std::string serial = "stdio";
+  std::string display = "none";
+  std::string code_cache = "64M";
+  std::vector<std::string> switches;
+};
+
+std::string footer() {
+  std::string text = "CPU models:\n  " + std::string(CpuModel::names()) + "\n\nSwitches:\n";
+  for (const SwitchName& known : switch_names()) {
+    std::string name(known.name);
+    name.resize(std::max<size_t>(name.size() + 1, 20), ' ');
+    text += "  " + name + std::string(known.help) + "\n";
+  }
+  text +=
+      "\nExit status: the guest's own (0 when it halts for good, (value << 1) | 1 when it writes\n"
+      "value to port 0xF4), 64 bad usage, 65 bad input, 70 internal error, 71 refused by the "
+      "host,\n"
+      "80 triple fault, 81 timeout, 82 stopped by a signal, 83 asleep for ever.";
+  return text;
+}
+
+/// Shows the one option whose name is written in CLI11's flag syntax as a user writes it.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  std::string make_option_name(const CLI::Option* option, bool is_positional) const override {
+    const std::string name = CLI::Formatter::make_option_name(option, is_positional);
+    return name.starts_with("--stats") ? "--stats[=FILE.json]" : name;
+  }
+};
+
+/// CLI11's flag syntax: the text in braces is the value when none is given after '='.
+constexpr const char* kStatisticsFlag = "--stats{-}";
+
+void add_run(CLI::App& app, RawOptions& raw) {
+  CLI::App* run = app.add_subcommand("run", "Boot a guest and run it until it ends.");
+  run->add_option("--multiboot", raw.kernel, "The Multiboot 1 kernel to boot")
+      ->type_name("FILE")
+      ->required();
+  run->add_option("--module", raw.modules,
+                  "A module for the kernel: a path, or \"path arguments\"; may be repeated")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
+  run->add_option("--append", raw.append, "Text for the kernel's command line, after its path")
+      ->type_name("TEXT");
+  run->add_option("--memory", raw.memory, "RAM, a multiple of 4K (default 64M)")->type_name("SIZE");
+  run->add_option("--cpu", raw.cpu, "The CPU model (default max)")->type_name("MODEL");
+  run->add_option("--timeout", raw.timeout, "End with status 81 after this long")
+      ->type_name("SECONDS");
+  run->add_flag(kStatisticsFlag, raw.statistics,
+                "Tell what the engine did, on standard error or in a file");
+  run->add_option("--serial", raw.serial,
+                  "COM1: stdio, none, or a file to write to (default stdio)")
+      ->type_name("WHERE");
+  run->add_option("--display", raw.display, "The screen: none is the only one so far")
+      ->type_name("none");
+  run->add_option("--code-cache", raw.code_cache, "Room for translations (default 64M)")
+      ->type_name("SIZE");
+  run->add_option("--switch", raw.switches, "Turn an optimisation: NAME=on or NAME=off")
+      ->type_name("NAME=on|off")
+      ->allow_extra_args(false);
+  run->footer(footer);
+}
+
+Result<RunOptions> validate(RawOptions raw) {
+  RunOptions options;
+  if (raw.display != "none")
+    return Error{ExitStatus::kUsage,
+                 "--display: '" + raw.display + "' is not a display; none is the only one so far"};
+  if (raw.serial.empty())
+    return Error{ExitStatus::kUsage, "--serial: give stdio, none, or a file's path"};
+  auto memory = parse_memory(raw.memory, host_memory_bytes());
+  if (!memory.ok()) return memory.error();
+  auto cache = parse_size("--code-cache", raw.code_cache);
+  if (!cache.ok()) return cache.error();
+  auto cpu = raw.cpu.empty() ? Result(&CpuModel::max()) : parse_cpu(raw.cpu);
+  if (!cpu.ok()) return cpu.error();
+  if (!raw.timeout.empty()) {
+    auto timeout = parse_seconds("--timeout", raw.timeout);
+    if (!timeout.ok()) return timeout.error();
+    options.timeout = timeout.value();
+  }
+  for (const std::string& text : raw.switches)
+    if (auto parsed = parse_switch(text, options.switches); !parsed.ok()) return parsed.error();
+  options.kernel = std::move(raw.kernel);
+  options.modules = std::move(raw.modules);
+  options.append = std::move(raw.append);
+  options.memory_bytes = memory.value();
+  options.cpu = cpu.value();
+  options.statistics = !raw.statistics.empty();
+  if (raw.statistics != "-") options.statistics_file = std::move(raw.statistics);
+  options.serial = std::move(raw.serial);
+  options.code_cache_bytes = cache.value();
+  return options;
+}
+
+Error usage_error(const CLI::App& app, std::string message) {
+  if (app.get_subcommands().empty()) {
+    const auto unknown = app.remaining();
+    message = unknown.empty() ? "no command is given" : "there is no command " + unknown.front();
+  }
+  message[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(message[0])));
+  return {ExitStatus::kUsage, message + "; 'trapline run --help' tells what there is"};
+}
+
+}  // namespace
+
+Result<Command> parse_command_line(int argc, const char* const* argv) {
+  CLI::App app(
+      "Runs 32-bit x86 guests on 64-bit x86 Linux, without help of the processor or the "
+      "kernel.",
+      "trapline");
+  RawOptions raw;
+  app.set_version_flag("--version", kVersion, "Print the version and end");
+  app.set_help_flag("-h,--help", "Print this help and end");
+  app.formatter(std::make_shared<HelpFormatter>());
+  app.require_subcommand(1);
+  add_run(app, raw);
+  app.footer("'trapline run --help' tells what a run can be given.");
+  try {  // CLI11 reports by exceptions; they end here.
+    app.parse(argc, argv);
+  } catch (const CLI::Success& answer) {
+    std::ostringstream text;
+    app.exit(answer, text, text);
+    return Command(Answer{text.str()});
+  } catch (const CLI::ParseError& error) {
+    return usage_error(app, error.what());
+  }
+  auto options = validate(std::move(raw));
+  if (!options.ok()) return options.error();
+  return Command(options.take());
+}
+
+}  // namespace trapline

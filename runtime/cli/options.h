@@ -1,0 +1,41 @@
+// The command line, parsed and validated.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "translator/switches.h"
+#include "vcpu/cpu_model.h"
+#include "vcpu/result.h"
+
+namespace trapline {
+
+/// `trapline run`.
+struct RunOptions {
+  std::string kernel;
+  std::vector<std::string> modules;  ///< "PATH" or "PATH ARGUMENTS".
+  std::string append;
+  uint64_t memory_bytes = 64ull << 20;
+  const CpuModel* cpu = nullptr;
+  std::optional<std::chrono::nanoseconds> timeout;
+  bool statistics = false;
+  std::string statistics_file;   ///< Empty: a table on standard error.
+  std::string serial = "stdio";  ///< Or "none", or a file's path.
+  uint64_t code_cache_bytes = 64ull << 20;
+  Switches switches;
+};
+
+/// --help, --version: what to print on standard output.
+struct Answer {
+  std::string text;
+};
+
+using Command = std::variant<RunOptions, Answer>;
+
+Result<Command> parse_command_line(int argc, const char* const* argv);
+
+}  // namespace trapline

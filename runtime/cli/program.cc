@@ -1,0 +1,79 @@
+#include "runtime/cli/program.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+
+#include "runtime/cli/options.h"
+#include "runtime/cli/run.h"
+
+namespace trapline {
+namespace {
+
+/// One sentence on one line, whatever strange bytes a file name in it has.
+void complain(std::string message) {
+  for (char& c : message)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+  std::fprintf(stderr, "trapline: %s\n", message.c_str());
+}
+
+/// A descriptor 0, 1 or 2 that is closed would be given to the first file that is opened, and a
+/// guest's output would land in it.
+void open_standard_descriptors() {
+  while (true) {
+    const int descriptor = open("/dev/null", O_RDWR);
+    if (descriptor > STDERR_FILENO) close(descriptor);
+    if (descriptor < 0 || descriptor > STDERR_FILENO) return;
+  }
+}
+
+/// A failed assertion aborts, with its sentence; its status is the documented one.
+void end_aborts_with_status() {
+  std::signal(SIGABRT, [](int) { _exit(static_cast<int>(ExitStatus::kInternal)); });
+}
+
+int run_command(const RunOptions& options) {
+  auto end = run_guest(options);
+  if (!end.ok()) {
+    complain(end.error().message);
+    return static_cast<int>(end.error().status);
+  }
+  if (end.value().message) complain(*end.value().message);
+  return end.value().status;
+}
+
+int print_answer(const Answer& answer) {
+  if (std::fputs(answer.text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0)
+    return static_cast<int>(ExitStatus::kOk);
+  complain("standard output cannot be written");
+  return static_cast<int>(ExitStatus::kHost);
+}
+
+int run_checked(int argc, const char* const* argv) {
+  auto command = parse_command_line(argc, argv);
+  if (!command.ok()) {
+    complain(command.error().message);
+    return static_cast<int>(command.error().status);
+  }
+  if (const auto* answer = std::get_if<Answer>(&command.value())) return print_answer(*answer);
+  return run_command(std::get<RunOptions>(command.value()));
+}
+
+}  // namespace
+
+int run_program(int argc, const char* const* argv) {
+  open_standard_descriptors();
+  std::signal(SIGPIPE, SIG_IGN);  // A closed pipe is an error of a write, and gets a sentence.
+  end_aborts_with_status();
+  try {  // The library throws when memory runs out; nothing of ours does.
+    return run_checked(argc, argv);
+  } catch (const std::exception& error) {
+    complain(std::string("internal error: ") + error.what());
+    return static_cast<int>(ExitStatus::kInternal);
+  }
+}
+
+}  // namespace trapline

@@ -1,0 +1,28 @@
+// Values of command-line options. Errors are ExitStatus::kUsage and name the option.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "translator/switches.h"
+#include "vcpu/cpu_model.h"
+#include "vcpu/result.h"
+
+namespace trapline {
+
+/// "65536", "64K", "64M", "1G"; more than zero and a multiple of 4096.
+Result<uint64_t> parse_size(std::string_view option, std::string_view text);
+/// "5", "0.25"; more than zero.
+Result<std::chrono::nanoseconds> parse_seconds(std::string_view option, std::string_view text);
+/// "NAME=on" or "NAME=off", applied to the switches.
+Result<void> parse_switch(std::string_view text, Switches& switches);
+Result<const CpuModel*> parse_cpu(std::string_view text);
+
+/// RAM for the guest must not be more than the host has: physical memory, or this process's
+/// control group's limit.
+Result<uint64_t> parse_memory(std::string_view text, uint64_t host_bytes);
+uint64_t host_memory_bytes();
+
+}  // namespace trapline

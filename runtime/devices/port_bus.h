@@ -1,0 +1,46 @@
+// The I/O space of a PC: devices claim ranges of ports. A port that nobody claimed reads as all
+// ones and swallows what is written to it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "vcpu/memory.h"
+
+namespace trapline {
+
+/// A device's registers. `offset` counts from the first port of the claimed range.
+class PortDevice {
+ public:
+  virtual ~PortDevice() = default;
+  virtual uint8_t port_read(uint16_t offset) = 0;
+  virtual void port_write(uint16_t offset, uint8_t value) = 0;
+
+  /// Accesses of 2 or 4 bytes that lie wholly in the range. An 8-bit device sees one access for
+  /// each byte, the lowest port first, as the ISA bus does it; others override these.
+  virtual uint32_t port_read_wide(uint16_t offset, uint32_t size);
+  virtual void port_write_wide(uint16_t offset, uint32_t size, uint32_t value);
+};
+
+class PortBus : public PortSpace {
+ public:
+  /// The device must outlive the bus. No range may be claimed twice.
+  void claim(uint16_t first, uint16_t count, PortDevice& device);
+
+  uint32_t in(uint16_t port, uint32_t size) override;
+  void out(uint16_t port, uint32_t size, uint32_t value) override;
+
+ private:
+  struct Range {
+    PortDevice* device = nullptr;
+    uint16_t first = 0;
+  };
+  /// nullptr when the access is not wholly one device's.
+  const Range* owner_of(uint16_t port, uint32_t size) const;
+
+  std::vector<Range> ranges_{Range{}};   ///< The first stands for nobody.
+  std::array<uint8_t, 0x10000> slot_{};  ///< For each port, an index into ranges_.
+};
+
+}  // namespace trapline

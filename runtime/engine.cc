@@ -1,0 +1,358 @@
+// Building the engine; modes and views; finding and making blocks.
+#include "runtime/engine.h"
+
+#include <chrono>
+#include <cstring>
+
+#include "runtime/engine_entries.h"
+#include "runtime/signals.h"
+#include "vcpu/assert.h"
+
+namespace trapline {
+
+namespace {
+constexpr size_t kThunkBytes = 8192;
+constexpr uint32_t kBlockRoom = 0x10000;  ///< No block is larger.
+constexpr uint64_t kSmallestCache = 256u << 10;
+constexpr uint64_t kLargestCache = 1u << 30;
+constexpr size_t kExecutionViews = 128;
+constexpr uint32_t kWindowReach = 8;  ///< Pages that a window may grow to each side.
+
+uint64_t slot_of(const Context& context, const EntryTable& table) {
+  return reinterpret_cast<uint64_t>(table.entry.data()) -
+         reinterpret_cast<uint64_t>(context.miss_table.data());
+}
+}  // namespace
+
+Engine::Engine(const MachineOptions& options)
+    : options_(options),
+      model_(options.cpu ? *options.cpu : CpuModel::max()),
+      context_(std::make_unique<Context>()),
+      cpu_{context_->cpu, model_, *this, *this, *this} {
+  context_->engine = this;
+  context_->cpu = CpuState::reset();
+}
+
+Engine::~Engine() {
+  forget_engine(*this);
+}
+
+Result<std::unique_ptr<Engine>> Engine::create(const MachineOptions& options) {
+  std::unique_ptr<Engine> engine(new Engine(options));
+  if (auto built = engine->build(options); !built.ok()) return built.error();
+  return engine;
+}
+
+Result<void> Engine::build(const MachineOptions& options) {
+  if (options.code_cache_bytes < kSmallestCache || options.code_cache_bytes > kLargestCache)
+    return Error{ExitStatus::kUsage, "the code cache must be between 256K and 1G"};
+  auto memory = PhysicalMemory::create(options.memory_bytes);
+  if (!memory.ok()) return memory.error();
+  memory_ = memory.take();
+  auto code = CodeMemory::create(options.code_cache_bytes);
+  if (!code.ok()) return code.error();
+  code_memory_ = code.take();
+  execution_views_ = std::make_unique<ExecutionViews>(kExecutionViews);
+  if (auto made = execution_views_->make_empty_table(); !made.ok()) return made.error();
+  mmu_ = std::make_unique<ShadowMmu>(*memory_, *this, ShadowMmu::Limits{});
+  const uint32_t base = code_memory_->base();
+  const size_t used = emit_thunks(engine_entries(), base,
+                                  {code_memory_->writable(base), kThunkBytes}, false, thunks_);
+  TRAPLINE_ASSERT(used <= kThunkBytes);
+  const uint32_t miss = thunks_.system[static_cast<int>(SystemOp::kLookup)];
+  cache_ = std::make_unique<CodeCache>(*code_memory_, kThunkBytes, miss);
+  translator_ = std::make_unique<Translator>(model_, options.switches, thunks_);
+  context_->miss_table.fill(miss);
+  context_->hot.exec_table = reinterpret_cast<uint64_t>(execution_views_->empty_table());
+  return install_signal_handlers();
+}
+
+// --- modes and views -----------------------------------------------------------------------------
+
+View& Engine::view(bool user) {
+  View*& cached = views_[user];
+  if (!cached) cached = &mmu_->activate(PagingContext::from(context_->cpu, model_), user);
+  return *cached;
+}
+
+View& Engine::view_for(Privilege privilege) {
+  switch (privilege) {
+    case Privilege::kSystem:
+      return view(false);
+    case Privilege::kUser:
+      return view(true);
+    default:
+      return current_view();
+  }
+}
+
+void Engine::drop_window() {
+  context_->hot.window_limit.fill(-1);
+}
+
+uint32_t Engine::mode_number(const ModeKey& key) {
+  for (size_t i = 0; i < modes_.size(); ++i)
+    if (modes_[i] == key) return static_cast<uint32_t>(i);
+  modes_.push_back(key);
+  return static_cast<uint32_t>(modes_.size() - 1);
+}
+
+void Engine::refresh_mode() {
+  const ModeKey key = ModeKey::from(context_->cpu, counted_);
+  View& view = current_view();
+  HotFields& hot = context_->hot;
+  const uint64_t tables = reinterpret_cast<uint64_t>(view.tables()) + kPageShift;
+  if (!execution_view_ || key != mode_ || execution_view_->view != view.serial()) {
+    if (key != mode_ || modes_.empty()) mode_id_ = mode_number(key);
+    mode_ = key;
+    execution_view_ = &execution_views_->get(view.serial(), mode_id_);
+  }
+  const uint64_t removals = mmu_->removals();
+  if (hot.tables != tables || removals != removals_seen_) {
+    removals_seen_ = removals;
+    drop_window();
+  }
+  hot.tables = tables;
+  hot.exec_table = reinterpret_cast<uint64_t>(execution_view_->table);
+}
+
+void Engine::paging_changed(bool) {
+  views_ = {};
+}
+
+void Engine::invalidate_page(Linear) {
+  // The views follow the guest's tables by themselves.
+}
+
+void Engine::mapping_dropped(View& view, uint32_t page) {
+  execution_views_->drop_page(view.serial(), page);
+}
+
+void Engine::view_dropped(View& view) {
+  execution_views_->drop_view(view.serial());
+  for (View*& cached : views_)
+    if (cached == &view) cached = nullptr;
+}
+
+void Engine::code_written(Physical address, uint32_t bytes) {
+  ++counters_.code_writes;
+  uint64_t at = address.value;
+  const uint64_t end = at + bytes;
+  while (at < end) {
+    const uint64_t frame = at >> kPageShift;
+    const uint64_t stop = std::min(end, (frame + 1) << kPageShift);
+    cache_->invalidate(frame, static_cast<uint32_t>(at & kPageMask),
+                       static_cast<uint32_t>(stop - at));
+    if (!cache_->has_code(frame)) mmu_->allow_writes(frame, denial::kCode);
+    at = stop;
+  }
+}
+
+bool Engine::move_window(uint32_t linear, int span_class) {
+  const uint32_t page = linear >> kPageShift;
+  const View& view = current_view();
+  const uint64_t delta = view.write_entry(page);
+  const auto usable = [&](uint32_t at) {
+    return at != 0 && at != kLinearPages - 1 && view.write_entry(at) == delta &&
+           view.read_entry(at) == delta;
+  };
+  if (!delta || !usable(page)) return false;
+  uint32_t first = page;
+  uint32_t last = page;
+  while (page - first < kWindowReach && usable(first - 1)) --first;
+  while (last - page < kWindowReach && usable(last + 1)) ++last;
+  HotFields& hot = context_->hot;
+  const int64_t size = int64_t{last - first + 1} << kPageShift;
+  const uint32_t base = first << kPageShift;
+  if (int64_t{linear - base} > size - kWindowSpans[static_cast<size_t>(span_class)]) return false;
+  hot.window_base = base;
+  hot.window_delta = delta;
+  for (size_t i = 0; i < kWindowSpans.size(); ++i) hot.window_limit[i] = size - kWindowSpans[i];
+  return true;
+}
+
+// --- blocks --------------------------------------------------------------------------------------
+
+uint64_t Engine::leave(Leave reason) {
+  context_->hot.exit_code = static_cast<uint32_t>(reason);
+  export_flags();
+  return thunks_.leave;
+}
+
+uint64_t Engine::leave_with(Exit exit) {
+  exit_ = std::move(exit);
+  return leave(Leave::kExit);
+}
+
+void Engine::flush_code() {
+  for (uint64_t frame : cache_->code_frames()) mmu_->allow_writes(frame, denial::kCode);
+  cache_->flush();
+  execution_views_->clear();
+}
+
+uint64_t Engine::resume() {
+  if (context_->hot.attention || (context_->cpu.eflags & eflags::kTf))
+    return leave(Leave::kAttention);
+  context_->cpu.shadow = InterruptShadow::kNone;
+  return resume_variant(Variant::kNormal);
+}
+
+uint64_t Engine::resume_variant(Variant variant) {
+  for (;;) {
+    refresh_mode();
+    const CpuState& state = context_->cpu;
+    if (variant == Variant::kNormal) {
+      const uint32_t linear = state.eip + state.segment[kCs].base;
+      const uint64_t slot = execution_view_->table[linear >> kPageShift];
+      const auto* entries = reinterpret_cast<const uint32_t*>(
+          reinterpret_cast<uint64_t>(context_->miss_table.data()) + slot);
+      const uint32_t entry = entries[linear & kPageMask];
+      if (entry != context_->miss_table[0]) {
+        export_flags();
+        return entry;
+      }
+    }
+    const OrFault<Block*> found = find_block(variant);
+    if (found.ok()) {
+      export_flags();
+      return (*found)->saved_entry;
+    }
+    if (!deliver(found.fault())) return leave(Leave::kExit);
+    if (context_->hot.attention) return leave(Leave::kAttention);
+    variant = Variant::kNormal;
+  }
+}
+
+void Engine::set_slot(uint32_t page, uint64_t frame) {
+  EntryTable& table = cache_->table(frame, page, mode_id_);
+  refresh_mode();  // Resolving may have activated or recycled something.
+  execution_views_->set(*execution_view_, page, slot_of(*context_, table));
+}
+
+OrFault<Resolution> Engine::resolve_code(Linear address) {
+  return mmu_->resolve(current_view(), address, Access::kExecute);
+}
+
+OrFault<Block*> Engine::find_block(Variant variant) {
+  const CpuState& state = context_->cpu;
+  const Segment& cs = state.segment[kCs];
+  if (state.eip > cs.limit) return Fault::general_protection();
+  if (!cache_->has_room(kBlockRoom)) flush_code();
+  const Linear linear{state.eip + cs.base};
+  TRAPLINE_TRY_LET(code, resolve_code(linear));
+  EntryTable& table = cache_->table(code.address.frame(), linear.page(), mode_id_);
+  refresh_mode();  // Resolving may have activated or recycled something.
+  execution_views_->set(*execution_view_, linear.page(), slot_of(*context_, table));
+  if (Block* block = cache_->find(table, static_cast<uint16_t>(linear.offset()),
+                                  static_cast<uint8_t>(variant)))
+    return block;
+  return translate_block(table, code, variant);
+}
+
+std::span<const uint8_t> Engine::page_bytes(const Resolution& code) {
+  if (code.host) {
+    const auto* page = reinterpret_cast<const uint8_t*>(code.host) - code.address.offset();
+    return {page, kPageSize};
+  }
+  // No memory there, or a device: the bus gives what it gives.
+  for (uint32_t i = 0; i < kPageSize; i += 4) {
+    const auto word =
+        static_cast<uint32_t>(mmu_->load({(code.address.value & ~uint64_t{kPageMask}) + i}, 4));
+    std::memcpy(&straddle_buffer_[i], &word, 4);
+  }
+  return {reinterpret_cast<const uint8_t*>(straddle_buffer_.data()), kPageSize};
+}
+
+OrFault<Block*> Engine::translate_block(EntryTable& table, const Resolution& code,
+                                        Variant variant) {
+  const auto begin = std::chrono::steady_clock::now();
+  const CpuState& state = context_->cpu;
+  const Segment& cs = state.segment[kCs];
+  TranslationRequest request;
+  request.eip = state.eip;
+  request.linear = state.eip + cs.base;
+  request.mode = mode_;
+  request.variant = variant;
+  request.limit_left = uint64_t{cs.limit} - state.eip + 1;
+  request.page = page_bytes(code);
+  request.first_exit = cache_->next_exit();
+  request.code_address = cache_->next_address();
+  if (!breakpoints_.empty())
+    request.is_breakpoint = [this](uint32_t linear) {
+      const bool passed =
+          step_over_breakpoint_ && linear == context_->cpu.eip + context_->cpu.segment[kCs].base;
+      return breakpoints_.contains(linear) && !passed;
+    };
+  const Translation* made = &translator_->translate(request);
+  FrameRange second;
+  if (made->status == Translation::Status::kPastLimit) return Fault::general_protection();
+  if (made->status == Translation::Status::kNeedsNextPage) {
+    const Linear next{(request.linear | kPageMask) + 1};
+    TRAPLINE_TRY_LET(next_code, resolve_code(next));
+    const auto first_bytes = request.page;
+    if (first_bytes.data() != reinterpret_cast<const uint8_t*>(straddle_buffer_.data()))
+      std::memcpy(straddle_buffer_.data(), first_bytes.data(), kPageSize);
+    for (uint32_t i = 0; i < 15; ++i)
+      straddle_buffer_[kPageSize + i] =
+          next_code.host ? next_code.host[i]
+                         : static_cast<std::byte>(mmu_->load(next_code.address + i, 1));
+    EntryTable& next_table = cache_->table(next_code.address.frame(), next.page(), mode_id_);
+    refresh_mode();
+    execution_views_->set(*execution_view_, next.page(), slot_of(*context_, next_table));
+    request.page = {reinterpret_cast<const uint8_t*>(straddle_buffer_.data()), kPageSize + 15};
+    request.straddle_entry = slot_of(*context_, next_table);
+    made = &translator_->translate(request);
+    second.frame = next_code.address.frame();
+  }
+  Block& block = insert_block(table, request, *made, second.frame);
+  const auto spent = std::chrono::steady_clock::now() - begin;
+  counters_.translation_nanoseconds +=
+      static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count());
+  return &block;
+}
+
+Block& Engine::insert_block(EntryTable& table, const TranslationRequest& request,
+                            const Translation& made, uint64_t second_frame) {
+  NewBlock in;
+  in.eip = request.eip;
+  in.offset = static_cast<uint16_t>(request.linear & kPageMask);
+  in.variant = static_cast<uint8_t>(request.variant);
+  in.code = made.code;
+  in.host_entry = made.host_entry;
+  in.saved_entry = made.saved_entry;
+  in.instructions = made.instructions;
+  in.guest_bytes = made.guest_bytes;
+  const uint32_t here = std::min<uint32_t>(made.guest_bytes, kPageSize - in.offset);
+  in.ranges.push_back({table.frame, in.offset, static_cast<uint16_t>(here)});
+  if (made.straddles)
+    in.ranges.push_back({second_frame, 0, static_cast<uint16_t>(made.guest_bytes - here)});
+  for (const GuestRange& range : made.lookahead)
+    in.ranges.push_back({table.frame, static_cast<uint16_t>(in.offset + range.start),
+                         static_cast<uint16_t>(range.length)});
+  Block& block = cache_->insert(table, std::move(in));
+  for (const ExitSite& exit : made.exits)
+    cache_->add_exit(block, {&block, exit.target, block.code + exit.jump, block.code + exit.stub,
+                             exit.flags_saved, false});
+  for (const Record& record : made.records)
+    cache_->add_record(
+        block, {record.host, record.guest, record.esp_pending, record.index, record.flags_saved});
+  for (const FrameRange& range : block.ranges)
+    if (memory_->frame(range.frame).kind == FrameKind::kRam)
+      mmu_->deny_writes(range.frame, denial::kCode);
+  ++counters_.blocks_translated;
+  counters_.instructions_translated += made.instructions;
+  counters_.guest_bytes_translated += made.guest_bytes;
+  counters_.host_bytes_emitted += made.code.size();
+  refresh_mode();  // Denying writes may have taken the window away.
+  return block;
+}
+
+void Engine::set_breakpoint(Linear address, bool on) {
+  if (on)
+    breakpoints_.insert(address.value);
+  else
+    breakpoints_.erase(address.value);
+  flush_code();
+}
+
+}  // namespace trapline

@@ -1,0 +1,211 @@
+// The engine: one virtual CPU running translated. It owns the code cache, the views' use, and the
+// C++ side of every gate and system operation; it runs until something asks to leave.
+//
+// Only the VCPU's thread touches it, but for request_attention(), which a signal handler calls.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "cache/code_cache.h"
+#include "cache/code_memory.h"
+#include "runtime/execution_views.h"
+#include "runtime/machine.h"
+#include "shadowmmu/shadow_mmu.h"
+#include "translator/context.h"
+#include "translator/thunks.h"
+#include "translator/translator.h"
+#include "vcpu/cpu.h"
+
+namespace trapline {
+
+/// Why translated code was left for the run loop.
+enum class Leave : uint32_t {
+  kAttention,  ///< Something asked for the run loop; the state is between two instructions.
+  kExit,       ///< Engine::exit() says what for.
+};
+
+struct EngineCounters {
+  uint64_t interpreted = 0;
+  uint64_t blocks_translated = 0;
+  uint64_t instructions_translated = 0;
+  uint64_t guest_bytes_translated = 0;
+  uint64_t host_bytes_emitted = 0;
+  uint64_t translation_nanoseconds = 0;
+  uint64_t dispatches = 0;
+  uint64_t page_misses = 0;
+  uint64_t careful_instructions = 0;
+  uint64_t code_writes = 0;
+  uint64_t exceptions = 0;
+  uint64_t software_interrupts = 0;
+  uint64_t interrupts = 0;
+  uint64_t port_accesses = 0;
+};
+
+class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, public PortSpace {
+ public:
+  static Result<std::unique_ptr<Engine>> create(const MachineOptions& options);
+  ~Engine() override;
+
+  Exit run(const RunLimits& limits);
+  void complete_port_read(uint32_t value);
+
+  const CpuState& state() const { return context_->cpu; }
+  void set_state(const CpuState& state);
+  PhysicalMemory& memory() { return *memory_; }
+  void write_memory(Physical address, std::span<const std::byte> in);
+
+  void inject_interrupt(uint8_t vector);
+  void inject_nmi();
+  void set_interrupt_line(bool asserted, InterruptSource* source);
+  /// Async-signal-safe.
+  void request_stop();
+
+  void set_breakpoint(Linear address, bool on);
+  const CpuModel& model() const { return model_; }
+  Statistics statistics() const;
+  uint64_t state_hash() const;
+
+  // --- LinearMemory ---
+  OrFault<uint64_t> read(Linear address, uint32_t size, Privilege privilege) override;
+  OrFault<void> write(Linear address, uint32_t size, uint64_t value, Privilege privilege) override;
+  OrFault<void> probe_write(Linear address, uint32_t size, Privilege privilege) override;
+  OrFault<uint8_t> fetch(Linear address) override;
+  // --- CpuEvents ---
+  void paging_changed(bool flush) override;
+  void invalidate_page(Linear address) override;
+  uint64_t read_physical(Physical address) override;
+  uint64_t time_stamp() override;
+  void x87_error() override;
+  // --- MmuObserver ---
+  void mapping_dropped(View& view, uint32_t page) override;
+  void view_dropped(View& view) override;
+  void code_written(Physical address, uint32_t bytes) override;
+  // --- PortSpace: what the machine's owner gave, or an exit ---
+  uint32_t in(uint16_t port, uint32_t size) override;
+  void out(uint16_t port, uint32_t size, uint32_t value) override;
+
+  /// The signal handler's part: whether the fault was translated code's. Async-signal-safe.
+  bool handle_signal(int signal, void* info, void* ucontext);
+  /// Goes on after handle_signal(), on the thread's ordinary stack.
+  uint64_t handle_signal_exit();
+  void kick(void* ucontext);
+
+ private:
+  friend struct Gates;      // engine_gates.cc
+  friend struct SystemOps;  // engine_system.cc
+
+  /// An access that a careful block has open.
+  struct OpenAccess {
+    uint32_t linear = 0;
+    uint32_t size = 0;
+    alignas(16) std::array<std::byte, 64> buffer{};
+  };
+
+  explicit Engine(const MachineOptions& options);
+  Result<void> build(const MachineOptions& options);
+
+  // engine.cc: modes, views, look-up
+  void refresh_mode();
+  View& view(bool user);
+  View& view_for(Privilege privilege);
+  View& current_view() { return view(context_->cpu.cpl == 3); }
+  void drop_window();
+  uint64_t resume();
+  uint64_t resume_variant(Variant variant);
+  uint32_t mode_number(const ModeKey& key);
+  bool move_window(uint32_t linear, int span_class);
+  OrFault<Resolution> resolve_code(Linear address);
+  OrFault<Block*> find_block(Variant variant);
+  OrFault<Block*> translate_block(EntryTable& table, const Resolution& code, Variant variant);
+  Block& insert_block(EntryTable& table, const TranslationRequest& request, const Translation& made,
+                      uint64_t second_frame);
+  std::span<const uint8_t> page_bytes(const Resolution& code);
+  void set_slot(uint32_t page, uint64_t frame);
+  uint64_t leave(Leave reason);
+  uint64_t leave_with(Exit exit);
+  void flush_code();
+
+  // engine_events.cc
+  uint64_t raise(const Fault& fault);
+  /// False when the machine has to stop: exit_ says why.
+  bool deliver(const Fault& fault);
+  void locate(uint64_t from);
+  void import_flags();
+  void export_flags();
+  bool interrupts_waiting() const;
+  void ask_for_attention_if_due();
+  bool deliver_pending(Exit& exit);
+  uint64_t resume_after();
+  uint64_t interpret_instruction(uint32_t payload);
+  std::optional<Exit> single_step_trap();
+
+  // engine_memory.cc
+  OrFault<uint64_t> read_slow(View& view, Linear address, uint32_t size);
+  OrFault<void> write_slow(View& view, Linear address, uint32_t size, uint64_t value);
+
+  Exit loop();
+  void sync_fpu_pointers();
+
+  MachineOptions options_;
+  const CpuModel& model_;
+  std::unique_ptr<PhysicalMemory> memory_;
+  std::unique_ptr<ShadowMmu> mmu_;
+  std::unique_ptr<CodeMemory> code_memory_;
+  std::unique_ptr<CodeCache> cache_;
+  std::unique_ptr<Translator> translator_;
+  std::unique_ptr<ExecutionViews> execution_views_;
+  std::unique_ptr<Context> context_;
+  Thunks thunks_;
+  Cpu cpu_;
+
+  ModeKey mode_;
+  uint32_t mode_id_ = 0;
+  std::vector<ModeKey> modes_;
+  uint64_t removals_seen_ = 0;
+  std::array<View*, 2> views_{};  ///< Supervisor, user; of the current paging context.
+  ExecutionView* execution_view_ = nullptr;
+  bool counted_ = false;
+
+  std::array<OpenAccess, 4> open_;  ///< Used in rotation: no instruction has more.
+  uint32_t open_next_ = 0;
+  std::array<uint32_t, 4> pending_{};  ///< Slots to be written back by the commit, in order.
+  uint32_t pending_count_ = 0;
+  std::array<std::byte, kPageSize + 16> straddle_buffer_{};
+
+  Exit exit_;
+  bool port_exit_ = false;  ///< in() or out() filled exit_ and wants to leave.
+  bool port_read_completed_ = false;
+  uint32_t port_read_value_ = 0;
+
+  std::vector<uint8_t> queued_interrupts_;
+  bool nmi_waiting_ = false;
+  InterruptSource* interrupt_source_ = nullptr;
+  std::atomic<bool> stop_requested_{false};
+  std::atomic<bool> deadline_passed_{false};
+
+  std::unordered_set<uint32_t> breakpoints_;
+  bool step_over_breakpoint_ = false;
+  bool flush_after_step_ = false;
+  uint32_t breakpoint_at_ = 0;
+
+  // What the signal handler found.
+  int signal_trap_ = 0;
+  uint64_t signal_pc_ = 0;
+
+  EngineCounters counters_;
+  std::array<uint64_t, 2048> interpreted_by_mnemonic_{};
+  uint64_t instructions_counted_ = 0;
+};
+
+}  // namespace trapline

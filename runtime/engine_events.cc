@@ -1,0 +1,161 @@
+// Faults, interrupts, the interpreter, and where the guest's state is while they happen.
+#include "runtime/engine.h"
+#include "vcpu/assert.h"
+
+namespace trapline {
+
+void Engine::import_flags() {
+  CpuState& state = context_->cpu;
+  state.eflags =
+      (state.eflags & ~eflags::kArithmetic) | from_saved_flags(context_->hot.saved_flags);
+}
+
+void Engine::export_flags() {
+  context_->hot.saved_flags = to_saved_flags(context_->cpu.eflags);
+}
+
+/// Makes the state what it was before the instruction whose code holds the address `from`.
+void Engine::locate(uint64_t from) {
+  const Block* block = cache_->block_at(from - 1);
+  TRAPLINE_ASSERT(block != nullptr);
+  const CodeRecord& record = cache_->record_at(*block, from - 1);
+  CpuState& state = context_->cpu;
+  state.eip = block->eip + record.guest;
+  state.gpr[kEsp] += static_cast<uint32_t>(int32_t{record.esp_pending});
+  if (counted_) context_->hot.budget += block->instructions - record.index;
+  pending_count_ = 0;
+  import_flags();
+}
+
+bool Engine::deliver(const Fault& fault) {
+  ++counters_.exceptions;
+  const auto vector = static_cast<uint32_t>(fault.vector);
+  if (options_.exit_on_exceptions >> vector & 1) {
+    exit_ = {};
+    exit_.kind = Exit::Kind::kException;
+    exit_.fault = fault;
+    return false;
+  }
+  context_->cpu.shadow = InterruptShadow::kNone;
+  if (deliver_fault(cpu_, fault) == Delivered::kTripleFault) {
+    exit_ = {};
+    exit_.kind = Exit::Kind::kTripleFault;
+    return false;
+  }
+  return true;
+}
+
+uint64_t Engine::raise(const Fault& fault) {
+  return deliver(fault) ? resume() : leave(Leave::kExit);
+}
+
+uint64_t Engine::resume_after() {
+  // A shadow keeps interrupts out until after the next instruction; the run loop sees to that when
+  // one is waiting. Otherwise going on is enough: blocks are left between instructions only.
+  return resume();
+}
+
+bool Engine::interrupts_waiting() const {
+  return nmi_waiting_ || interrupt_source_ || !queued_interrupts_.empty();
+}
+
+void Engine::ask_for_attention_if_due() {
+  if ((context_->cpu.eflags & eflags::kIf) && interrupts_waiting()) context_->hot.attention = 1;
+}
+
+bool Engine::deliver_pending(Exit& exit) {
+  CpuState& state = context_->cpu;
+  if (state.shadow != InterruptShadow::kNone) return false;
+  Delivered delivered = Delivered::kOk;
+  if (nmi_waiting_ && !state.nmi_blocked) {
+    nmi_waiting_ = false;
+    state.halted = false;
+    ++counters_.interrupts;
+    delivered = deliver_nmi(cpu_);
+  } else if (state.eflags & eflags::kIf) {
+    uint8_t vector = 0;
+    if (interrupt_source_) {
+      vector = std::exchange(interrupt_source_, nullptr)->acknowledge();
+    } else if (!queued_interrupts_.empty()) {
+      vector = queued_interrupts_.front();
+      queued_interrupts_.erase(queued_interrupts_.begin());
+    } else {
+      return false;
+    }
+    state.halted = false;
+    ++counters_.interrupts;
+    delivered = deliver_interrupt(cpu_, vector);
+  }
+  if (delivered == Delivered::kTripleFault) {
+    exit = {};
+    exit.kind = Exit::Kind::kTripleFault;
+    return true;
+  }
+  return false;
+}
+
+uint64_t Engine::interpret_instruction(uint32_t payload) {
+  sync_fpu_pointers();
+  const CpuState before = context_->cpu;
+  const bool ss_before = false;
+  (void)ss_before;
+  const StepResult result = interpret(cpu_);
+  ++counters_.interpreted;
+  if (result.mnemonic < interpreted_by_mnemonic_.size())
+    ++interpreted_by_mnemonic_[result.mnemonic];
+  const uint32_t from_here = payload >> 16 & 0xff;
+  CpuState& state = context_->cpu;
+  if (port_exit_ && exit_.kind == Exit::Kind::kPortRead) {
+    state = before;  // Runs again when the value is there; what it stored is stored again.
+    if (counted_) context_->hot.budget += from_here;
+    port_exit_ = false;
+    return leave(Leave::kExit);
+  }
+  switch (result.step) {
+    case Step::kFault:
+      if (counted_) context_->hot.budget += from_here;
+      return raise(result.fault);
+    case Step::kNotHandled:
+      TRAPLINE_ASSERT(!"the interpreter was given an instruction that is not its own");
+      return 0;
+    case Step::kHalt:
+    case Step::kRetired:
+      break;
+  }
+  if (counted_) {
+    // A REP that is not through yet has not retired.
+    const bool unfinished = state.eip == before.eip && state.gpr[kEcx] != before.gpr[kEcx];
+    context_->hot.budget += from_here - (unfinished ? 0 : 1);
+  }
+  if (state.segment[kSs].base != before.segment[kSs].base ||
+      state.segment[kSs].attributes != before.segment[kSs].attributes)
+    drop_window();
+  if (port_exit_) {
+    port_exit_ = false;
+    return leave(Leave::kExit);
+  }
+  ask_for_attention_if_due();
+  return resume_after();
+}
+
+/// x87 instruction pointers that still are addresses of translated code become the guest's.
+void Engine::sync_fpu_pointers() {
+  FpuImage& fpu = context_->cpu.fpu;
+  if (!code_memory_->contains(fpu.ip)) return;
+  const Block* block = cache_->block_at(fpu.ip);
+  if (!block) return;
+  const CodeRecord& record = cache_->record_at(*block, fpu.ip);
+  fpu.ip = block->eip + record.guest;
+  // The opcode is that of the guest's encoding, without prefixes.
+  const uint32_t linear = fpu.ip + context_->cpu.segment[kCs].base;
+  for (uint32_t i = 0; i < 14; ++i) {
+    const auto byte = fetch({linear + i});
+    if (!byte.ok()) return;
+    if ((*byte & 0xf8) != 0xd8) continue;
+    const auto modrm = fetch({linear + i + 1});
+    if (modrm.ok()) fpu.opcode = static_cast<uint16_t>((*byte & 7) << 8 | *modrm);
+    return;
+  }
+}
+
+}  // namespace trapline

@@ -1,0 +1,159 @@
+// The C++ side of gates: calls from the middle of an instruction that come back, or leave the block
+// with the state as it was before the instruction.
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "runtime/engine.h"
+#include "runtime/engine_entries.h"
+#include "vcpu/assert.h"
+
+namespace trapline {
+
+/// Gives the gate functions their way into the engine.
+struct Gates {
+  static Engine& engine(Context* context) { return *static_cast<Engine*>(context->engine); }
+  static GateResult stay(uint64_t value) { return {value, 0}; }
+  static GateResult go(uint64_t code) { return {0, code}; }
+
+  static GateResult fault(Engine& e, uint64_t from, const Fault& what) {
+    e.locate(from);
+    return go(e.raise(what));
+  }
+
+  /// Runs the instruction again, one access at a time.
+  static GateResult carefully(Engine& e, uint64_t from) {
+    e.locate(from);
+    ++e.counters_.careful_instructions;
+    return go(e.resume_variant(Variant::kCareful));
+  }
+
+  static GateResult fill(Context* context, uint32_t address, uint32_t bits, uint64_t from) {
+    Engine& e = engine(context);
+    const AccessInfo info = AccessInfo::unpack(bits);
+    ++e.counters_.page_misses;
+    if ((address & kPageMask) + info.size > kPageSize) return carefully(e, from);
+    const uint64_t removals = e.mmu_->removals();
+    View& view = e.current_view();
+    const auto found =
+        e.mmu_->resolve(view, {address}, info.write ? Access::kWrite : Access::kRead);
+    if (!found.ok()) return fault(e, from, found.fault());
+    const uint32_t page = address >> kPageShift;
+    const uint64_t delta = info.write ? view.write_entry(page) : view.read_entry(page);
+    if (found->kind != Resolution::Kind::kHost || !delta) return carefully(e, from);
+    if (e.mmu_->removals() != removals) {  // Something that the block relied on may be gone.
+      e.locate(from);
+      return go(e.resume());
+    }
+    return stay(delta);
+  }
+
+  static GateResult segment(Context* context, uint32_t offset, uint32_t bits, uint64_t from) {
+    Engine& e = engine(context);
+    const AccessInfo info = AccessInfo::unpack(bits);
+    const auto checked = check_segment(context->cpu, info.segment, offset, info.size,
+                                       info.write ? SegmentAccess::kWrite : SegmentAccess::kRead);
+    if (!checked.ok()) return fault(e, from, checked.fault());
+    return stay(0);
+  }
+
+  static GateResult window(Context* context, uint32_t address, uint32_t span_class, uint64_t from) {
+    Engine& e = engine(context);
+    if (e.move_window(address, static_cast<int>(span_class))) return stay(0);
+    e.locate(from);
+    return go(e.resume_variant(Variant::kNoWindow));
+  }
+
+  static GateResult open(Context* context, uint32_t offset, uint32_t bits, uint64_t from) {
+    Engine& e = engine(context);
+    const AccessInfo info = AccessInfo::unpack(bits);
+    const auto checked = check_segment(context->cpu, info.segment, offset, info.size,
+                                       info.write ? SegmentAccess::kWrite : SegmentAccess::kRead,
+                                       info.size <= 8 ? info.size : 1u);
+    if (!checked.ok()) return fault(e, from, checked.fault());
+    const uint32_t slot = e.open_next_++ % e.open_.size();
+    Engine::OpenAccess& access = e.open_[slot];
+    access.linear = checked->value;
+    access.size = info.size;
+    if (info.write) {
+      const auto allowed = e.probe_write(*checked, info.size, Privilege::kCurrent);
+      if (!allowed.ok()) return fault(e, from, allowed.fault());
+    }
+    if (info.read) {
+      for (uint32_t done = 0; done < info.size;) {
+        const uint32_t part = chunk(info.size - done);
+        const auto value = e.read(*checked + done, part, Privilege::kCurrent);
+        if (!value.ok()) return fault(e, from, value.fault());
+        std::memcpy(&access.buffer[done], &*value, part);
+        done += part;
+      }
+    }
+    if (info.write) e.pending_[e.pending_count_++] = slot;
+    return stay(reinterpret_cast<uint64_t>(access.buffer.data()) - offset);
+  }
+
+  static GateResult commit(Context* context, uint32_t, uint32_t, uint64_t) {
+    Engine& e = engine(context);
+    const uint32_t count = std::exchange(e.pending_count_, 0);
+    for (uint32_t i = 0; i < count; ++i) write_back(e, e.open_[e.pending_[i]]);
+    return stay(0);
+  }
+
+  static void write_back(Engine& e, const Engine::OpenAccess& access) {
+    for (uint32_t done = 0; done < access.size;) {
+      const uint32_t part = chunk(access.size - done);
+      uint64_t value = 0;
+      std::memcpy(&value, &access.buffer[done], part);
+      const auto written = e.write({access.linear + done}, part, value, Privilege::kCurrent);
+      TRAPLINE_ASSERT(written.ok());  // Probed when it was opened.
+      done += part;
+    }
+  }
+
+  static uint32_t chunk(uint32_t left) { return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1; }
+
+  template <typename Half, typename Whole>
+  static bool quotient_fits(Whole dividend, Half divisor) {
+    if (divisor == 0) return false;
+    if (divisor == -1)
+      return dividend >= -Whole{std::numeric_limits<Half>::max()} &&
+             dividend <= -Whole{std::numeric_limits<Half>::min()};
+    const Whole quotient = dividend / divisor;
+    return quotient >= std::numeric_limits<Half>::min() &&
+           quotient <= std::numeric_limits<Half>::max();
+  }
+
+  static GateResult divide(Context* context, uint32_t, uint32_t size, uint64_t from) {
+    const auto& gpr = context->cpu.gpr;
+    const auto divisor = static_cast<uint32_t>(context->hot.gate_value);
+    bool fits = false;
+    if (size == 1) {
+      fits = quotient_fits<int8_t, int32_t>(static_cast<int16_t>(gpr[kEax]),
+                                            static_cast<int8_t>(divisor));
+    } else if (size == 2) {
+      const uint32_t dividend = gpr[kEdx] << 16 | (gpr[kEax] & 0xffff);
+      fits = quotient_fits<int16_t, int64_t>(static_cast<int32_t>(dividend),
+                                             static_cast<int16_t>(divisor));
+    } else {
+      const uint64_t dividend = uint64_t{gpr[kEdx]} << 32 | gpr[kEax];
+      fits = quotient_fits<int32_t, int64_t>(static_cast<int64_t>(dividend),
+                                             static_cast<int32_t>(divisor));
+    }
+    if (fits) return stay(0);
+    return fault(engine(context), from, Fault::plain(Vector::kDivide));
+  }
+};
+
+void fill_gate_entries(ThunkTargets& targets) {
+  const auto set = [&](Gate gate, GateFunction function) {
+    targets.gate[static_cast<size_t>(gate)] = function;
+  };
+  set(Gate::kFill, Gates::fill);
+  set(Gate::kSegment, Gates::segment);
+  set(Gate::kWindow, Gates::window);
+  set(Gate::kOpen, Gates::open);
+  set(Gate::kCommit, Gates::commit);
+  set(Gate::kDivide, Gates::divide);
+}
+
+}  // namespace trapline

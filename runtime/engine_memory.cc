@@ -1,0 +1,130 @@
+// The engine's own accesses to guest memory, ports and time: what vcpu/ and careful blocks use.
+#include <x86intrin.h>
+
+#include <cstring>
+
+#include "runtime/engine.h"
+
+namespace trapline {
+
+namespace {
+bool inside_page(uint32_t linear, uint32_t size) {
+  return (linear & kPageMask) + size <= kPageSize;
+}
+}  // namespace
+
+OrFault<uint64_t> Engine::read(Linear address, uint32_t size, Privilege privilege) {
+  View& view = view_for(privilege);
+  if (const uint64_t delta = view.read_entry(address.page());
+      delta && inside_page(address.value, size)) {
+    uint64_t value = 0;
+    std::memcpy(&value, reinterpret_cast<const void*>(delta + address.value), size);
+    return value;
+  }
+  return read_slow(view, address, size);
+}
+
+OrFault<uint64_t> Engine::read_slow(View& view, Linear address, uint32_t size) {
+  const auto part = [&](Linear at, uint32_t bytes) -> OrFault<uint64_t> {
+    TRAPLINE_TRY_LET(found, mmu_->resolve(view, at, Access::kRead));
+    return mmu_->load(found.address, bytes);
+  };
+  if (inside_page(address.value, size)) return part(address, size);
+  // Both pages must be there before either is read: devices notice reads.
+  const uint32_t first = kPageSize - address.offset();
+  TRAPLINE_TRY(mmu_->resolve(view, address, Access::kRead));
+  TRAPLINE_TRY(mmu_->resolve(view, address + first, Access::kRead));
+  uint64_t value = 0;
+  for (uint32_t i = 0; i < size; ++i) {
+    TRAPLINE_TRY_LET(byte, part(address + i, 1));
+    value |= byte << (8 * i);
+  }
+  return value;
+}
+
+OrFault<void> Engine::write(Linear address, uint32_t size, uint64_t value, Privilege privilege) {
+  View& view = view_for(privilege);
+  if (const uint64_t delta = view.write_entry(address.page());
+      delta && inside_page(address.value, size)) {
+    std::memcpy(reinterpret_cast<void*>(delta + address.value), &value, size);
+    return {};
+  }
+  return write_slow(view, address, size, value);
+}
+
+OrFault<void> Engine::write_slow(View& view, Linear address, uint32_t size, uint64_t value) {
+  if (inside_page(address.value, size)) {
+    TRAPLINE_TRY_LET(found, mmu_->resolve(view, address, Access::kWrite));
+    mmu_->store(found.address, size, value);
+    return {};
+  }
+  const uint32_t first = kPageSize - address.offset();
+  TRAPLINE_TRY_LET(low, mmu_->resolve(view, address, Access::kWrite));
+  TRAPLINE_TRY_LET(high, mmu_->resolve(view, address + first, Access::kWrite));
+  for (uint32_t i = 0; i < size; ++i) {
+    const Physical at = i < first ? low.address + i : high.address + (i - first);
+    mmu_->store(at, 1, value >> (8 * i) & 0xff);
+  }
+  return {};
+}
+
+OrFault<void> Engine::probe_write(Linear address, uint32_t size, Privilege privilege) {
+  View& view = view_for(privilege);
+  TRAPLINE_TRY(mmu_->resolve(view, address, Access::kWrite));
+  if (!inside_page(address.value, size))
+    TRAPLINE_TRY(mmu_->resolve(view, {(address.value | kPageMask) + 1}, Access::kWrite));
+  return {};
+}
+
+OrFault<uint8_t> Engine::fetch(Linear address) {
+  TRAPLINE_TRY_LET(found, resolve_code(address));
+  if (found.host) return static_cast<uint8_t>(*found.host);
+  return static_cast<uint8_t>(mmu_->load(found.address, 1));
+}
+
+uint64_t Engine::read_physical(Physical address) {
+  return mmu_->load(address, 8);
+}
+
+uint64_t Engine::time_stamp() {
+  return __rdtsc();
+}
+
+void Engine::x87_error() {}
+
+uint32_t Engine::in(uint16_t port, uint32_t size) {
+  ++counters_.port_accesses;
+  if (options_.ports) return options_.ports->in(port, size);
+  if (std::exchange(port_read_completed_, false)) return port_read_value_;
+  port_exit_ = true;
+  exit_ = {};
+  exit_.kind = Exit::Kind::kPortRead;
+  exit_.port = port;
+  exit_.size = static_cast<uint8_t>(size);
+  return 0;
+}
+
+void Engine::out(uint16_t port, uint32_t size, uint32_t value) {
+  ++counters_.port_accesses;
+  if (options_.ports) {
+    options_.ports->out(port, size, value);
+    return;
+  }
+  port_exit_ = true;
+  exit_ = {};
+  exit_.kind = Exit::Kind::kPortWrite;
+  exit_.port = port;
+  exit_.size = static_cast<uint8_t>(size);
+  exit_.value = value;
+}
+
+void Engine::complete_port_read(uint32_t value) {
+  port_read_completed_ = true;
+  port_read_value_ = value;
+}
+
+void Engine::write_memory(Physical address, std::span<const std::byte> in) {
+  mmu_->dma_write(address, in);
+}
+
+}  // namespace trapline

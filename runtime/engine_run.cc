@@ -1,0 +1,173 @@
+// The run loop: what happens between two stays in translated code.
+#include <Zydis/Mnemonic.h>
+#include <Zydis/Utils.h>
+#include <Zydis/Zydis.h>
+
+#include <algorithm>
+
+#include "runtime/engine.h"
+#include "runtime/signals.h"
+
+namespace trapline {
+
+namespace {
+Exit exit_of(Exit::Kind kind) {
+  Exit exit;
+  exit.kind = kind;
+  return exit;
+}
+
+uint64_t mix(uint64_t hash, uint64_t value) {
+  hash ^= value;
+  hash *= 0x9e3779b97f4a7c15u;
+  return hash ^ hash >> 29;
+}
+}  // namespace
+
+Exit Engine::run(const RunLimits& limits) {
+  HotFields& hot = context_->hot;
+  if (limits.instructions && *limits.instructions == 0) return exit_of(Exit::Kind::kInstructions);
+  counted_ = limits.instructions.has_value();
+  constexpr uint64_t kLargestBudget = uint64_t{1} << 62;
+  const uint64_t budget = counted_ ? std::min(*limits.instructions, kLargestBudget) : 0;
+  hot.budget = static_cast<int64_t>(budget);
+  deadline_passed_ = false;
+  const RunningEngine running(*this, limits.time);
+  Exit exit = running.ok() ? loop() : exit_of(Exit::Kind::kError);
+  if (exit.kind == Exit::Kind::kError && exit.message.empty())
+    exit.message = "the host gives no timer for the deadline";
+  if (counted_) instructions_counted_ += budget - static_cast<uint64_t>(hot.budget);
+  return exit;
+}
+
+Exit Engine::loop() {
+  HotFields& hot = context_->hot;
+  CpuState& state = context_->cpu;
+  const auto enter = reinterpret_cast<EnterFunction>(uint64_t{thunks_.enter});
+  step_over_breakpoint_ =
+      exit_.kind == Exit::Kind::kBreakpoint && breakpoint_at_ == state.eip && !breakpoints_.empty();
+  for (;;) {
+    if (stop_requested_.exchange(false)) return exit_of(Exit::Kind::kStopped);
+    if (deadline_passed_) return exit_of(Exit::Kind::kDeadline);
+    Exit exit;
+    if (deliver_pending(exit)) return exit;
+    const bool trap = state.eflags & eflags::kTf;
+    const bool single = trap || state.shadow != InterruptShadow::kNone || step_over_breakpoint_;
+    const uint64_t exceptions = counters_.exceptions + counters_.software_interrupts;
+    hot.attention = 0;
+    if (single) state.shadow = InterruptShadow::kNone;
+    if (step_over_breakpoint_) flush_code();
+    const uint64_t code = single ? resume_variant(Variant::kSingle) : resume();
+    if (step_over_breakpoint_) {
+      step_over_breakpoint_ = false;
+      flush_after_step_ = true;
+    }
+    if (single) hot.attention = 1;
+    enter(&state, code);
+    import_flags();
+    if (flush_after_step_) {
+      flush_after_step_ = false;
+      flush_code();
+    }
+    if (static_cast<Leave>(hot.exit_code) == Leave::kExit) {
+      if (exit_.kind == Exit::Kind::kBreakpoint) breakpoint_at_ = state.eip;
+      return exit_;
+    }
+    if (trap && exceptions == counters_.exceptions + counters_.software_interrupts) {
+      state.dr[6] |= 1u << 14;
+      if (auto ended = single_step_trap()) return *ended;
+    }
+  }
+}
+
+std::optional<Exit> Engine::single_step_trap() {
+  ++counters_.exceptions;
+  if (options_.exit_on_exceptions >> static_cast<int>(Vector::kDebug) & 1) {
+    Exit exit = exit_of(Exit::Kind::kException);
+    exit.fault = Fault::plain(Vector::kDebug);
+    return exit;
+  }
+  if (deliver_trap(cpu_, Vector::kDebug) == Delivered::kTripleFault)
+    return exit_of(Exit::Kind::kTripleFault);
+  return std::nullopt;
+}
+
+void Engine::set_state(const CpuState& state) {
+  context_->cpu = state;
+  for (Segment& segment : context_->cpu.segment) segment.derive();
+  context_->cpu.ldtr.derive();
+  context_->cpu.tr.derive();
+  context_->cpu.eflags = (state.eflags & eflags::kDefined) | eflags::kFixed1;
+  context_->hot.fpu_loaded = 0;
+  views_ = {};
+  drop_window();
+  port_read_completed_ = false;
+}
+
+void Engine::inject_interrupt(uint8_t vector) {
+  queued_interrupts_.push_back(vector);
+}
+
+void Engine::inject_nmi() {
+  nmi_waiting_ = true;
+  context_->hot.attention = 1;
+}
+
+void Engine::set_interrupt_line(bool asserted, InterruptSource* source) {
+  interrupt_source_ = asserted ? source : nullptr;
+  ask_for_attention_if_due();
+}
+
+Statistics Engine::statistics() const {
+  Statistics s;
+  s.instructions = instructions_counted_;
+  s.counted = instructions_counted_ != 0;
+  s.interpreted = counters_.interpreted;
+  for (size_t i = 0; i < interpreted_by_mnemonic_.size(); ++i)
+    if (interpreted_by_mnemonic_[i])
+      s.interpreted_top.push_back(
+          {ZydisMnemonicGetString(static_cast<ZydisMnemonic>(i)), interpreted_by_mnemonic_[i]});
+  std::ranges::sort(s.interpreted_top, std::ranges::greater{}, &OpcodeCount::count);
+  if (s.interpreted_top.size() > 20) s.interpreted_top.resize(20);
+  s.blocks_translated = counters_.blocks_translated;
+  s.instructions_translated = counters_.instructions_translated;
+  s.guest_bytes_translated = counters_.guest_bytes_translated;
+  s.host_bytes_emitted = counters_.host_bytes_emitted;
+  s.translation_nanoseconds = counters_.translation_nanoseconds;
+  s.blocks_invalidated = cache_->counters().invalidated;
+  s.cache_flushes = cache_->counters().flushes;
+  s.dispatches = counters_.dispatches;
+  s.page_misses = counters_.page_misses;
+  s.careful_instructions = counters_.careful_instructions;
+  s.traced_writes = mmu_->counters().traced_writes;
+  s.code_writes = counters_.code_writes;
+  s.view_switches = mmu_->counters().view_switches;
+  s.exceptions = counters_.exceptions;
+  s.interrupts = counters_.interrupts;
+  s.port_accesses = counters_.port_accesses;
+  return s;
+}
+
+uint64_t Engine::state_hash() const {
+  const CpuState& cpu = context_->cpu;
+  uint64_t hash = 0;
+  for (uint32_t value : cpu.gpr) hash = mix(hash, value);
+  for (uint32_t value : {cpu.eip, cpu.eflags, cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4})
+    hash = mix(hash, value);
+  for (const Segment& s : cpu.segment)
+    hash =
+        mix(mix(hash, uint64_t{s.base} << 32 | s.limit), uint64_t{s.attributes} << 16 | s.selector);
+  const auto* fpu = reinterpret_cast<const uint64_t*>(&cpu.fpu);
+  for (size_t i = 3; i < 36; ++i) hash = mix(hash, fpu[i]);
+  const uint64_t frames = memory_->ram_end().frame();
+  for (uint64_t number = 0; number < frames; ++number) {
+    const Frame& frame = memory_->frame(number);
+    if (frame.kind != FrameKind::kRam) continue;
+    const auto* words = reinterpret_cast<const uint64_t*>(frame.host);
+    for (size_t i = 0; i < kPageSize / 8; ++i)
+      if (words[i]) hash = mix(mix(hash, number << 12 | i), words[i]);
+  }
+  return hash;
+}
+
+}  // namespace trapline

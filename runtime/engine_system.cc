@@ -1,0 +1,330 @@
+// The C++ side of system operations: what ends a block. Each sees complete state and says where to
+// go on.
+#include "runtime/engine.h"
+#include "runtime/engine_entries.h"
+#include "vcpu/assert.h"
+
+namespace trapline {
+
+struct SystemOps {
+  static Engine& enter(Context* context) {
+    auto& e = *static_cast<Engine*>(context->engine);
+    e.import_flags();
+    return e;
+  }
+
+  static uint32_t length(uint32_t payload) { return payload >> 24; }
+  /// The budget was charged for the whole block: gives back what did not run.
+  static void refund(Engine& e, uint32_t payload, bool retired) {
+    if (!e.counted_) return;
+    const uint32_t from_here = payload >> 16 & 0xff;
+    e.context_->hot.budget += from_here - (retired ? 1 : 0);
+  }
+
+  static uint64_t faulted(Engine& e, uint32_t payload, const Fault& fault) {
+    refund(e, payload, false);
+    return e.raise(fault);
+  }
+
+  /// After an instruction that does not set EIP itself.
+  static uint64_t next(Engine& e, uint32_t payload) {
+    refund(e, payload, true);
+    e.context_->cpu.eip += length(payload);
+    if (!e.context_->cpu.segment[kCs].big()) e.context_->cpu.eip &= 0xffff;
+    e.ask_for_attention_if_due();
+    return e.resume_after();
+  }
+
+  static uint64_t finish(Engine& e, uint32_t payload, const OrFault<void>& result) {
+    return result.ok() ? next(e, payload) : faulted(e, payload, result.fault());
+  }
+
+  /// After an instruction that set EIP.
+  static uint64_t transferred(Engine& e, uint32_t payload, const OrFault<void>& result) {
+    if (!result.ok()) return faulted(e, payload, result.fault());
+    refund(e, payload, true);
+    e.ask_for_attention_if_due();
+    return e.resume_after();
+  }
+
+  static uint64_t link(Context* context, uint32_t, uint32_t number) {
+    Engine& e = enter(context);
+    CodeExit& exit = e.cache_->exit(number);
+    const uint64_t generation = e.cache_->counters().flushes;
+    context->cpu.eip = exit.target;
+    if (context->hot.attention) return e.leave(Leave::kAttention);
+    const Block* from = exit.from;
+    const OrFault<Block*> target = e.find_block(Variant::kNormal);
+    if (!target.ok()) return e.raise(target.fault());
+    // A page that was remapped between translation and now has another table.
+    if (generation == e.cache_->counters().flushes && !from->dead &&
+        from->table == (*target)->table)
+      e.cache_->link(number, **target);
+    e.export_flags();
+    return (*target)->saved_entry;
+  }
+
+  static uint64_t lookup(Context* context, uint32_t linear, uint32_t) {
+    Engine& e = enter(context);
+    ++e.counters_.dispatches;
+    context->cpu.eip = linear - context->cpu.segment[kCs].base;
+    return e.resume();
+  }
+
+  static uint64_t straddle(Context* context, uint32_t, uint32_t) {
+    Engine& e = enter(context);
+    // The slot of the second page is empty, or the page is another one than it was.
+    const Linear here{context->cpu.eip + context->cpu.segment[kCs].base};
+    const Linear next{(here.value | kPageMask) + 1};
+    const auto first = e.resolve_code(here);
+    if (!first.ok()) return e.raise(first.fault());
+    const auto second = e.resolve_code(next);
+    if (!second.ok()) return e.raise(second.fault());
+    EntryTable& table = e.cache_->table(first->address.frame(), here.page(), e.mode_id_);
+    for (int variant = 0; variant < kVariantCount; ++variant)
+      if (Block* block = e.cache_->find(table, static_cast<uint16_t>(here.offset()),
+                                        static_cast<uint8_t>(variant)))
+        if (block->ranges.size() < 2 || block->ranges[1].frame != second->address.frame())
+          e.cache_->kill(*block);
+    e.set_slot(next.page(), second->address.frame());
+    return e.resume();
+  }
+
+  static uint64_t interpret_one(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    return e.interpret_instruction(payload);
+  }
+
+  static uint64_t raise(Context* context, uint32_t error, uint32_t payload) {
+    Engine& e = enter(context);
+    Fault fault = Fault::plain(static_cast<Vector>(payload & 0xff));
+    if (payload & 0x100) fault = Fault::with_error(fault.vector, error);
+    return faulted(e, payload, fault);
+  }
+
+  static uint64_t breakpoint(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    refund(e, payload, false);
+    Exit exit;
+    exit.kind = Exit::Kind::kBreakpoint;
+    return e.leave_with(std::move(exit));
+  }
+
+  static uint64_t budget(Context* context, uint32_t, uint32_t) {
+    Engine& e = enter(context);
+    if (context->hot.budget > 0) return e.resume_variant(Variant::kSingle);
+    Exit exit;
+    exit.kind = Exit::Kind::kInstructions;
+    return e.leave_with(std::move(exit));
+  }
+
+  static uint64_t halt(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    refund(e, payload, true);
+    context->cpu.eip += length(payload);
+    context->cpu.halted = true;
+    context->cpu.shadow = InterruptShadow::kNone;
+    Exit exit;
+    exit.kind = Exit::Kind::kHalt;
+    return e.leave_with(std::move(exit));
+  }
+
+  static uint64_t interrupt(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    const uint32_t next_eip = context->cpu.eip + length(payload);
+    const auto vector = static_cast<uint8_t>(payload);
+    ++e.counters_.software_interrupts;
+    if (vector < 32 && (e.options_.exit_on_exceptions >> vector & 1) && vector == 3) {
+      refund(e, payload, true);
+      context->cpu.eip = next_eip;
+      return e.raise(Fault::plain(Vector::kBreakpoint));
+    }
+    return transferred(e, payload, software_interrupt(e.cpu_, vector, next_eip));
+  }
+
+  static OperandSize operand_size(uint32_t payload) {
+    return (payload & 0xff) == 2 ? OperandSize::k16 : OperandSize::k32;
+  }
+
+  static uint64_t iret(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    return transferred(e, payload, trapline::iret(e.cpu_, operand_size(payload)));
+  }
+
+  static uint64_t load_segment(Context* context, uint32_t selector, uint32_t payload) {
+    Engine& e = enter(context);
+    const auto name = static_cast<SegmentName>(payload & 7);
+    const auto result = trapline::load_segment(e.cpu_, name, static_cast<uint16_t>(selector));
+    if (!result.ok()) return faulted(e, payload, result.fault());
+    if (name == kSs) {
+      context->cpu.shadow = InterruptShadow::kMovSs;
+      e.drop_window();
+    }
+    return next(e, payload);
+  }
+
+  static uint64_t pop_segment(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    CpuState& state = context->cpu;
+    const auto name = static_cast<SegmentName>(payload & 7);
+    const uint32_t size = payload >> 8 & 0xff;
+    const bool wide = state.segment[kSs].big();
+    const uint32_t offset = wide ? state.gpr[kEsp] : state.gpr[kEsp] & 0xffff;
+    const auto address = check_segment(state, kSs, offset, size, SegmentAccess::kRead, size);
+    if (!address.ok()) return faulted(e, payload, address.fault());
+    const auto value = e.read(*address, size, Privilege::kCurrent);
+    if (!value.ok()) return faulted(e, payload, value.fault());
+    const auto result = trapline::load_segment(e.cpu_, name, static_cast<uint16_t>(*value));
+    if (!result.ok()) return faulted(e, payload, result.fault());
+    if (wide)
+      state.gpr[kEsp] += size;
+    else
+      state.gpr[kEsp] = (state.gpr[kEsp] & 0xffff0000u) | ((offset + size) & 0xffff);
+    if (name == kSs) {
+      state.shadow = InterruptShadow::kMovSs;
+      e.drop_window();
+    }
+    return next(e, payload);
+  }
+
+  static uint64_t in(Context* context, uint32_t port, uint32_t payload) {
+    Engine& e = enter(context);
+    const uint32_t size = payload & 0xff;
+    const auto value = port_in(e.cpu_, static_cast<uint16_t>(port), size);
+    if (!value.ok()) return faulted(e, payload, value.fault());
+    if (e.port_exit_) return port_exit(e, payload);
+    uint32_t& eax = context->cpu.gpr[kEax];
+    eax = size == 4   ? *value
+          : size == 2 ? (eax & 0xffff0000u) | (*value & 0xffff)
+                      : (eax & 0xffffff00u) | (*value & 0xff);
+    return next(e, payload);
+  }
+
+  static uint64_t out(Context* context, uint32_t port, uint32_t payload) {
+    Engine& e = enter(context);
+    const uint32_t size = payload & 0xff;
+    const uint32_t eax = context->cpu.gpr[kEax];
+    const uint32_t value = size == 4 ? eax : size == 2 ? eax & 0xffff : eax & 0xff;
+    const auto result = port_out(e.cpu_, static_cast<uint16_t>(port), size, value);
+    if (!result.ok()) return faulted(e, payload, result.fault());
+    if (e.port_exit_) {
+      context->cpu.eip += length(payload);
+      refund(e, payload, true);
+      return port_exit(e, 0);
+    }
+    return next(e, payload);
+  }
+
+  /// Reads leave EIP in place: the instruction runs again when the value is there.
+  static uint64_t port_exit(Engine& e, uint32_t payload) {
+    refund(e, payload, false);
+    e.port_exit_ = false;
+    return e.leave(Leave::kExit);
+  }
+
+  static uint64_t flags_push(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    CpuState& state = context->cpu;
+    const uint32_t size = payload & 0xff;
+    const auto image = read_flags(e.cpu_, operand_size(payload));
+    if (!image.ok()) return faulted(e, payload, image.fault());
+    const bool wide = state.segment[kSs].big();
+    const uint32_t offset = wide ? state.gpr[kEsp] - size : (state.gpr[kEsp] - size) & 0xffff;
+    const auto address = check_segment(state, kSs, offset, size, SegmentAccess::kWrite, size);
+    if (!address.ok()) return faulted(e, payload, address.fault());
+    const auto written = e.write(*address, size, *image, Privilege::kCurrent);
+    if (!written.ok()) return faulted(e, payload, written.fault());
+    set_stack_pointer(state, offset);
+    return next(e, payload);
+  }
+
+  static uint64_t flags_pop(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    CpuState& state = context->cpu;
+    const uint32_t size = payload & 0xff;
+    const bool wide = state.segment[kSs].big();
+    const uint32_t offset = wide ? state.gpr[kEsp] : state.gpr[kEsp] & 0xffff;
+    const auto address = check_segment(state, kSs, offset, size, SegmentAccess::kRead, size);
+    if (!address.ok()) return faulted(e, payload, address.fault());
+    const auto image = e.read(*address, size, Privilege::kCurrent);
+    if (!image.ok()) return faulted(e, payload, image.fault());
+    const auto result = write_flags(e.cpu_, static_cast<uint32_t>(*image), operand_size(payload));
+    if (!result.ok()) return faulted(e, payload, result.fault());
+    set_stack_pointer(state, offset + size);
+    return next(e, payload);
+  }
+
+  static void set_stack_pointer(CpuState& state, uint32_t offset) {
+    uint32_t& esp = state.gpr[kEsp];
+    esp = state.segment[kSs].big() ? offset : (esp & 0xffff0000u) | (offset & 0xffff);
+  }
+
+  static uint64_t cli(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    return finish(e, payload, trapline::cli(e.cpu_));
+  }
+
+  static uint64_t sti(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    return finish(e, payload, trapline::sti(e.cpu_));
+  }
+
+  static uint64_t direction(Context* context, uint32_t down, uint32_t payload) {
+    Engine& e = enter(context);
+    uint32_t& flags = context->cpu.eflags;
+    flags = down ? flags | eflags::kDf : flags & ~eflags::kDf;
+    return next(e, payload);
+  }
+
+  static uint64_t sysenter(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    return transferred(e, payload, trapline::sysenter(e.cpu_));
+  }
+
+  static uint64_t sysexit(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    return transferred(e, payload, trapline::sysexit(e.cpu_));
+  }
+
+  static uint64_t safepoint(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    refund(e, payload, false);
+    return e.resume();
+  }
+
+  static uint64_t never(Context*, uint32_t, uint32_t) {
+    TRAPLINE_ASSERT(!"a system operation that nothing emits");
+    return 0;
+  }
+};
+
+void fill_system_entries(ThunkTargets& targets) {
+  targets.system.fill(SystemOps::never);
+  const auto set = [&](SystemOp op, SystemFunction function) {
+    targets.system[static_cast<size_t>(op)] = function;
+  };
+  set(SystemOp::kLink, SystemOps::link);
+  set(SystemOp::kLookup, SystemOps::lookup);
+  set(SystemOp::kStraddle, SystemOps::straddle);
+  set(SystemOp::kInterpret, SystemOps::interpret_one);
+  set(SystemOp::kRaise, SystemOps::raise);
+  set(SystemOp::kBreakpoint, SystemOps::breakpoint);
+  set(SystemOp::kBudget, SystemOps::budget);
+  set(SystemOp::kHalt, SystemOps::halt);
+  set(SystemOp::kInterrupt, SystemOps::interrupt);
+  set(SystemOp::kIret, SystemOps::iret);
+  set(SystemOp::kLoadSegment, SystemOps::load_segment);
+  set(SystemOp::kPopSegment, SystemOps::pop_segment);
+  set(SystemOp::kIn, SystemOps::in);
+  set(SystemOp::kOut, SystemOps::out);
+  set(SystemOp::kFlagsPush, SystemOps::flags_push);
+  set(SystemOp::kFlagsPop, SystemOps::flags_pop);
+  set(SystemOp::kCli, SystemOps::cli);
+  set(SystemOp::kSti, SystemOps::sti);
+  set(SystemOp::kDirection, SystemOps::direction);
+  set(SystemOp::kSysenter, SystemOps::sysenter);
+  set(SystemOp::kSysexit, SystemOps::sysexit);
+  set(SystemOp::kSafepoint, SystemOps::safepoint);
+}
+
+}  // namespace trapline

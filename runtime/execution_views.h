@@ -1,0 +1,48 @@
+// Execution tables: for each view and mode, linear page -> entry table. Emitted indirect branches
+// walk them without asking, so an empty slot must lead somewhere: slots are relative to the miss
+// table, which is what 0 stands for.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <vector>
+
+#include "vcpu/result.h"
+
+namespace trapline {
+
+struct ExecutionView {
+  uint32_t view = 0;  ///< View::serial().
+  uint32_t mode = 0;
+  uint64_t* table = nullptr;
+  std::vector<uint32_t> used;  ///< Pages that may have a slot.
+};
+
+class ExecutionViews {
+ public:
+  explicit ExecutionViews(size_t limit) : limit_(limit) {}
+  ~ExecutionViews();
+  ExecutionViews(const ExecutionViews&) = delete;
+  ExecutionViews& operator=(const ExecutionViews&) = delete;
+
+  /// A table whose slots are all empty and stay so.
+  Result<void> make_empty_table();
+  uint64_t* empty_table() const { return empty_; }
+
+  /// Found or made; the least recently used one goes when there are too many.
+  ExecutionView& get(uint32_t view, uint32_t mode);
+  void set(ExecutionView& execution, uint32_t page, uint64_t slot);
+  void drop_page(uint32_t view, uint32_t page);
+  void drop_view(uint32_t view);
+  void clear();  ///< Every slot of every table.
+
+ private:
+  void empty(ExecutionView& execution);
+
+  size_t limit_;
+  uint64_t* empty_ = nullptr;
+  std::list<ExecutionView> views_;  ///< Most recently used first.
+};
+
+}  // namespace trapline

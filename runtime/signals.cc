@@ -1,0 +1,217 @@
+#include "runtime/signals.h"
+
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+
+#include "runtime/engine.h"
+
+namespace trapline {
+
+namespace {
+
+constexpr int kKickSignal = SIGURG;  // Ignored by default, so a late one does no harm.
+constexpr long kKickInterval = 50'000;
+
+thread_local Engine* running_engine = nullptr;
+thread_local std::atomic<bool> deadline_armed{false};
+
+/// The kick timer of a thread: fires once at a deadline and then on and on until disarmed, since a
+/// single kick can come too early.
+struct KickTimer {
+  timer_t id{};
+  bool made = false;
+
+  ~KickTimer() {
+    if (made) timer_delete(id);
+  }
+  bool make() {
+    if (made) return true;
+    sigevent event{};
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = kKickSignal;
+    event._sigev_un._tid = static_cast<pid_t>(syscall(SYS_gettid));
+    made = timer_create(CLOCK_MONOTONIC, &event, &id) == 0;
+    return made;
+  }
+  void arm(std::chrono::nanoseconds after) {
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(after);
+    itimerspec spec{};
+    spec.it_value.tv_sec = seconds.count();
+    spec.it_value.tv_nsec = std::max<long>((after - seconds).count(), 1);
+    spec.it_interval.tv_nsec = kKickInterval;
+    timer_settime(id, 0, &spec, nullptr);
+  }
+  void disarm() {
+    const itimerspec spec{};
+    timer_settime(id, 0, &spec, nullptr);
+  }
+};
+thread_local KickTimer kick_timer;
+
+/// Engines that run, with their threads' timers, for kicks from elsewhere.
+struct RunningSlot {
+  std::atomic<const Engine*> engine{nullptr};
+  std::atomic<timer_t> timer{};
+};
+std::array<RunningSlot, 64> running_slots;
+thread_local RunningSlot* own_slot = nullptr;
+
+struct sigaction previous_actions[NSIG];
+
+void chain(int signal, siginfo_t* info, void* context) {
+  const struct sigaction& previous = previous_actions[signal];
+  if (previous.sa_flags & SA_SIGINFO) {
+    previous.sa_sigaction(signal, info, context);
+  } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+    previous.sa_handler(signal);
+  } else {
+    ::signal(signal, SIG_DFL);  // Returning raises it again, for the core dump.
+  }
+}
+
+void on_fault(int signal, siginfo_t* info, void* context) {
+  const int saved = errno;
+  if (!running_engine || !running_engine->handle_signal(signal, info, context))
+    chain(signal, info, context);
+  errno = saved;
+}
+
+void on_kick(int, siginfo_t* info, void* context) {
+  const int saved = errno;
+  if (running_engine) running_engine->kick(context);
+  (void)info;
+  errno = saved;
+}
+
+}  // namespace
+
+Result<void> install_signal_handlers() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    struct sigaction action {};
+    action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+    sigemptyset(&action.sa_mask);
+    sigaddset(&action.sa_mask, kKickSignal);
+    action.sa_sigaction = on_fault;
+    for (int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP})
+      sigaction(signal, &action, &previous_actions[signal]);
+    action.sa_sigaction = on_kick;
+    sigaction(kKickSignal, &action, &previous_actions[kKickSignal]);
+  });
+  return {};
+}
+
+RunningEngine::RunningEngine(Engine& engine, std::optional<std::chrono::nanoseconds> deadline)
+    : previous_(running_engine) {
+  running_engine = &engine;
+  if (!kick_timer.make()) {
+    ok_ = false;
+    return;
+  }
+  if (!own_slot) {
+    for (RunningSlot& slot : running_slots) {
+      const Engine* none = nullptr;
+      if (slot.engine.compare_exchange_strong(none, &engine)) {
+        own_slot = &slot;
+        break;
+      }
+    }
+  }
+  if (own_slot) {
+    own_slot->timer = kick_timer.id;
+    own_slot->engine = &engine;
+  }
+  deadline_armed = deadline.has_value();
+  timed_ = deadline.has_value();
+  if (deadline) kick_timer.arm(*deadline);
+}
+
+RunningEngine::~RunningEngine() {
+  if (kick_timer.made) kick_timer.disarm();
+  deadline_armed = false;
+  if (own_slot && !previous_) {
+    own_slot->engine = nullptr;
+    own_slot = nullptr;
+  }
+  running_engine = previous_;
+}
+
+void kick_thread_of(const Engine& engine) {
+  for (RunningSlot& slot : running_slots)
+    if (slot.engine == &engine) {
+      itimerspec spec{};
+      spec.it_value.tv_nsec = 1;
+      spec.it_interval.tv_nsec = kKickInterval;
+      timer_settime(slot.timer, 0, &spec, nullptr);
+    }
+}
+
+void forget_engine(const Engine& engine) {
+  for (RunningSlot& slot : running_slots) {
+    const Engine* expected = &engine;
+    slot.engine.compare_exchange_strong(expected, nullptr);
+  }
+}
+
+void Engine::request_stop() {
+  stop_requested_ = true;
+  kick_thread_of(*this);
+}
+
+void Engine::kick(void* context) {
+  if (!stop_requested_ && deadline_armed) deadline_passed_ = true;
+  HotFields& hot = context_->hot;
+  hot.attention = 1;
+  hot.exec_table = reinterpret_cast<uint64_t>(execution_views_->empty_table());
+  const auto* machine = static_cast<ucontext_t*>(context);
+  const auto pc = static_cast<uint64_t>(machine->uc_mcontext.gregs[REG_RIP]);
+  if (!code_memory_->contains(pc)) return;
+  if (const Block* block = cache_->block_at(pc)) cache_->cut_exits(*block);
+}
+
+bool Engine::handle_signal(int signal, void* info, void* context) {
+  auto& registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;
+  const auto pc = static_cast<uint64_t>(registers[REG_RIP]);
+  if (!code_memory_->contains(pc)) return false;
+  const Block* block = cache_->block_at(pc);
+  if (!block) return false;
+  (void)info;
+  (void)signal;
+  const CodeRecord& record = cache_->record_at(*block, pc);
+  if (!record.flags_saved)
+    registers[REG_R11] = to_saved_flags(static_cast<uint32_t>(registers[REG_EFL]));
+  signal_trap_ = static_cast<int>(registers[REG_TRAPNO]);
+  signal_pc_ = pc;
+  registers[REG_RIP] = static_cast<greg_t>(thunks_.signal_exit);
+  return true;
+}
+
+uint64_t Engine::handle_signal_exit() {
+  locate(signal_pc_ + 1);
+  switch (static_cast<Vector>(signal_trap_)) {
+    case Vector::kDivide:
+      return raise(Fault::plain(Vector::kDivide));
+    case Vector::kX87:
+      if (context_->cpu.cr0 & cr0::kNe) return raise(Fault::plain(Vector::kX87));
+      x87_error();
+      return raise(Fault::plain(Vector::kX87));
+    case Vector::kSimd:
+      return raise(Fault::plain(context_->cpu.cr4 & cr4::kOsxmmexcpt ? Vector::kSimd
+                                                                     : Vector::kInvalidOpcode));
+    case Vector::kInvalidOpcode:
+      return raise(Fault::invalid_opcode());
+    default:
+      return raise(Fault::general_protection());
+  }
+}
+
+}  // namespace trapline

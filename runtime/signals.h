@@ -1,0 +1,36 @@
+// Signals: faults of translated code, and kicks that bring the VCPU's thread back to the run loop.
+#pragma once
+
+#include <chrono>
+#include <optional>
+
+#include "vcpu/result.h"
+
+namespace trapline {
+
+class Engine;
+
+/// Once per process; later calls do nothing.
+Result<void> install_signal_handlers();
+
+/// While it lives, signals of this thread concern the engine.
+class RunningEngine {
+ public:
+  RunningEngine(Engine& engine, std::optional<std::chrono::nanoseconds> deadline);
+  ~RunningEngine();
+  RunningEngine(const RunningEngine&) = delete;
+  RunningEngine& operator=(const RunningEngine&) = delete;
+  bool ok() const { return ok_; }
+
+ private:
+  Engine* previous_;
+  bool ok_ = true;
+  bool timed_ = false;
+};
+
+/// Makes the thread that runs the engine notice soon, again and again until it does. From any
+/// thread or signal handler.
+void kick_thread_of(const Engine& engine);
+void forget_engine(const Engine& engine);
+
+}  // namespace trapline

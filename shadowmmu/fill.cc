@@ -1,0 +1,131 @@
+#include "shadowmmu/shadow_mmu_impl.h"
+#include "vcpu/assert.h"
+
+namespace trapline {
+namespace {
+
+constexpr uint32_t right_for(Access access) {
+  switch (access) {
+    case Access::kRead:
+      return derived::kRead;
+    case Access::kWrite:
+      return derived::kWrite;
+    case Access::kExecute:
+      return derived::kExecute;
+  }
+  return 0;
+}
+
+// What may be derived from a walk that was made for one kind of access. Reading gives writing too
+// where nothing in the tables would change by it.
+uint32_t rights_from(const Walk& walk, const ShadowView& view, const Frame& frame, Access access) {
+  if (access == Access::kExecute) return derived::kExecute;
+  if (access == Access::kWrite) return derived::kRead | derived::kWrite;
+  const bool writable = walk.writable || (!view.user() && !view.context().write_protect);
+  const bool write_too = writable && walk.dirty && frame.kind == FrameKind::kRam;
+  return write_too ? derived::kRead | derived::kWrite : derived::kRead;
+}
+
+}  // namespace
+
+OrFault<Resolution> ShadowMmu::Impl::resolve(ShadowView& view, Linear address, Access access) {
+  const uint32_t page = address.page();
+  if (view.node(page).flags & right_for(access)) return reach(view, address, access);
+
+  ++counters_.walks;
+  const OrFault<Walk> walked =
+      walk_page(view.context(), memory_, address, access, view.user(), WalkMode::kArchitectural);
+  if (!walked.ok()) {
+    ++counters_.faults;
+    return walked.fault();
+  }
+  const Walk& walk = *walked;
+  const Frame& frame = memory_.frame(walk.address.frame());
+  if (frame.kind == FrameKind::kMmio)
+    return Resolution{Resolution::Kind::kMmio, 0, nullptr, walk.address};
+  if (frame.kind == FrameKind::kAbsent ||
+      (frame.kind == FrameKind::kRom && access == Access::kWrite))
+    return Resolution{Resolution::Kind::kAbsent, 0, nullptr, walk.address};
+  ++counters_.fills;
+  derive(view, page, walk, rights_from(walk, view, frame, access));
+  return reach(view, address, access);
+}
+
+// The answer for a page from which the access is derived.
+Resolution ShadowMmu::Impl::reach(ShadowView& view, Linear address, Access access) {
+  const uint32_t page = address.page();
+  const PageNode& node = view.node(page);
+  const Frame& frame = memory_.frame(node.frame);
+  Resolution resolution;
+  resolution.host = frame.host + address.offset();
+  resolution.address = {uint64_t{node.frame} << kPageShift | address.offset()};
+  resolution.kind = Resolution::Kind::kHost;
+  if (access == Access::kExecute) return resolution;
+  if (access == Access::kWrite && frame.denials != 0) {
+    resolution.kind = Resolution::Kind::kDenied;
+    resolution.denials = frame.denials;
+  }
+  set_entries(view, page);
+  return resolution;
+}
+
+void ShadowMmu::Impl::set_entries(ShadowView& view, uint32_t page) {
+  const PageNode& node = view.node(page);
+  const Frame& frame = memory_.frame(node.frame);
+  const uint64_t entry = reinterpret_cast<uint64_t>(frame.host) - (uint64_t{page} << kPageShift);
+  if (node.flags & derived::kRead) view.set_read(page, entry);
+  if ((node.flags & derived::kWrite) && frame.denials == 0) view.set_write(page, entry);
+}
+
+void ShadowMmu::Impl::derive(ShadowView& view, uint32_t page, const Walk& walk, uint32_t rights) {
+  PageNode& node = view.node(page);
+  if (!node.live()) attach(view, page, walk);
+  TRAPLINE_ASSERT(node.frame == walk.address.frame());
+  node.flags |= rights;
+}
+
+// The tables are traced first: the page may map one of them.
+void ShadowMmu::Impl::attach(ShadowView& view, uint32_t page, const Walk& walk) {
+  const uint32_t region = view.region_of(page);
+  const uint32_t directory = view.directory_use_of(page);
+  if (walk.steps > 0) trace(view, directory, walk.step[0].entry.frame());
+  if (walk.steps > 1) trace(view, region, walk.step[1].entry.frame());
+  ++view.use(directory).live;
+  ++view.use(region).live;
+  view.note_live(page);
+
+  PageNode& node = view.node(page);
+  const uint64_t frame = walk.address.frame();
+  node.frame = static_cast<uint32_t>(frame);
+  if (!has_lists(frame) || memory_.frame(frame).kind != FrameKind::kRam) return;
+  PageLink& head = heads(frame).pages;
+  const PageLink link = PageLink::to(view.slot(), page);
+  node.flags = derived::kListed;
+  node.previous = {};
+  node.next = head;
+  if (head) this->node(head).previous = link;
+  head = link;
+}
+
+void ShadowMmu::Impl::trace(ShadowView& view, uint32_t use_index, uint64_t frame) {
+  TableUse& use = view.use(use_index);
+  if (use.linked) {
+    TRAPLINE_ASSERT(use.frame == frame);
+    return;
+  }
+  if (!has_lists(frame) || memory_.frame(frame).kind != FrameKind::kRam) return;
+  UseLink& head = heads(frame).uses;
+  if (!head) {
+    deny_writes(frame, denial::kPageTable);
+    ++counters_.traces_set;
+  }
+  const UseLink link = UseLink::to(view.slot(), use_index);
+  use.frame = static_cast<uint32_t>(frame);
+  use.linked = 1;
+  use.previous = {};
+  use.next = head;
+  if (head) this->use(head).previous = link;
+  head = link;
+}
+
+}  // namespace trapline

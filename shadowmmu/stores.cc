@@ -1,0 +1,178 @@
+#include <algorithm>
+#include <cstring>
+
+#include "shadowmmu/host_access.h"
+#include "shadowmmu/paging_bits.h"
+#include "shadowmmu/shadow_mmu_impl.h"
+#include "vcpu/assert.h"
+
+namespace trapline {
+namespace {
+
+using namespace paging;
+
+// What a changed entry takes away from what was derived through it.
+enum class Loss : uint8_t { kNothing, kWriting, kEverything };
+
+// Bits of a present entry that may come without taking anything away; NX is one that may go.
+constexpr uint32_t kGains = kWritable | kUser | kAccessed | kDirty;
+constexpr uint32_t kMeaningless = kWriteThrough | kCacheDisable | kGlobal | kAvailable;
+
+template <typename Entry>
+Loss loss(Entry before, Entry after, Entry ignored) {
+  Entry changed = static_cast<Entry>((before ^ after) & ~ignored);
+  changed &= static_cast<Entry>(~(after & kGains));
+  changed &= static_cast<Entry>(~(before & kNoExecute));
+  if (changed == 0) return Loss::kNothing;
+  return (changed & ~Entry{kWritable | kDirty}) == 0 ? Loss::kWriting : Loss::kEverything;
+}
+
+template <typename Layout>
+Loss table_loss(typename Layout::Entry before, typename Layout::Entry after) {
+  return loss<typename Layout::Entry>(before, after, kMeaningless | kPageSizeBit);
+}
+
+template <typename Layout>
+Loss directory_loss(const Layout& layout, typename Layout::Entry before,
+                    typename Layout::Entry after) {
+  using Entry = typename Layout::Entry;
+  if (!layout.large(before)) {
+    const Loss lost = loss<Entry>(before, after, kMeaningless | kDirty);
+    return lost == Loss::kNothing ? lost : Loss::kEverything;
+  }
+  return loss<Entry>(before, after, kMeaningless | kLargePat);
+}
+
+// The range of 8-byte entries that a write touches, within its frame.
+constexpr uint32_t entries_start(uint32_t offset) {
+  return offset & ~7u;
+}
+constexpr uint32_t entries_end(uint32_t offset, uint32_t size) {
+  return (offset + size + 7) & ~7u;
+}
+
+}  // namespace
+
+uint64_t ShadowMmu::Impl::load(Physical address, uint32_t size) {
+  const Frame& frame = memory_.frame(address.frame());
+  if (frame.host) return load_sized(frame.host + address.offset(), size);
+  if (frame.mmio) return frame.mmio->mmio_read(address, size);
+  return ~uint64_t{0} >> (64 - 8 * size);
+}
+
+void ShadowMmu::Impl::store(Physical address, uint32_t size, uint64_t value) {
+  const Frame& frame = memory_.frame(address.frame());
+  if (frame.kind == FrameKind::kMmio)
+    frame.mmio->mmio_write(address, size, value);
+  else if (frame.kind == FrameKind::kRam)
+    ram_store(frame, address, size, value);
+}
+
+void ShadowMmu::Impl::ram_store(const Frame& frame, Physical address, uint32_t size,
+                                uint64_t value) {
+  const uint32_t offset = address.offset();
+  TRAPLINE_ASSERT(offset + size <= kPageSize);
+  if (!(frame.denials & (denial::kPageTable | denial::kCode))) {
+    store_sized(frame.host + offset, size, value);
+    return;
+  }
+  const uint32_t first = entries_start(offset);
+  uint64_t old[2] = {load_sized(frame.host + first, 8), 0};
+  if (offset + size > first + 8) old[1] = load_sized(frame.host + first + 8, 8);
+  store_sized(frame.host + offset, size, value);
+  written(address, size,
+          {address.frame(), offset, size, first, reinterpret_cast<const std::byte*>(old)});
+}
+
+// What follows from a write to RAM with denials that has been made.
+void ShadowMmu::Impl::written(Physical address, uint32_t size, const Before& before) {
+  const Frame& frame = memory_.frame(before.frame);
+  const bool code = frame.denials & denial::kCode;
+  if (frame.denials & denial::kPageTable) {
+    ++counters_.traced_writes;
+    follow_table_change(before, frame.host);
+  }
+  if (code) observer_.code_written(address, size);
+}
+
+void ShadowMmu::Impl::follow_table_change(const Before& before, const std::byte* now) {
+  for (UseLink link = heads(before.frame).uses; link; link = next_use_) {
+    next_use_ = use(link).next;
+    ShadowView& user = view(link.slot());
+    if (user.pae())
+      follow_use<Pae>(user, link.index(), before, now);
+    else
+      follow_use<TwoLevel>(user, link.index(), before, now);
+  }
+}
+
+template <typename Layout>
+void ShadowMmu::Impl::follow_use(ShadowView& view, uint32_t use_index, const Before& before,
+                                 const std::byte* now) {
+  using Entry = typename Layout::Entry;
+  const uint32_t first = before.offset / sizeof(Entry);
+  const uint32_t last = (before.offset + before.size - 1) / sizeof(Entry);
+  for (uint32_t i = first; i <= last; ++i) {
+    Entry was, is;
+    std::memcpy(&was, before.bytes + i * sizeof(Entry) - before.first, sizeof was);
+    std::memcpy(&is, now + i * sizeof(Entry), sizeof is);
+    if (was == is) continue;
+    if (use_index < kMaxRegions) {
+      const uint32_t page = view.page_under(use_index, i);
+      if (!view.node(page).live()) continue;
+      const Loss lost = table_loss<Layout>(was, is);
+      if (lost == Loss::kEverything) drop_page(view, page, Notice::kPerPage);
+      if (lost == Loss::kWriting) drop_write(view, page);
+    } else {
+      const uint32_t region = view.region_under(use_index, i);
+      if (view.use(region).live == 0) continue;
+      const Loss lost = directory_loss(Layout(view.context()), was, is);
+      if (lost == Loss::kEverything) drop_region(view, region, Notice::kPerPage);
+      if (lost == Loss::kWriting)
+        view.for_each_page(region, [&](uint32_t page) { drop_write(view, page); });
+    }
+  }
+}
+
+void ShadowMmu::Impl::dma_write(Physical address, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const size_t part = std::min<size_t>(bytes.size(), kPageSize - address.offset());
+    dma_write_frame(address, bytes.first(part));
+    bytes = bytes.subspan(part);
+    address = address + part;
+  }
+}
+
+void ShadowMmu::Impl::dma_write_frame(Physical address, std::span<const std::byte> bytes) {
+  const Frame& frame = memory_.frame(address.frame());
+  if (frame.kind == FrameKind::kMmio)
+    for (size_t i = 0; i < bytes.size(); ++i)
+      frame.mmio->mmio_write(address + i, 1, static_cast<uint8_t>(bytes[i]));
+  if (frame.kind != FrameKind::kRam) return;
+
+  const uint32_t offset = address.offset();
+  const auto size = static_cast<uint32_t>(bytes.size());
+  const uint32_t first = entries_start(offset);
+  std::byte old[kPageSize];
+  if (frame.denials & denial::kPageTable)
+    std::memcpy(old, frame.host + first, entries_end(offset, size) - first);
+  std::memcpy(frame.host + offset, bytes.data(), size);
+  if (frame.denials & (denial::kPageTable | denial::kCode))
+    written(address, size, {address.frame(), offset, size, first, old});
+}
+
+void ShadowMmu::Impl::dma_read(Physical address, std::span<std::byte> bytes) {
+  while (!bytes.empty()) {
+    const size_t part = std::min<size_t>(bytes.size(), kPageSize - address.offset());
+    const Frame& frame = memory_.frame(address.frame());
+    if (frame.mmio)
+      for (size_t i = 0; i < part; ++i)
+        bytes[i] = static_cast<std::byte>(frame.mmio->mmio_read(address + i, 1));
+    else
+      memory_.read(address, bytes.first(part));
+    bytes = bytes.subspan(part);
+    address = address + part;
+  }
+}
+
+}  // namespace trapline

@@ -1,0 +1,68 @@
+// Running many cases on two backends, counting, and saying what went wrong.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tests/differential/backend.h"
+#include "tests/differential/generator.h"
+
+namespace trapline::differential {
+
+struct CampaignOptions {
+  uint64_t seed = 1;
+  uint64_t first = 0;  ///< Number of the first case.
+  uint64_t cases = 0;
+  bool blocks = false;
+  /// Index of the only form to run; kNoForm: all in turn.
+  uint32_t form = kNoForm;
+  /// Failures that are printed in full. For each form at most one is.
+  uint32_t reports = 20;
+};
+
+struct FormCount {
+  uint64_t compared = 0;
+  uint64_t faulted = 0;  ///< Of these: ended by an exception.
+  uint64_t failed = 0;
+  uint64_t not_compared = 0;  ///< Ran for too long on both sides.
+};
+
+class Campaign {
+ public:
+  Campaign(const CampaignOptions& options, const std::vector<Form>& forms, Backend& left,
+           Backend& right);
+
+  void run();
+
+  const std::vector<FormCount>& by_form() const { return by_form_; }
+  FormCount blocks() const { return blocks_; }
+  FormCount total() const;
+  /// One line for each form that was run.
+  std::string count_table() const;
+  std::string summary() const;
+
+ private:
+  Case make_case(uint64_t number) const;
+  void judge(const Case& test, const Outcome& left, const Outcome& right);
+  void report(const Case& test);
+  std::string run_both(const Case& test, Outcome& left, Outcome& right);
+  Case minimise(const Case& test);
+  std::string reproduction(const Case& test) const;
+  FormCount& count(const Case& test);
+
+  const CampaignOptions options_;
+  const std::vector<Form>& forms_;
+  Backend& left_;
+  Backend& right_;
+  Generator generator_;
+  std::vector<FormCount> by_form_;
+  FormCount blocks_;
+  uint32_t reported_ = 0;
+};
+
+/// The union of what the rows of masks.cc say about a case's instructions.
+FieldMask mask_for(const Case& test, const std::vector<Form>& forms);
+
+}  // namespace trapline::differential

@@ -1,0 +1,31 @@
+// Makes cases: single instructions of a given form, and blocks of several with control flow.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tests/differential/case.h"
+#include "tests/differential/forms.h"
+#include "tests/differential/instruction.h"
+#include "tests/differential/random.h"
+
+namespace trapline::differential {
+
+/// A case depends on the seed and its number alone (and on the list of forms).
+class Generator {
+ public:
+  Generator(uint64_t seed, const std::vector<Form>& forms);
+
+  /// One instruction of the form, then the exits.
+  Case single(uint64_t number, uint32_t form) const;
+  /// 2 to 24 instructions with branches, calls and loops between them.
+  Case block(uint64_t number) const;
+
+ private:
+  uint64_t seed_;
+  const std::vector<Form>& forms_;
+  std::vector<uint32_t> block_forms_;
+  ZydisDecoder decoder_;
+};
+
+}  // namespace trapline::differential

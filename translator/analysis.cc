@@ -1,0 +1,275 @@
+#include "translator/analysis.h"
+
+#include <Zydis/Mnemonic.h>
+
+#include <algorithm>
+
+#include "translator/context.h"
+#include "translator/decoder.h"
+#include "translator/instruction_table.h"
+
+namespace trapline {
+namespace {
+
+constexpr int kLookaheadInstructions = 4;
+constexpr int32_t kWidestSpan = static_cast<int32_t>(kWindowSpans.back());
+
+uint32_t reads_of(const Instruction& in) {
+  return in.flags_read | (in.flags_conditional ? in.flags_written : 0);
+}
+
+uint32_t kills_of(const Instruction& in, bool exact) {
+  if (in.flags_conditional) return 0;
+  return exact ? in.flags_written & ~in.flags_undefined : in.flags_written;
+}
+
+bool ends_flow(const Instruction& in) {
+  return in.row->effect == BlockEffect::kEnd;
+}
+
+bool direct_branch(const Instruction& in) {
+  return in.operand_count > 0 && in.operand[0].kind == Operand::Kind::kRelative;
+}
+
+uint32_t branch_target(const Instruction& in) {
+  const uint32_t target = in.next_eip() + static_cast<uint32_t>(in.operand[0].value);
+  return in.operand_size == 2 ? target & 0xffff : target;
+}
+
+/// Whether the instruction writes all of ESP in a way that is no known constant.
+bool writes_esp(const Instruction& in) {
+  for (int i = 0; i < in.operand_count; ++i) {
+    const Operand& o = in.operand[i];
+    if (o.kind == Operand::Kind::kRegister && o.written && o.number == kEsp &&
+        (o.register_kind == RegisterKind::kGpr32 || o.register_kind == RegisterKind::kGpr16))
+      return true;
+  }
+  return false;
+}
+
+bool writes_ebp(const Instruction& in) {
+  if (in.mnemonic == ZYDIS_MNEMONIC_LEAVE) return true;
+  for (int i = 0; i < in.operand_count; ++i) {
+    const Operand& o = in.operand[i];
+    if (o.kind == Operand::Kind::kRegister && o.written && o.number == kEbp &&
+        o.register_kind <= RegisterKind::kGpr32)
+      return true;
+  }
+  return false;
+}
+
+bool is_register(const Operand& o, uint8_t number) {
+  return o.kind == Operand::Kind::kRegister && o.register_kind == RegisterKind::kGpr32 &&
+         o.number == number;
+}
+
+/// The constant that the instruction adds to ESP, if that is all it does to ESP.
+bool constant_esp_change(const Instruction& in, int32_t& change) {
+  const int32_t size = in.operand_size;
+  const Operand& first = in.operand[0];
+  switch (in.mnemonic) {
+    case ZYDIS_MNEMONIC_PUSH:
+      if (first.kind == Operand::Kind::kRegister && first.register_kind == RegisterKind::kSegment)
+        return false;
+      change = -size;
+      return true;
+    case ZYDIS_MNEMONIC_POP:
+      if (first.kind == Operand::Kind::kRegister &&
+          (first.register_kind == RegisterKind::kSegment || first.number == kEsp))
+        return false;
+      change = size;
+      return true;
+    case ZYDIS_MNEMONIC_ADD:
+    case ZYDIS_MNEMONIC_SUB:
+      if (!is_register(first, kEsp) || in.operand[1].kind != Operand::Kind::kImmediate)
+        return false;
+      change = static_cast<int32_t>(in.operand[1].value);
+      if (in.mnemonic == ZYDIS_MNEMONIC_SUB) change = -change;
+      return change > -0x10000 && change < 0x10000;
+    case ZYDIS_MNEMONIC_LEA:
+      if (!is_register(first, kEsp) || in.address_size != 4) return false;
+      if (in.operand[1].base != kEsp || in.operand[1].index != Operand::kNoRegister) return false;
+      change = static_cast<int32_t>(in.operand[1].value);
+      return change > -0x10000 && change < 0x10000;
+    default:
+      return false;
+  }
+}
+
+class StackTracker {
+ public:
+  StackTracker(bool enabled, BlockAnalysis& out) : enabled_(enabled), out_(out) {
+    if (enabled_) out_.stack.emplace_back();
+  }
+
+  void visit(const Instruction& in, InstructionAnalysis& info) {
+    if (!enabled_) return;
+    int32_t low = 0;
+    int32_t high = 0;
+    const bool accesses = stack_range(in, low, high);
+    if (accesses && !fits(low, high)) start_segment();
+    info.stack_segment = static_cast<int16_t>(out_.stack.size() - 1);
+    info.esp_offset = esp_;
+    info.ebp_known = ebp_known_;
+    info.ebp_offset = ebp_;
+    if (accesses) add_range(esp_ + low, esp_ + high);
+    int32_t displacement = 0;
+    for (int i = 0; i < in.operand_count; ++i)
+      if (in.operand[i].kind == Operand::Kind::kMemory && !in.operand[i].address_only &&
+          stack_operand(in.operand[i], in, info, displacement) &&
+          fits_absolute(displacement, displacement + in.operand[i].size))
+        add_range(displacement, displacement + in.operand[i].size);
+    advance(in);
+  }
+
+ private:
+  /// The implicit stack accesses, relative to ESP before the instruction.
+  static bool stack_range(const Instruction& in, int32_t& low, int32_t& high) {
+    const int32_t size = in.operand_size;
+    switch (in.mnemonic) {
+      case ZYDIS_MNEMONIC_PUSH:
+      case ZYDIS_MNEMONIC_CALL:
+        low = -size;
+        high = 0;
+        return true;
+      case ZYDIS_MNEMONIC_POP:
+      case ZYDIS_MNEMONIC_RET:
+        low = 0;
+        high = size;
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  StackSegment& segment() { return out_.stack.back(); }
+  bool fits_absolute(int32_t low, int32_t high) {
+    const StackSegment& s = segment();
+    if (!s.used) return high - low <= kWidestSpan;
+    return std::max(s.high, high) - std::min(s.low, low) <= kWidestSpan;
+  }
+  bool fits(int32_t low, int32_t high) { return fits_absolute(esp_ + low, esp_ + high); }
+  void add_range(int32_t low, int32_t high) {
+    StackSegment& s = segment();
+    s.low = s.used ? std::min(s.low, low) : low;
+    s.high = s.used ? std::max(s.high, high) : high;
+    s.used = true;
+  }
+  void start_segment() {
+    out_.stack.emplace_back();
+    esp_ = 0;
+    ebp_known_ = false;
+  }
+
+  void advance(const Instruction& in) {
+    int32_t change = 0;
+    if (in.mnemonic == ZYDIS_MNEMONIC_MOV && is_register(in.operand[0], kEbp) &&
+        is_register(in.operand[1], kEsp)) {
+      ebp_known_ = true;
+      ebp_ = esp_;
+      return;
+    }
+    if (in.mnemonic == ZYDIS_MNEMONIC_MOV && is_register(in.operand[0], kEsp) &&
+        is_register(in.operand[1], kEbp) && ebp_known_) {
+      esp_ = ebp_;
+      return;
+    }
+    if (writes_ebp(in)) ebp_known_ = false;
+    if (constant_esp_change(in, change))
+      esp_ += change;
+    else if (writes_esp(in) || in.mnemonic == ZYDIS_MNEMONIC_LEAVE)
+      start_segment();
+  }
+
+  bool enabled_;
+  BlockAnalysis& out_;
+  int32_t esp_ = 0;
+  bool ebp_known_ = false;
+  int32_t ebp_ = 0;
+};
+
+void analyse_flags(std::span<const Instruction> instructions, const Switches& switches,
+                   FlagLookahead& lookahead, BlockAnalysis& out) {
+  uint32_t live = eflags::kArithmetic;
+  const Instruction& last = instructions.back();
+  if (!ends_flow(last)) {
+    live = lookahead.live_at(last.next_eip());
+  } else if (direct_branch(last) && !switches.exact_flags) {
+    live = lookahead.live_at(branch_target(last));
+  }
+  for (size_t i = instructions.size(); i-- > 0;) {
+    const Instruction& in = instructions[i];
+    if (in.row->effect == BlockEffect::kBranch) live |= lookahead.live_at(branch_target(in));
+    InstructionAnalysis& info = out.instruction[i];
+    info.live_after = live;
+    live = (live & ~kills_of(in, switches.exact_flags)) | reads_of(in);
+    info.live_before = live;
+    // Where the instruction may leave through C++ for good, everything must be there.
+    if (in.row->effect == BlockEffect::kEnd && !direct_branch(in)) {
+      info.live_before = live = eflags::kArithmetic;
+    }
+    info.needed = switches.exact_flags ? eflags::kArithmetic : info.live_before;
+    if (switches.exact_flags) info.live_before = live = eflags::kArithmetic;
+  }
+  out.live_at_entry = live;
+}
+
+}  // namespace
+
+uint32_t FlagLookahead::live_at(uint32_t eip) {
+  if (!enabled_) return eflags::kArithmetic;
+  uint32_t undecided = eflags::kArithmetic;
+  uint32_t live = 0;
+  const uint32_t start_offset = request_.linear & 0xfff;
+  const int64_t first =
+      static_cast<int64_t>(start_offset) + static_cast<int32_t>(eip - request_.eip);
+  int64_t at = first;
+  uint32_t here = eip;
+  for (int i = 0; i < kLookaheadInstructions && undecided; ++i) {
+    if (at < 0 || at >= 0x1000) break;
+    Instruction in;
+    const auto bytes = request_.page.first(0x1000).subspan(static_cast<size_t>(at));
+    const auto size = request_.mode.code32() ? CodeSize::k32 : CodeSize::k16;
+    if (decode(bytes, size, false, model_, here, in) != Decoded::kOk) break;
+    live |= undecided & reads_of(in);
+    undecided &= ~(kills_of(in, false) | live);
+    at += in.length;
+    here += in.length;
+    if (in.row->effect != BlockEffect::kNone) break;
+  }
+  live |= undecided;
+  if (at > first)
+    ranges_.push_back({static_cast<int32_t>(first - start_offset),
+                       static_cast<uint32_t>(std::min<int64_t>(at, 0x1000) - first)});
+  return live;
+}
+
+bool stack_operand(const Operand& operand, const Instruction& in, const InstructionAnalysis& info,
+                   int32_t& displacement) {
+  if (info.stack_segment < 0 || in.address_size != 4 || operand.segment != kSs ||
+      operand.index != Operand::kNoRegister)
+    return false;
+  const int64_t value = static_cast<int32_t>(operand.value);
+  int64_t from = 0;
+  if (operand.base == kEsp)
+    from = info.esp_offset + (in.mnemonic == ZYDIS_MNEMONIC_POP ? in.operand_size : 0);
+  else if (operand.base == kEbp && info.ebp_known)
+    from = info.ebp_offset;
+  else
+    return false;
+  if (value < -0x10000 || value > 0x10000) return false;
+  displacement = static_cast<int32_t>(from + value);
+  return true;
+}
+
+void analyse(std::span<const Instruction> instructions, const ModeKey& mode,
+             const Switches& switches, bool windows, FlagLookahead& lookahead, BlockAnalysis& out) {
+  out.instruction.assign(instructions.size(), {});
+  out.stack.clear();
+  const bool flat_stack = mode.stack32() && mode.segment_class(kSs) == SegmentClass::kFlat;
+  StackTracker stack(windows && flat_stack, out);
+  for (size_t i = 0; i < instructions.size(); ++i) stack.visit(instructions[i], out.instruction[i]);
+  analyse_flags(instructions, switches, lookahead, out);
+}
+
+}  // namespace trapline

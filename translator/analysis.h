@@ -1,0 +1,67 @@
+// What is known of a block before any of it is emitted: which flags are live where, and which stack
+// accesses can share a guard.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "translator/instruction.h"
+#include "translator/mode.h"
+#include "translator/switches.h"
+#include "translator/translation.h"
+
+namespace trapline {
+
+struct InstructionAnalysis {
+  uint32_t live_before = eflags::kArithmetic;
+  uint32_t live_after = eflags::kArithmetic;
+  /// Flags that must be right when the instruction faults: live_before, or all (exact-flags).
+  uint32_t needed = eflags::kArithmetic;
+  /// Stack segment: between two changes of ESP that are not constants. -1: none.
+  int16_t stack_segment = -1;
+  /// ESP before the instruction, relative to the start of its stack segment.
+  int32_t esp_offset = 0;
+  /// When EBP is ESP plus a constant: EBP relative to the start of the stack segment.
+  bool ebp_known = false;
+  int32_t ebp_offset = 0;
+};
+
+/// The accesses of a stack segment: [low, high) relative to its start.
+struct StackSegment {
+  int32_t low = 0;
+  int32_t high = 0;
+  bool used = false;
+};
+
+struct BlockAnalysis {
+  std::vector<InstructionAnalysis> instruction;
+  std::vector<StackSegment> stack;
+  /// Flags live at the target of a direct branch out of the block, by instruction index.
+  uint32_t live_at_entry = eflags::kArithmetic;
+};
+
+/// Looks at what follows a block, within its page: the flags that may be read before they are
+/// written, starting at `eip`. Records the bytes it looked at.
+class FlagLookahead {
+ public:
+  FlagLookahead(const TranslationRequest& request, const CpuModel& model, bool enabled,
+                std::vector<GuestRange>& ranges)
+      : request_(request), model_(model), enabled_(enabled), ranges_(ranges) {}
+  uint32_t live_at(uint32_t eip);
+
+ private:
+  const TranslationRequest& request_;
+  const CpuModel& model_;
+  bool enabled_;
+  std::vector<GuestRange>& ranges_;
+};
+
+void analyse(std::span<const Instruction> instructions, const ModeKey& mode,
+             const Switches& switches, bool windows, FlagLookahead& lookahead, BlockAnalysis& out);
+
+/// How a memory operand relates to the stack: its displacement from the stack segment's start.
+bool stack_operand(const Operand& operand, const Instruction& in, const InstructionAnalysis& info,
+                   int32_t& displacement);
+
+}  // namespace trapline

@@ -1,0 +1,546 @@
+#include "translator/block_emitter.h"
+
+#include "translator/instruction_table.h"
+#include "vcpu/assert.h"
+
+namespace trapline {
+
+using namespace asmjit;  // NOLINT: the assembler's vocabulary, in this file only
+
+BlockEmitter::BlockEmitter(CodeHolder& code, const Thunks& thunks, const Switches& switches,
+                           const TranslationRequest& request, const BlockAnalysis& analysis,
+                           Translation& out)
+    : a(&code),
+      thunks_(thunks),
+      switches_(switches),
+      request_(request),
+      analysis_(analysis),
+      out_(out),
+      careful_(request.variant == Variant::kCareful || request.mode.has(mode::kAlignment) ||
+               !switches.inline_memory) {}
+
+void BlockEmitter::emit_block(std::span<const Instruction> instructions) {
+  cold_.reserve(instructions.size() * 2 + 4);
+  current_ = &analysis_.instruction.front();
+  add_record(0);
+  emit_entry();
+  if (request_.mode.has(mode::kCounted))
+    emit_budget_check(static_cast<uint32_t>(instructions.size()));
+  if (out_.straddles) emit_straddle_check();
+  for (const Instruction& in : instructions) {
+    current_ = &analysis_.instruction[index_];
+    emit_instruction(in);
+    ++index_;
+    if (ended_) break;
+  }
+  if (!ended_) jump_to(instructions.back().next_eip());
+  emit_cold();
+}
+
+// --- entry ---------------------------------------------------------------------------------------
+
+void BlockEmitter::emit_entry() {
+  const bool needs_saved = request_.mode.has(mode::kCounted) || out_.straddles;
+  if (needs_saved) {
+    out_.host_entry = offset();
+    emit_save_flags();
+    out_.saved_entry = offset();
+    flags_in_host_ = false;
+    return;
+  }
+  out_.saved_entry = offset();
+  if (analysis_.live_at_entry) emit_restore_flags();
+  out_.host_entry = offset();
+  flags_in_host_ = true;
+}
+
+void BlockEmitter::emit_budget_check(uint32_t count) {
+  const x86::Mem budget = host::context(TRAPLINE_CONTEXT_OFFSET(hot.budget), 8);
+  a.sub(budget, count);
+  Label enough = a.newLabel();
+  a.jns(enough);
+  a.add(budget, count);
+  set_eip(request_.eip);
+  a.jmp(imm(thunks_.system[static_cast<int>(SystemOp::kBudget)]));
+  a.bind(enough);
+}
+
+void BlockEmitter::emit_straddle_check() {
+  Label same = a.newLabel();
+  const uint32_t second_page = (request_.linear >> 12) + 1;
+  a.mov(host::kDelta, host::context(TRAPLINE_CONTEXT_OFFSET(hot.exec_table), 8));
+  a.mov(host::kAddress, imm(request_.straddle_entry));
+  a.cmp(host::kAddress,
+        x86::Mem(host::kDelta, static_cast<int32_t>((second_page & 0xfffff) * 8), 8));
+  a.je(same);
+  set_eip(request_.eip);
+  if (request_.mode.has(mode::kCounted))
+    a.add(host::context(TRAPLINE_CONTEXT_OFFSET(hot.budget), 8), 1);
+  a.jmp(imm(thunks_.system[static_cast<int>(SystemOp::kStraddle)]));
+  a.bind(same);
+}
+
+void BlockEmitter::add_record(uint32_t host_offset) {
+  const uint32_t guest =
+      index_ < analysis_.instruction.size() && !out_.records.empty() ? out_.guest_bytes : 0;
+  out_.records.push_back({static_cast<uint16_t>(host_offset), static_cast<uint16_t>(guest),
+                          static_cast<int16_t>(esp_pending_), static_cast<uint8_t>(index_),
+                          !flags_in_host_});
+}
+
+void BlockEmitter::emit_instruction(const Instruction& in) {
+  out_.guest_bytes = in.eip - request_.eip;
+  add_record(offset());
+  const size_t record = out_.records.size() - 1;
+  bool possible = true;
+  if (in.row->fpu != FpuUse::kNone) possible = prepare_fpu(in);
+  if (possible) in.row->lower(*this, in);
+  if (!flags_in_host_) out_.records[record].flags_saved = true;
+  out_.guest_bytes = in.next_eip() - request_.eip;
+  if (esp_pending_ > 0x4000 || esp_pending_ < -0x4000) flush_esp();
+}
+
+// --- flags ---------------------------------------------------------------------------------------
+
+void BlockEmitter::emit_save_flags() {
+  a.mov(host::kFlags.r32(), x86::eax);
+  a.lahf();
+  a.seto(x86::al);
+  a.xchg(host::kFlags.r32(), x86::eax);
+}
+
+void BlockEmitter::emit_restore_flags() {
+  // CMP of 0 or 1 with -127 makes OF what SETO left in AL, and changes no register.
+  a.xchg(host::kFlags.r32(), x86::eax);
+  a.cmp(x86::al, -127);
+  a.sahf();
+  a.xchg(host::kFlags.r32(), x86::eax);
+}
+
+void BlockEmitter::clobber_flags() {
+  if (!flags_in_host_ || !current_->needed) return;
+  emit_save_flags();
+  flags_in_host_ = false;
+  if (!out_.records.empty()) out_.records.back().flags_saved = true;
+}
+
+void BlockEmitter::need_flags() {
+  if (flags_in_host_) return;
+  emit_restore_flags();
+  flags_in_host_ = true;
+  // The image is still good, which is what a fault of this instruction needs.
+  out_.records.back().flags_saved = true;
+}
+
+void BlockEmitter::prepare_flags(const Instruction& in) {
+  const uint32_t undefined = switches_.exact_flags ? in.flags_undefined : 0;
+  const uint32_t sure = in.flags_conditional ? 0 : in.flags_written & ~undefined;
+  const bool reads = in.flags_read != 0;
+  const bool keeps = in.flags_written && (current_->live_after & ~sure);
+  if (reads || keeps) need_flags();
+}
+
+void BlockEmitter::save_flags_for_exit() {
+  if (!flags_in_host_) return;
+  emit_save_flags();
+  flags_in_host_ = false;
+}
+
+// --- stack pointer -------------------------------------------------------------------------------
+
+void BlockEmitter::flush_esp() {
+  if (esp_pending_ == 0) return;
+  a.lea(host::kStack.r32(), x86::ptr(host::kStack, esp_pending_));
+  esp_pending_ = 0;
+  if (!out_.records.empty()) out_.records.back().esp_pending = 0;
+}
+
+// --- addresses -----------------------------------------------------------------------------------
+
+void BlockEmitter::load_offset(const Operand& operand, const Instruction& in, int32_t esp_bias) {
+  int32_t displacement = static_cast<int32_t>(operand.value);
+  if (operand.base == kEsp) displacement += esp_pending_ + esp_bias;
+  const x86::Gp address = host::kAddress;
+  const bool has_base = operand.base != Operand::kNoRegister;
+  const bool has_index = operand.index != Operand::kNoRegister;
+  const uint32_t shift = operand.scale == 8   ? 3
+                         : operand.scale == 4 ? 2
+                         : operand.scale == 2 ? 1
+                                              : 0;
+  if (!has_base && !has_index) {
+    a.mov(address.r32(), imm(in.address_size == 2 ? displacement & 0xffff : displacement));
+    return;
+  }
+  if (has_base && !has_index && displacement == 0)
+    a.mov(address.r32(), host::guest(operand.base));
+  else if (has_base && has_index)
+    a.lea(address.r32(),
+          x86::ptr(host::guest64(operand.base), host::guest64(operand.index), shift, displacement));
+  else if (has_base)
+    a.lea(address.r32(), x86::ptr(host::guest64(operand.base), displacement));
+  else
+    a.lea(address.r32(), x86::ptr(static_cast<uint64_t>(int64_t{displacement}),
+                                  host::guest64(operand.index), shift));
+  if (in.address_size == 2) a.movzx(address.r32(), address.r16());
+}
+
+x86::Mem BlockEmitter::window_operand(uint8_t base, int32_t displacement, uint32_t size) {
+  return x86::Mem(host::kWindow, host::guest64(base), 0, displacement, size);
+}
+
+void BlockEmitter::ensure_window(const InstructionAnalysis& info) {
+  if (guarded_segment_ == info.stack_segment) return;
+  guarded_segment_ = info.stack_segment;
+  const StackSegment& segment = analysis_.stack[static_cast<size_t>(info.stack_segment)];
+  int span_class = 0;
+  while (segment.high - segment.low > static_cast<int32_t>(kWindowSpans[span_class])) ++span_class;
+  const int32_t low = segment.low - info.esp_offset + esp_pending_;
+  clobber_flags();
+  Cold& cold = add_cold(Cold::Kind::kWindow);
+  cold.gate = Gate::kWindow;
+  cold.info = static_cast<uint32_t>(span_class);
+  cold.window_offset = low;
+  a.bind(cold.resume);
+  a.lea(host::kAddress.r32(), x86::ptr(host::kStack, low));
+  a.sub(host::kAddress.r32(), host::context(TRAPLINE_CONTEXT_OFFSET(hot.window_base), 4));
+  a.cmp(host::kAddress,
+        host::context(TRAPLINE_CONTEXT_OFFSET(hot.window_limit) + span_class * 8, 8));
+  a.jg(cold.entry);
+}
+
+x86::Mem BlockEmitter::open_stack(int32_t displacement, uint32_t size, AccessKind kind) {
+  if (current_->stack_segment >= 0 && !careful_) {
+    ensure_window(*current_);
+    return window_operand(kEsp, displacement + esp_pending_, size);
+  }
+  if (stack32()) {
+    a.lea(host::kAddress.r32(), x86::ptr(host::kStack, displacement + esp_pending_));
+  } else {
+    a.lea(host::kAddress.r32(), x86::ptr(host::kStack, displacement + esp_pending_));
+    a.movzx(host::kAddress.r32(), host::kAddress.r16());
+  }
+  return open_offset(kSs, size, kind);
+}
+
+x86::Mem BlockEmitter::open(const Operand& operand, const Instruction& in, uint32_t size,
+                            AccessKind kind, int32_t esp_bias) {
+  int32_t displacement = 0;
+  if (!careful_ && stack_operand(operand, in, *current_, displacement)) {
+    const StackSegment& segment = analysis_.stack[static_cast<size_t>(current_->stack_segment)];
+    if (segment.used && displacement >= segment.low &&
+        displacement + static_cast<int32_t>(size) <= segment.high) {
+      ensure_window(*current_);
+      if (operand.base == kEsp)
+        return window_operand(kEsp, displacement - current_->esp_offset + esp_pending_, size);
+      return window_operand(kEbp, static_cast<int32_t>(operand.value), size);
+    }
+  }
+  const bool plain_register = operand.base != Operand::kNoRegister && operand.base != kEsp &&
+                              operand.index == Operand::kNoRegister && operand.value == 0 &&
+                              in.address_size == 4;
+  if (plain_register && !careful_ &&
+      request_.mode.segment_class(operand.segment) == SegmentClass::kFlat)
+    return lookup(size, kind, operand.base);
+  load_offset(operand, in, esp_bias);
+  return open_offset(operand.segment, size, kind);
+}
+
+x86::Mem BlockEmitter::open_offset(SegmentName segment, uint32_t size, AccessKind kind) {
+  const AccessInfo info{static_cast<uint8_t>(size), kind != AccessKind::kRead, segment,
+                        kind != AccessKind::kWrite};
+  clobber_flags();
+  if (careful_) {
+    if (kind != AccessKind::kRead) careful_writes_ = true;
+    gate(Gate::kOpen, info.pack());
+    return x86::Mem(host::kAddress, host::kDelta, 0, 0, size);
+  }
+  const int32_t field =
+      TRAPLINE_CONTEXT_OFFSET(cpu.segment) + static_cast<int32_t>(segment * sizeof(Segment));
+  const auto klass = segment == kCs ? SegmentClass::kChecked : request_.mode.segment_class(segment);
+  if (klass == SegmentClass::kChecked) {
+    const auto limit =
+        kind == AccessKind::kRead ? offsetof(Segment, read_end) : offsetof(Segment, write_end);
+    Cold& cold = add_cold(Cold::Kind::kGate);
+    cold.gate = Gate::kSegment;
+    cold.info = info.pack();
+    a.lea(host::kDelta, x86::ptr(host::kAddress, static_cast<int32_t>(size)));
+    a.cmp(host::kDelta, host::context(field + static_cast<int32_t>(limit), 8));
+    a.ja(cold.entry);
+    a.bind(cold.resume);
+  }
+  if (klass != SegmentClass::kFlat)
+    a.add(host::kAddress.r32(),
+          host::context(field + static_cast<int32_t>(offsetof(Segment, base)), 4));
+  return lookup(size, kind, Operand::kNoRegister);
+}
+
+x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_register) {
+  const bool in_guest = address_register != Operand::kNoRegister;
+  const x86::Gp address = in_guest ? host::guest64(address_register) : host::kAddress;
+  const x86::Gp delta = host::kDelta;
+  const AccessInfo info{static_cast<uint8_t>(size), kind != AccessKind::kRead, kDs,
+                        kind != AccessKind::kWrite};
+  clobber_flags();
+  Cold& cold = add_cold(Cold::Kind::kGate);
+  cold.gate = Gate::kFill;
+  cold.info = info.pack();
+  cold.address_register = address_register;
+  const int32_t table = (kind == AccessKind::kRead ? 0 : static_cast<int32_t>(kLinearPages * 8)) -
+                        static_cast<int32_t>(kPageShift);
+  if (size > 4) {
+    // Doubles on i386 stacks and in structures are often only 4-aligned: look at the page end.
+    a.lea(delta.r32(), x86::ptr(address, static_cast<int32_t>(size) - 1));
+    a.xor_(delta.r32(), address.r32());
+    a.test(delta.r32(), kPageSize);
+    a.jnz(cold.entry);
+  }
+  if (switches_.shrx) {
+    a.shrx(delta, address, host::kTables);
+  } else {
+    a.mov(delta.r32(), address.r32());
+    a.shr(delta.r32(), kPageShift);
+  }
+  a.mov(delta, x86::Mem(host::kTables, delta, 3, table, 8));
+  if (size == 2 || size == 4) {
+    a.test(address.r8(), size - 1);
+    a.jnz(cold.entry);
+  }
+  a.test(delta, delta);
+  a.jz(cold.entry);
+  a.bind(cold.resume);
+  return x86::Mem(address, delta, 0, 0, size);
+}
+
+void BlockEmitter::commit() {
+  if (!careful_ || !careful_writes_) return;
+  careful_writes_ = false;
+  save_flags_for_exit();
+  gate(Gate::kCommit, 0);
+}
+
+// --- calls into C++ ------------------------------------------------------------------------------
+
+BlockEmitter::Cold& BlockEmitter::add_cold(Cold::Kind kind) {
+  Cold& cold = cold_.emplace_back();
+  cold.kind = kind;
+  cold.entry = a.newLabel();
+  cold.resume = a.newLabel();
+  cold.record = {0, static_cast<uint16_t>(out_.guest_bytes), static_cast<int16_t>(esp_pending_),
+                 static_cast<uint8_t>(index_), !flags_in_host_};
+  return cold;
+}
+
+void BlockEmitter::gate(Gate which, uint32_t info) {
+  a.mov(host::kDelta.r32(), info);
+  a.call(imm(thunks_.gate[static_cast<int>(which)]));
+}
+
+void BlockEmitter::set_eip(uint32_t eip) {
+  a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(cpu.eip), 4), imm(static_cast<int32_t>(eip)));
+}
+
+void BlockEmitter::system(SystemOp op, uint32_t payload, const Instruction& in) {
+  flush_esp();
+  save_flags_for_exit();
+  set_eip(in.eip);
+  a.mov(host::kDelta.r32(), payload | unretired() << 16);
+  a.jmp(imm(thunks_.system[static_cast<int>(op)]));
+  end_block();
+}
+
+void BlockEmitter::raise(Vector vector, bool has_error, uint32_t error, const Instruction& in) {
+  a.mov(host::kAddress.r32(), error);
+  system(SystemOp::kRaise, static_cast<uint32_t>(vector) | (has_error ? 0x100u : 0u), in);
+}
+
+// --- branches ------------------------------------------------------------------------------------
+
+bool BlockEmitter::target_in_limit(uint32_t eip, const Instruction& in) {
+  if (eip <= request_.mode.cs_limit) return true;
+  raise(Vector::kGeneralProtection, true, 0, in);
+  return false;
+}
+
+void BlockEmitter::jump_through_table(uint32_t linear) {
+  if (current_->live_after) save_flags_for_exit();
+  a.mov(host::kAddress.r32(), imm(static_cast<int32_t>(linear)));
+  if (!switches_.inline_indirect || request_.variant == Variant::kSingle) {
+    a.jmp(imm(thunks_.system[static_cast<int>(SystemOp::kLookup)]));
+    return;
+  }
+  a.mov(host::kDelta, host::context(TRAPLINE_CONTEXT_OFFSET(hot.exec_table), 8));
+  a.mov(host::kDelta, x86::Mem(host::kDelta, static_cast<int32_t>((linear >> 12) * 8), 8));
+  a.mov(host::kDelta.r32(),
+        x86::Mem(host::kContext, host::kDelta, 0,
+                 TRAPLINE_CONTEXT_OFFSET(miss_table) + static_cast<int32_t>((linear & 0xfff) * 4),
+                 4));
+  a.jmp(host::kDelta);
+}
+
+bool BlockEmitter::linkable(uint32_t eip) const {
+  const uint32_t linear = eip + request_.mode.cs_base;
+  return switches_.link_blocks && !careful_ && request_.variant != Variant::kSingle &&
+         linear >> kPageShift == request_.linear >> kPageShift;
+}
+
+std::span<const uint8_t> BlockEmitter::bytes_of(const Instruction& in) const {
+  return request_.page.subspan((request_.linear & kPageMask) + (in.eip - request_.eip), in.length);
+}
+
+void BlockEmitter::jump_to(uint32_t eip) {
+  flush_esp();
+  const uint32_t linear = eip + request_.mode.cs_base;
+  if (!linkable(eip)) {
+    jump_through_table(linear);
+    end_block();
+    return;
+  }
+  Cold& cold = add_cold(Cold::Kind::kJumpStub);
+  a.jmp(cold.entry);
+  cold.jump_offset = offset() - 4;
+  cold.target = eip;
+  cold.flags_saved = !flags_in_host_;
+  end_block();
+}
+
+void BlockEmitter::branch_to(x86::CondCode condition, uint32_t eip) {
+  TRAPLINE_ASSERT(esp_pending_ == 0);
+  Cold& cold = add_cold(Cold::Kind::kJumpStub);
+  a.j(condition, cold.entry);
+  cold.jump_offset = offset() - 4;
+  cold.target = eip;
+  cold.flags_saved = !flags_in_host_;
+}
+
+void BlockEmitter::branch_always(uint32_t eip) {
+  TRAPLINE_ASSERT(esp_pending_ == 0);
+  Cold& cold = add_cold(Cold::Kind::kJumpStub);
+  a.jmp(cold.entry);
+  cold.jump_offset = offset() - 4;
+  cold.target = eip;
+  cold.flags_saved = !flags_in_host_;
+}
+
+void BlockEmitter::check_indirect_limit(const Instruction&) {
+  if (request_.mode.cs_limit == 0xffffffffu) return;
+  clobber_flags();
+  Cold& cold = add_cold(Cold::Kind::kRaise);
+  cold.fault = Fault::general_protection();
+  a.cmp(host::kAddress.r32(), imm(static_cast<int32_t>(request_.mode.cs_limit)));
+  a.ja(cold.entry);
+}
+
+void BlockEmitter::jump_indirect() {
+  flush_esp();
+  save_flags_for_exit();
+  if (request_.mode.cs_base)
+    a.add(host::kAddress.r32(), imm(static_cast<int32_t>(request_.mode.cs_base)));
+  end_block();
+  if (!switches_.inline_indirect || request_.variant == Variant::kSingle) {
+    a.jmp(imm(thunks_.system[static_cast<int>(SystemOp::kLookup)]));
+    return;
+  }
+  const x86::Gp page = host::kDelta;
+  const x86::Gp slot = host::kValue;
+  if (switches_.shrx) {
+    a.shrx(page, host::kAddress, host::kTables);
+  } else {
+    a.mov(page.r32(), host::kAddress.r32());
+    a.shr(page.r32(), kPageShift);
+  }
+  a.mov(slot, host::context(TRAPLINE_CONTEXT_OFFSET(hot.exec_table), 8));
+  a.mov(page, x86::Mem(slot, page, 3, 0, 8));
+  a.mov(slot.r32(), host::kAddress.r32());
+  a.and_(slot.r32(), 0xfff);
+  a.lea(slot, x86::Mem(host::kContext, slot, 2, TRAPLINE_CONTEXT_OFFSET(miss_table), 0));
+  a.mov(page.r32(), x86::Mem(slot, page, 0, 0, 4));
+  a.jmp(page);
+}
+
+// --- FPU -----------------------------------------------------------------------------------------
+
+bool BlockEmitter::prepare_fpu(const Instruction& in) {
+  const ModeKey& m = request_.mode;
+  const auto fault = [&](Vector vector) {
+    raise(vector, false, 0, in);
+    return false;
+  };
+  switch (in.row->fpu) {
+    case FpuUse::kX87:
+      if (m.has(mode::kX87Traps)) return fault(Vector::kDeviceNotAvailable);
+      break;
+    case FpuUse::kMmx:
+      if (m.has(mode::kEmulated)) return fault(Vector::kInvalidOpcode);
+      if (m.has(mode::kTaskSwitched)) return fault(Vector::kDeviceNotAvailable);
+      break;
+    case FpuUse::kSse:
+      if (m.has(mode::kEmulated) || m.has(mode::kSseOff)) return fault(Vector::kInvalidOpcode);
+      if (m.has(mode::kTaskSwitched)) return fault(Vector::kDeviceNotAvailable);
+      break;
+    case FpuUse::kWait:
+      if (m.has(mode::kWaitTraps)) return fault(Vector::kDeviceNotAvailable);
+      break;
+    case FpuUse::kNone:
+      return true;
+  }
+  if (fpu_checked_) return true;
+  fpu_checked_ = true;
+  clobber_flags();
+  Cold& cold = add_cold(Cold::Kind::kGate);
+  cold.gate = Gate::kFpuLoad;
+  a.cmp(host::context(TRAPLINE_CONTEXT_OFFSET(hot.fpu_loaded), 1), 0);
+  a.je(cold.entry);
+  a.bind(cold.resume);
+  return true;
+}
+
+// --- cold code -----------------------------------------------------------------------------------
+
+void BlockEmitter::emit_cold() {
+  for (size_t i = 0; i < cold_.size(); ++i) {
+    Cold& cold = cold_[i];
+    cold.record.host = static_cast<uint16_t>(offset());
+    out_.records.push_back(cold.record);
+    a.bind(cold.entry);
+    switch (cold.kind) {
+      case Cold::Kind::kGate:
+        if (cold.address_register != Operand::kNoRegister)
+          a.mov(host::kAddress.r32(), host::guest(cold.address_register));
+        gate(cold.gate, cold.info);
+        a.jmp(cold.resume);
+        break;
+      case Cold::Kind::kWindow:
+        a.lea(host::kAddress.r32(), x86::ptr(host::kStack, cold.window_offset));
+        gate(cold.gate, cold.info);
+        a.jmp(cold.resume);
+        break;
+      case Cold::Kind::kJumpStub: {
+        const uint32_t linear = cold.target + request_.mode.cs_base;
+        flags_in_host_ = !cold.flags_saved;
+        if (!linkable(cold.target)) {
+          current_ = &analysis_.instruction[cold.record.index];
+          jump_through_table(linear);
+          break;
+        }
+        if (flags_in_host_) emit_save_flags();
+        const auto number = request_.first_exit + static_cast<uint32_t>(out_.exits.size());
+        out_.exits.push_back({cold.target, cold.jump_offset, cold.record.host, cold.flags_saved});
+        a.mov(host::kDelta.r32(), number);
+        a.jmp(imm(thunks_.system[static_cast<int>(SystemOp::kLink)]));
+        break;
+      }
+      case Cold::Kind::kRaise: {
+        esp_pending_ = cold.record.esp_pending;
+        flush_esp();
+        set_eip(request_.eip + cold.record.guest);
+        a.mov(host::kAddress.r32(), cold.fault.error_code);
+        a.mov(host::kDelta.r32(),
+              static_cast<uint32_t>(cold.fault.vector) | (cold.fault.has_error_code ? 0x100u : 0u));
+        a.jmp(imm(thunks_.system[static_cast<int>(SystemOp::kRaise)]));
+        break;
+      }
+    }
+  }
+}
+
+}  // namespace trapline

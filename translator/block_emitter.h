@@ -1,0 +1,176 @@
+// Emits one block: where flags are, what ESP still has to be adjusted by, how memory is reached,
+// how blocks are left. The lowering functions, one file per family, are written in terms of it.
+//
+// Invariants while a block is being emitted:
+//  E1  Guest registers hold their values at the start of the current instruction until its accesses
+//      have all been opened; so every gate can leave with exact state.
+//  E2  Live arithmetic flags are in the host's EFLAGS or in the flags register (flags_in_host_).
+//  E3  Guest ESP is the stack register plus esp_pending_, which records carry; it is flushed before
+//      every exit.
+#pragma once
+
+#include <asmjit/x86.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "translator/analysis.h"
+#include "translator/context.h"
+#include "translator/host_registers.h"
+#include "translator/instruction.h"
+#include "translator/translation.h"
+#include "vcpu/address.h"
+#include "vcpu/fault.h"
+
+namespace trapline {
+
+enum class AccessKind : uint8_t { kRead, kWrite, kModify };
+
+class BlockEmitter {
+ public:
+  BlockEmitter(asmjit::CodeHolder& code, const Thunks& thunks, const Switches& switches,
+               const TranslationRequest& request, const BlockAnalysis& analysis, Translation& out);
+
+  void emit_block(std::span<const Instruction> instructions);
+
+  asmjit::x86::Assembler a;
+
+  // --- what lowering functions may ask ---
+  const ModeKey& mode() const { return request_.mode; }
+  const Switches& switches() const { return switches_; }
+  const TranslationRequest& request() const { return request_; }
+  bool stack32() const { return request_.mode.stack32(); }
+  uint32_t flags_live_after() const { return current_->live_after; }
+
+  // --- flags ---
+  /// Before code that destroys the host's flags: saves them if anything needs them later.
+  void clobber_flags();
+  /// Before an instruction that reads the guest's flags.
+  void need_flags();
+  /// After an instruction whose host flags are now the guest's.
+  void flags_are_in_host() { flags_in_host_ = true; }
+  /// Makes the host's flags ready for re-emitting `in`: restores them when it reads or only partly
+  /// writes them.
+  void prepare_flags(const Instruction& in);
+  /// Puts live flags into the flags register, where exits through C++ expect them.
+  void save_flags_for_exit();
+
+  // --- stack pointer ---
+  void flush_esp();
+  void adjust_esp(int32_t bytes) { esp_pending_ += bytes; }
+  int32_t esp_pending() const { return esp_pending_; }
+
+  // --- addresses and memory ---
+  /// Offset (before segmentation) of a memory operand into the address register. `esp_bias` is
+  /// added when the base is ESP (POP counts it already incremented).
+  void load_offset(const Operand& operand, const Instruction& in, int32_t esp_bias = 0);
+  /// Opens a memory operand and gives the host operand for it. Uses the address and delta registers
+  /// (not for window accesses). Two accesses may be open at once only if the first is not used
+  /// again.
+  asmjit::x86::Mem open(const Operand& operand, const Instruction& in, uint32_t size,
+                        AccessKind kind, int32_t esp_bias = 0);
+  /// Same for an offset that is in the address register already.
+  asmjit::x86::Mem open_offset(SegmentName segment, uint32_t size, AccessKind kind);
+  /// The stack slot at ESP + displacement.
+  asmjit::x86::Mem open_stack(int32_t displacement, uint32_t size, AccessKind kind);
+  /// After the instruction that wrote: commits in careful blocks, nothing elsewhere.
+  void commit();
+  bool careful() const { return careful_; }
+
+  // --- calls into C++ ---
+  void gate(Gate which, uint32_t info);
+  /// Ends the block through C++. EIP is set to `in`'s address. Value in the address register.
+  void system(SystemOp op, uint32_t payload, const Instruction& in);
+  void raise(Vector vector, bool has_error, uint32_t error, const Instruction& in);
+
+  // --- branches ---
+  /// Goes to a constant EIP; ends the code path.
+  void jump_to(uint32_t eip);
+  /// A conditional branch to a constant EIP on the host's flags.
+  void branch_to(asmjit::x86::CondCode condition, uint32_t eip);
+  /// An unconditional branch out of the middle of the block's code.
+  void branch_always(uint32_t eip);
+  /// Raises #GP when the EIP in the address register is beyond CS's limit. Before any effect.
+  void check_indirect_limit(const Instruction& in);
+  /// Goes to the EIP in the address register; ends the code path.
+  void jump_indirect();
+  bool flags_in_host() const { return flags_in_host_; }
+  void set_flags_saved() { flags_in_host_ = false; }
+  std::span<const uint8_t> bytes_of(const Instruction& in) const;
+  bool linkable(uint32_t eip) const;
+  /// Checks a constant target against CS's limit; raises and returns false when it is outside.
+  bool target_in_limit(uint32_t eip, const Instruction& in);
+  uint32_t mask_eip(uint32_t eip, uint8_t operand_size) const {
+    return operand_size == 2 ? eip & 0xffff : eip;
+  }
+
+  // --- FPU ---
+  /// Raises what the mode makes of the instruction, or makes sure that the guest's FPU state is
+  /// loaded. False when the instruction can only fault (it has been emitted as that).
+  bool prepare_fpu(const Instruction& in);
+
+  // --- cold code ---
+  /// Jumps to cold code that calls the gate and comes back here.
+  struct Cold {
+    enum class Kind : uint8_t { kGate, kJumpStub, kRaise, kWindow };
+    Kind kind = Kind::kGate;
+    asmjit::Label entry;
+    asmjit::Label resume;
+    Gate gate = Gate::kFill;
+    uint32_t info = 0;
+    uint8_t address_register = 0xff;  ///< Guest register to copy into the address register first.
+    int32_t window_offset = 0;
+    // kJumpStub
+    uint32_t target = 0;
+    bool flags_saved = false;
+    uint32_t jump_offset = 0;
+    // kRaise
+    Fault fault;
+    // Where it belongs
+    Record record;
+  };
+  Cold& add_cold(Cold::Kind kind);
+
+  void end_block() { ended_ = true; }
+  /// After code paths inside an instruction that ended the block, when others go on.
+  void continue_block() { ended_ = false; }
+  bool ended() const { return ended_; }
+
+ private:
+  uint32_t block_size() const { return static_cast<uint32_t>(analysis_.instruction.size()); }
+  /// Instructions of the block from the current one on: what a budget gets back when it faults.
+  uint32_t unretired() const { return block_size() - index_; }
+  void emit_entry();
+  void emit_straddle_check();
+  void emit_budget_check(uint32_t count);
+  void emit_instruction(const Instruction& in);
+  void emit_cold();
+  void add_record(uint32_t host_offset);
+  uint32_t offset() const { return static_cast<uint32_t>(a.offset()); }
+  void ensure_window(const InstructionAnalysis& info);
+  asmjit::x86::Mem window_operand(uint8_t base, int32_t displacement, uint32_t size);
+  asmjit::x86::Mem lookup(uint32_t size, AccessKind kind, uint8_t address_register);
+  void emit_save_flags();
+  void emit_restore_flags();
+  void set_eip(uint32_t eip);
+  void jump_through_table(uint32_t linear);
+
+  const Thunks& thunks_;
+  const Switches& switches_;
+  const TranslationRequest& request_;
+  const BlockAnalysis& analysis_;
+  Translation& out_;
+  std::vector<Cold> cold_;
+  const InstructionAnalysis* current_ = nullptr;
+  uint32_t index_ = 0;
+  bool flags_in_host_ = true;
+  bool careful_ = false;
+  bool careful_writes_ = false;
+  bool fpu_checked_ = false;
+  bool ended_ = false;
+  int32_t esp_pending_ = 0;
+  int guarded_segment_ = -1;
+};
+
+}  // namespace trapline

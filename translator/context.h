@@ -1,0 +1,59 @@
+// The memory that the pinned context register points into: what emitted code keeps besides
+// registers. The CPU state sits in the middle, hot fields of the engine before it, so that both are
+// within a signed byte of the pointer.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "vcpu/state.h"
+
+namespace trapline {
+
+inline constexpr uint32_t kEntriesPerFrame = 4096;
+inline constexpr int kWindowClasses = 4;
+/// Stack accesses of a block that span at most this many bytes may share one guard.
+inline constexpr std::array<uint32_t, kWindowClasses> kWindowSpans = {16, 64, 256, 1024};
+
+struct HotFields {
+  /// Linear page -> address of that page's entry table, minus the address of miss_table.
+  uint64_t exec_table = 0;
+  uint32_t window_base = 0;
+  /// Arithmetic flags as LAHF and SETO leave them in EAX: AH and AL.
+  uint32_t saved_flags = 0;
+  /// An access at esp is inside the window when esp - window_base <= the limit for the block's
+  /// span. -1 when there is no window.
+  std::array<int64_t, kWindowClasses> window_limit{-1, -1, -1, -1};
+  uint64_t window_delta = 0;  ///< Host minus guest address of the window.
+  uint64_t tables = 0;        ///< The current view's read table, plus kPageShift.
+  int64_t budget = 0;         ///< Guest instructions left, in counted blocks.
+  uint64_t host_stack = 0;
+  uint32_t exit_code = 0;
+  uint8_t fpu_loaded = 0;  ///< The guest's FPU state is in the host's FPU.
+  uint8_t attention = 0;   ///< Leave for the run loop at the next opportunity.
+  uint8_t reserved[2]{};
+  uint64_t scratch = 0;
+  uint32_t host_mxcsr = 0x1f80;
+  uint32_t reserved2{};
+  uint64_t gate_address = 0;  ///< The address register while a gate is in C++.
+  uint64_t gate_value = 0;    ///< The value register likewise.
+  uint64_t reserved3{};
+};
+static_assert(sizeof(HotFields) == 128, "the context register points just behind these");
+
+struct alignas(64) Context {
+  HotFields hot;
+  CpuState cpu;
+  /// The entry table of pages that have none: every entry leads to the look-up in C++.
+  alignas(64) std::array<uint32_t, kEntriesPerFrame> miss_table{};
+  void* engine = nullptr;
+};
+static_assert(offsetof(Context, cpu) == sizeof(HotFields), "one pointer reaches both");
+
+/// Offsets from the context register.
+inline constexpr int32_t kContextBias = sizeof(HotFields);
+#define TRAPLINE_CONTEXT_OFFSET(field) \
+  (static_cast<int32_t>(offsetof(::trapline::Context, field)) - ::trapline::kContextBias)
+
+}  // namespace trapline

@@ -1,0 +1,26 @@
+// Bytes to Instruction, with Zydis.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "translator/instruction.h"
+#include "vcpu/cpu_model.h"
+
+namespace trapline {
+
+enum class CodeSize : uint8_t { k16, k32 };
+
+enum class Decoded : uint8_t {
+  kOk,
+  kInvalid,    ///< #UD: no such instruction in this model, or an illegal prefix.
+  kTooLong,    ///< #GP: more than 15 bytes.
+  kMoreBytes,  ///< The bytes end inside the instruction.
+};
+
+/// Decodes one instruction at `eip`. On kInvalid, `out.length` is unspecified.
+Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, bool real_mode,
+               const CpuModel& model, uint32_t eip, Instruction& out);
+
+}  // namespace trapline

@@ -1,0 +1,78 @@
+// A decoded guest instruction, compact: what the lowering functions and the liveness pass read.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "vcpu/state.h"
+
+namespace trapline {
+
+struct InstructionRow;
+
+enum class RegisterKind : uint8_t {
+  kGpr8Low,
+  kGpr8High,
+  kGpr16,
+  kGpr32,
+  kX87,
+  kMmx,
+  kXmm,
+  kSegment,
+  kOther
+};
+
+struct Operand {
+  enum class Kind : uint8_t { kNone, kRegister, kMemory, kImmediate, kRelative, kFar };
+  static constexpr uint8_t kNoRegister = 0xff;
+
+  Kind kind = Kind::kNone;
+  uint8_t size = 0;  ///< Bytes.
+  bool read = false;
+  bool written = false;
+  // Registers: high bytes have the number of the whole register (AH is 0).
+  RegisterKind register_kind = RegisterKind::kOther;
+  uint8_t number = 0;
+  // Memory.
+  SegmentName segment = kDs;
+  uint8_t base = kNoRegister;
+  uint8_t index = kNoRegister;
+  uint8_t scale = 1;
+  bool address_only = false;  ///< LEA, NOP: no access.
+  /// Displacement, immediate (sign-extended), relative target's offset, or far offset.
+  int64_t value = 0;
+  uint16_t selector = 0;  ///< Far pointers.
+};
+
+struct Instruction {
+  const InstructionRow* row = nullptr;
+  uint32_t eip = 0;
+  uint16_t mnemonic = 0;
+  uint8_t length = 0;
+  uint8_t operand_count = 0;
+  uint8_t operand_size = 4;  ///< 2 or 4 (1 for byte forms).
+  uint8_t address_size = 4;
+  uint8_t opcode = 0;
+  uint8_t opcode_map = 0;  ///< 0: one byte, 1: 0F, 2: 0F38, 3: 0F3A.
+  uint8_t modrm = 0;       ///< Whole byte, for those that have one.
+  bool lock = false;
+  bool rep = false;    ///< F3 as REP or REPE.
+  bool repne = false;  ///< F2.
+  std::array<Operand, 3> operand;
+
+  // Arithmetic flags only.
+  uint32_t flags_read = 0;
+  uint32_t flags_written = 0;      ///< Surely, or left undefined.
+  uint32_t flags_undefined = 0;    ///< The part of flags_written that the manual leaves undefined.
+  bool flags_conditional = false;  ///< May leave all of them as they were (a count of 0).
+
+  uint32_t next_eip() const { return eip + length; }
+  const Operand* memory() const {
+    for (int i = 0; i < operand_count; ++i)
+      if (operand[i].kind == Operand::Kind::kMemory) return &operand[i];
+    return nullptr;
+  }
+  bool uses_register(uint8_t gpr) const;
+};
+
+}  // namespace trapline

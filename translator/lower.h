@@ -1,0 +1,57 @@
+// The lowering functions that the instruction table names, one group per file.
+#pragma once
+
+namespace trapline {
+
+class BlockEmitter;
+struct Instruction;
+
+// lower_generic.cc: re-emitted as they are, memory operand rewritten.
+void lower_generic(BlockEmitter& e, const Instruction& in);
+void lower_no_operand(BlockEmitter& e, const Instruction& in);
+void lower_x87(BlockEmitter& e, const Instruction& in);
+void lower_nothing(BlockEmitter& e, const Instruction& in);
+void lower_touch(BlockEmitter& e, const Instruction& in);
+void lower_masked_store(BlockEmitter& e, const Instruction& in);
+
+// lower_integer.cc
+void lower_lea(BlockEmitter& e, const Instruction& in);
+void lower_bit_test(BlockEmitter& e, const Instruction& in);
+void lower_divide(BlockEmitter& e, const Instruction& in);
+void lower_bswap(BlockEmitter& e, const Instruction& in);
+void lower_mov(BlockEmitter& e, const Instruction& in);
+
+// lower_stack.cc
+void lower_push(BlockEmitter& e, const Instruction& in);
+void lower_pop(BlockEmitter& e, const Instruction& in);
+void lower_leave(BlockEmitter& e, const Instruction& in);
+
+// lower_control.cc
+void lower_jump(BlockEmitter& e, const Instruction& in);
+void lower_call(BlockEmitter& e, const Instruction& in);
+void lower_ret(BlockEmitter& e, const Instruction& in);
+void lower_jcc(BlockEmitter& e, const Instruction& in);
+void lower_loop(BlockEmitter& e, const Instruction& in);
+void lower_jecxz(BlockEmitter& e, const Instruction& in);
+
+// lower_string.cc
+void lower_string(BlockEmitter& e, const Instruction& in);
+
+// lower_system.cc
+void lower_interpreted(BlockEmitter& e, const Instruction& in);
+void lower_undefined(BlockEmitter& e, const Instruction& in);
+void lower_int(BlockEmitter& e, const Instruction& in);
+void lower_iret(BlockEmitter& e, const Instruction& in);
+void lower_hlt(BlockEmitter& e, const Instruction& in);
+void lower_cli(BlockEmitter& e, const Instruction& in);
+void lower_sti(BlockEmitter& e, const Instruction& in);
+void lower_pushf(BlockEmitter& e, const Instruction& in);
+void lower_popf(BlockEmitter& e, const Instruction& in);
+void lower_in(BlockEmitter& e, const Instruction& in);
+void lower_out(BlockEmitter& e, const Instruction& in);
+void lower_direction(BlockEmitter& e, const Instruction& in);
+void lower_invlpg(BlockEmitter& e, const Instruction& in);
+void lower_sysenter(BlockEmitter& e, const Instruction& in);
+void lower_sysexit(BlockEmitter& e, const Instruction& in);
+
+}  // namespace trapline

@@ -1,0 +1,224 @@
+// Near branches, calls and returns. Far ones belong to the interpreter.
+#include <Zydis/Mnemonic.h>
+
+#include "translator/lower.h"
+#include "translator/lower_operands.h"
+
+namespace trapline {
+
+namespace x86 = asmjit::x86;
+
+namespace {
+
+bool is_far(const Instruction& in) {
+  const Operand& o = in.operand[0];
+  if (o.kind == Operand::Kind::kFar) return true;
+  if (in.opcode == 0xff && in.opcode_map == 0) {
+    const int extension = in.modrm >> 3 & 7;
+    return extension == 3 || extension == 5;
+  }
+  return in.opcode_map == 0 && (in.opcode == 0xca || in.opcode == 0xcb);
+}
+
+uint32_t relative_target(const BlockEmitter& e, const Instruction& in) {
+  return e.mask_eip(in.next_eip() + static_cast<uint32_t>(in.operand[0].value), in.operand_size);
+}
+
+/// The target of an indirect branch into the address register.
+void load_target(BlockEmitter& e, const Instruction& in) {
+  const Operand& target = in.operand[0];
+  if (target.kind == Operand::Kind::kMemory) {
+    const x86::Mem memory = e.open(target, in, in.operand_size, AccessKind::kRead);
+    if (in.operand_size == 2)
+      e.a.movzx(host::kAddress.r32(), memory);
+    else
+      e.a.mov(host::kAddress.r32(), memory);
+  } else if (in.operand_size == 2) {
+    if (target.number == kEsp) e.flush_esp();
+    e.a.movzx(host::kAddress.r32(), general_register(target));
+  } else {
+    if (target.number == kEsp) e.flush_esp();
+    e.a.mov(host::kAddress.r32(), general_register(target));
+  }
+  e.check_indirect_limit(in);
+}
+
+void push_return(BlockEmitter& e, const Instruction& in) {
+  const uint8_t size = in.operand_size;
+  const x86::Mem slot = e.open_stack(-size, size, AccessKind::kWrite);
+  const auto value = size == 2 ? int64_t{static_cast<int16_t>(in.next_eip())}
+                               : int64_t{static_cast<int32_t>(in.next_eip())};
+  e.a.mov(slot, asmjit::imm(value));
+  if (e.stack32()) {
+    e.adjust_esp(-size);
+  } else {
+    e.flush_esp();
+    e.a.lea(host::kDelta.r32(), x86::ptr(host::kStack, -size));
+    e.a.mov(host::kStack.r16(), host::kDelta.r16());
+  }
+}
+
+/// Conditions that one test of the saved image decides: SAHF's byte is in bits 8 to 15, OF in bit
+/// 0.
+bool image_test(uint8_t condition, uint32_t& mask, bool& when_set) {
+  when_set = (condition & 1) == 0;
+  switch (condition >> 1) {
+    case 0:
+      mask = 0xff;  // OF
+      return true;
+    case 1:
+      mask = 0x100;  // CF
+      return true;
+    case 2:
+      mask = 0x4000;  // ZF
+      return true;
+    case 3:
+      mask = 0x4100;  // CF or ZF
+      return true;
+    case 4:
+      mask = 0x8000;  // SF
+      return true;
+    case 5:
+      mask = 0x400;  // PF
+      return true;
+    default:
+      return false;  // SF against OF.
+  }
+}
+
+}  // namespace
+
+void lower_jump(BlockEmitter& e, const Instruction& in) {
+  if (is_far(in)) {
+    lower_interpreted(e, in);
+    return;
+  }
+  if (in.operand[0].kind == Operand::Kind::kRelative) {
+    const uint32_t target = relative_target(e, in);
+    if (e.target_in_limit(target, in)) e.jump_to(target);
+    return;
+  }
+  load_target(e, in);
+  e.jump_indirect();
+}
+
+void lower_call(BlockEmitter& e, const Instruction& in) {
+  if (is_far(in)) {
+    lower_interpreted(e, in);
+    return;
+  }
+  if (in.operand[0].kind == Operand::Kind::kRelative) {
+    const uint32_t target = relative_target(e, in);
+    if (!e.target_in_limit(target, in)) return;
+    push_return(e, in);
+    e.commit();
+    e.jump_to(target);
+    return;
+  }
+  load_target(e, in);
+  e.a.mov(host::kValue.r32(), host::kAddress.r32());
+  push_return(e, in);
+  e.commit();
+  e.a.mov(host::kAddress.r32(), host::kValue.r32());
+  e.jump_indirect();
+}
+
+void lower_ret(BlockEmitter& e, const Instruction& in) {
+  if (is_far(in)) {
+    lower_interpreted(e, in);
+    return;
+  }
+  const uint8_t size = in.operand_size;
+  const x86::Mem slot = e.open_stack(0, size, AccessKind::kRead);
+  if (size == 2)
+    e.a.movzx(host::kAddress.r32(), slot);
+  else
+    e.a.mov(host::kAddress.r32(), slot);
+  e.check_indirect_limit(in);
+  const int32_t release =
+      size + (in.operand_count && in.operand[0].kind == Operand::Kind::kImmediate
+                  ? static_cast<int32_t>(in.operand[0].value & 0xffff)
+                  : 0);
+  if (e.stack32()) {
+    e.adjust_esp(release);
+  } else {
+    e.flush_esp();
+    e.a.lea(host::kDelta.r32(), x86::ptr(host::kStack, release));
+    e.a.mov(host::kStack.r16(), host::kDelta.r16());
+  }
+  e.jump_indirect();
+}
+
+void lower_jcc(BlockEmitter& e, const Instruction& in) {
+  const uint8_t condition = in.opcode & 15;
+  const uint32_t target = relative_target(e, in);
+  e.flush_esp();
+  uint32_t mask = 0;
+  bool when_set = false;
+  const bool by_image = !e.flags_in_host() && image_test(condition, mask, when_set);
+  auto code = static_cast<x86::CondCode>(condition);
+  if (by_image) {
+    e.a.test(host::kFlags.r32(), mask);
+    code = when_set ? x86::CondCode::kNZ : x86::CondCode::kZ;
+  } else {
+    e.need_flags();
+  }
+  if (target > e.mode().cs_limit) {
+    auto& cold = e.add_cold(BlockEmitter::Cold::Kind::kRaise);
+    cold.fault = Fault::general_protection();
+    const asmjit::Label entry = cold.entry;
+    e.save_flags_for_exit();
+    if (!by_image) {
+      e.need_flags();
+      e.set_flags_saved();
+    }
+    e.a.j(code, entry);
+    return;
+  }
+  e.branch_to(code, target);
+}
+
+void lower_jecxz(BlockEmitter& e, const Instruction& in) {
+  const uint32_t target = relative_target(e, in);
+  e.flush_esp();
+  asmjit::Label zero = e.a.newLabel();
+  asmjit::Label other = e.a.newLabel();
+  if (in.address_size == 4) {
+    e.a.jecxz(x86::ecx, zero);
+    e.a.short_().jmp(other);
+    e.a.bind(zero);
+  } else {
+    e.save_flags_for_exit();
+    e.a.test(x86::cx, x86::cx);
+    e.a.jnz(other);
+  }
+  e.branch_always(target);
+  e.a.bind(other);
+}
+
+void lower_loop(BlockEmitter& e, const Instruction& in) {
+  const uint32_t target = relative_target(e, in);
+  e.flush_esp();
+  e.save_flags_for_exit();
+  asmjit::Label done = e.a.newLabel();
+  e.a.lea(host::kDelta.r32(), x86::ptr(x86::rcx, -1));
+  if (in.address_size == 4) {
+    e.a.mov(x86::ecx, host::kDelta.r32());
+    e.a.test(x86::ecx, x86::ecx);
+  } else {
+    e.a.mov(x86::cx, host::kDelta.r16());
+    e.a.test(x86::cx, x86::cx);
+  }
+  e.a.jz(done);
+  if (in.mnemonic != ZYDIS_MNEMONIC_LOOP) {
+    e.a.test(host::kFlags.r32(), 0x4000);
+    if (in.mnemonic == ZYDIS_MNEMONIC_LOOPE)
+      e.a.jz(done);
+    else
+      e.a.jnz(done);
+  }
+  e.branch_always(target);
+  e.a.bind(done);
+}
+
+}  // namespace trapline

@@ -1,0 +1,204 @@
+// Instructions that the host executes as they are.
+#include "translator/instruction_table.h"
+#include "translator/lower.h"
+#include "translator/lower_operands.h"
+#include "vcpu/assert.h"
+
+namespace trapline {
+
+namespace x86 = asmjit::x86;
+
+x86::Gp general_register(const Operand& operand) {
+  switch (operand.register_kind) {
+    case RegisterKind::kGpr8Low:
+      return x86::gpb_lo(operand.number);
+    case RegisterKind::kGpr8High:
+      return x86::gpb_hi(operand.number);
+    case RegisterKind::kGpr16:
+      return host::guest(operand.number).r16();
+    default:
+      return host::guest(operand.number);
+  }
+}
+
+asmjit::Operand host_register(const Operand& operand) {
+  switch (operand.register_kind) {
+    case RegisterKind::kMmx:
+      return x86::mm(operand.number);
+    case RegisterKind::kXmm:
+      return x86::xmm(operand.number);
+    default:
+      return general_register(operand);
+  }
+}
+
+asmjit::Imm host_immediate(const Operand& operand) {
+  switch (operand.size) {
+    case 1:
+      return asmjit::imm(static_cast<int8_t>(operand.value));
+    case 2:
+      return asmjit::imm(static_cast<int16_t>(operand.value));
+    default:
+      return asmjit::imm(static_cast<int32_t>(operand.value));
+  }
+}
+
+bool uses_high_byte(const Instruction& in) {
+  for (int i = 0; i < in.operand_count; ++i)
+    if (in.operand[i].kind == Operand::Kind::kRegister &&
+        in.operand[i].register_kind == RegisterKind::kGpr8High)
+      return true;
+  return false;
+}
+
+bool names_esp(const Instruction& in) {
+  for (int i = 0; i < in.operand_count; ++i) {
+    const Operand& o = in.operand[i];
+    if (o.kind == Operand::Kind::kRegister && o.number == kEsp &&
+        (o.register_kind == RegisterKind::kGpr32 || o.register_kind == RegisterKind::kGpr16))
+      return true;
+  }
+  return false;
+}
+
+x86::Gp unused_legacy_register(const Instruction& in) {
+  // EAX is an implicit operand of too many.
+  for (uint8_t number : {kEbx, kEsi, kEdi, kEbp})
+    if (!in.uses_register(number)) return x86::gpq(number);
+  TRAPLINE_ASSERT(!"an instruction names four registers");
+  return {};
+}
+
+namespace {
+
+void emit(BlockEmitter& e, const Instruction& in, const asmjit::Operand* operands) {
+  if (in.lock) e.a.lock();
+  const asmjit::Error error =
+      e.a.emitOpArray(in.row->host_id, reinterpret_cast<const asmjit::Operand_*>(operands),
+                      static_cast<size_t>(in.operand_count));
+  if (error == asmjit::kErrorOk) return;
+  // A form that the assembler has no name for: without memory and ESP its bytes mean the same here.
+  TRAPLINE_ASSERT(!in.memory() && !names_esp(in));
+  const auto bytes = e.bytes_of(in);
+  e.a.embed(bytes.data(), bytes.size());
+}
+
+/// With AH, CH, DH or BH there can be no REX prefix, so neither our address registers nor ESP's.
+void emit_without_rex(BlockEmitter& e, const Instruction& in, asmjit::Operand* operands,
+                      const x86::Mem& memory) {
+  const x86::Gp stand_in = unused_legacy_register(in);
+  const bool via_memory = in.memory() != nullptr;
+  e.a.mov(host::kValue, stand_in);
+  if (via_memory)
+    e.a.lea(stand_in, memory);
+  else
+    e.a.mov(stand_in.r32(), host::kStack.r32());
+  bool esp = false;
+  for (int i = 0; i < in.operand_count; ++i) {
+    const Operand& o = in.operand[i];
+    if (o.kind == Operand::Kind::kMemory) {
+      operands[i] = x86::Mem(stand_in, 0, o.size);
+    } else if (!via_memory && o.kind == Operand::Kind::kRegister && o.number == kEsp &&
+               (o.register_kind == RegisterKind::kGpr32 ||
+                o.register_kind == RegisterKind::kGpr16)) {
+      operands[i] = host::sized(stand_in, o.size);
+      esp = true;
+    }
+  }
+  emit(e, in, operands);
+  if (esp) e.a.mov(host::kStack.r32(), stand_in.r32());
+  e.a.mov(stand_in, host::kValue);
+}
+
+}  // namespace
+
+void lower_generic(BlockEmitter& e, const Instruction& in) {
+  if (names_esp(in)) e.flush_esp();
+  asmjit::Operand operands[3];
+  x86::Mem memory;
+  for (int i = 0; i < in.operand_count; ++i) {
+    const Operand& o = in.operand[i];
+    switch (o.kind) {
+      case Operand::Kind::kRegister:
+        operands[i] = host_register(o);
+        break;
+      case Operand::Kind::kMemory:
+        memory = e.open(o, in, o.size, access_kind(o));
+        operands[i] = memory;
+        break;
+      default:
+        operands[i] = host_immediate(o);
+        break;
+    }
+  }
+  e.prepare_flags(in);
+  if (uses_high_byte(in) && (in.memory() || names_esp(in)))
+    emit_without_rex(e, in, operands, memory);
+  else
+    emit(e, in, operands);
+  if (in.flags_written) e.flags_are_in_host();
+  e.commit();
+}
+
+void lower_no_operand(BlockEmitter& e, const Instruction& in) {
+  e.prepare_flags(in);
+  e.a.emit(in.row->host_id);
+  if (in.flags_written) e.flags_are_in_host();
+}
+
+void lower_x87(BlockEmitter& e, const Instruction& in) {
+  const Operand* memory = in.memory();
+  if (!memory) {
+    // Two bytes that mean the same in 64-bit mode.
+    e.prepare_flags(in);
+    const auto bytes = e.bytes_of(in);
+    const size_t prefixes =
+        bytes.size() >= 2 && in.opcode != 0x9b ? bytes.size() - 2 : bytes.size() - 1;
+    e.a.embed(bytes.data() + prefixes, bytes.size() - prefixes);
+    if (in.flags_written) e.flags_are_in_host();
+    return;
+  }
+  const x86::Mem host_memory = e.open(*memory, in, memory->size, access_kind(*memory));
+  TRAPLINE_ASSERT(e.a.emit(in.row->host_id, host_memory) == asmjit::kErrorOk);
+  e.commit();
+}
+
+void lower_nothing(BlockEmitter&, const Instruction&) {}
+
+/// CLFLUSH: the address must be accessible; caches are the host's business.
+void lower_touch(BlockEmitter& e, const Instruction& in) {
+  e.open(*in.memory(), in, 1, AccessKind::kRead);
+}
+
+/// MASKMOVQ and MASKMOVDQU store to [EDI] under a mask.
+void lower_masked_store(BlockEmitter& e, const Instruction& in) {
+  const bool xmm = in.operand[0].register_kind == RegisterKind::kXmm ||
+                   in.operand[1].register_kind == RegisterKind::kXmm;
+  Operand target;
+  for (int i = 0; i < in.operand_count; ++i)
+    if (in.operand[i].kind == Operand::Kind::kMemory) target = in.operand[i];
+  if (target.kind != Operand::Kind::kMemory) {
+    target.kind = Operand::Kind::kMemory;
+    target.base = kEdi;
+  }
+  const uint8_t size = xmm ? 16 : 8;
+  e.flush_esp();
+  const x86::Mem memory = e.open(target, in, size, AccessKind::kModify);
+  e.a.mov(host::kValue, x86::rdi);
+  e.a.lea(x86::rdi, memory);
+  uint8_t source[2] = {0, 0};
+  int found = 0;
+  for (int i = 0; i < in.operand_count && found < 2; ++i)
+    if (in.operand[i].kind == Operand::Kind::kRegister &&
+        (in.operand[i].register_kind == RegisterKind::kXmm ||
+         in.operand[i].register_kind == RegisterKind::kMmx))
+      source[found++] = in.operand[i].number;
+  if (xmm)
+    e.a.maskmovdqu(x86::xmm(source[0]), x86::xmm(source[1]), x86::ptr(x86::rdi));
+  else
+    e.a.maskmovq(x86::mm(source[0]), x86::mm(source[1]), x86::ptr(x86::rdi));
+  e.a.mov(x86::rdi, host::kValue);
+  e.commit();
+}
+
+}  // namespace trapline

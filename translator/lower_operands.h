@@ -1,0 +1,22 @@
+// Guest operands as host operands. For the lowering functions only.
+#pragma once
+
+#include "translator/block_emitter.h"
+
+namespace trapline {
+
+asmjit::x86::Gp general_register(const Operand& operand);
+asmjit::Operand host_register(const Operand& operand);
+/// Sign-extended from the operand's size, as the assembler wants it.
+asmjit::Imm host_immediate(const Operand& operand);
+inline AccessKind access_kind(const Operand& operand) {
+  if (!operand.written) return AccessKind::kRead;
+  return operand.read ? AccessKind::kModify : AccessKind::kWrite;
+}
+bool uses_high_byte(const Instruction& in);
+bool names_esp(const Instruction& in);  ///< As a register operand.
+
+/// A legacy register that the instruction does not name, to stand in where REX cannot be.
+asmjit::x86::Gp unused_legacy_register(const Instruction& in);
+
+}  // namespace trapline

@@ -1,0 +1,113 @@
+// Instructions that read or change system state. The frequent ones go straight to their own entry
+// in C++; the rest to the interpreter.
+#include <Zydis/Mnemonic.h>
+
+#include "translator/lower.h"
+#include "translator/lower_operands.h"
+
+namespace trapline {
+
+namespace x86 = asmjit::x86;
+
+namespace {
+uint32_t length_payload(const Instruction& in) {
+  return uint32_t{in.length} << 24;
+}
+
+/// Privileged instructions outside ring 0 are #GP(0).
+bool refused(BlockEmitter& e, const Instruction& in) {
+  if (e.mode().cpl() == 0) return false;
+  e.raise(Vector::kGeneralProtection, true, 0, in);
+  return true;
+}
+}  // namespace
+
+void lower_interpreted(BlockEmitter& e, const Instruction& in) {
+  e.system(SystemOp::kInterpret, length_payload(in), in);
+}
+
+void lower_undefined(BlockEmitter& e, const Instruction& in) {
+  e.raise(Vector::kInvalidOpcode, false, 0, in);
+}
+
+void lower_int(BlockEmitter& e, const Instruction& in) {
+  if (in.mnemonic == ZYDIS_MNEMONIC_INT && !e.mode().has(mode::kV86))
+    e.system(SystemOp::kInterrupt,
+             static_cast<uint32_t>(in.operand[0].value & 0xff) | length_payload(in), in);
+  else if (in.mnemonic == ZYDIS_MNEMONIC_INT3)
+    e.system(SystemOp::kInterrupt, 3u | length_payload(in), in);
+  else
+    lower_interpreted(e, in);
+}
+
+void lower_iret(BlockEmitter& e, const Instruction& in) {
+  e.system(SystemOp::kIret, in.operand_size, in);
+}
+
+void lower_hlt(BlockEmitter& e, const Instruction& in) {
+  if (!refused(e, in)) e.system(SystemOp::kHalt, length_payload(in), in);
+}
+
+void lower_cli(BlockEmitter& e, const Instruction& in) {
+  if (!e.mode().has(mode::kSensitiveOk)) {
+    e.system(SystemOp::kCli, length_payload(in), in);  // PVI and VME may still allow it.
+    return;
+  }
+  e.clobber_flags();
+  e.a.and_(host::context(TRAPLINE_CONTEXT_OFFSET(cpu.eflags), 4),
+           asmjit::imm(static_cast<int32_t>(~eflags::kIf)));
+}
+
+void lower_sti(BlockEmitter& e, const Instruction& in) {
+  e.system(SystemOp::kSti, length_payload(in), in);
+}
+
+void lower_pushf(BlockEmitter& e, const Instruction& in) {
+  e.system(SystemOp::kFlagsPush, in.operand_size | length_payload(in), in);
+}
+
+void lower_popf(BlockEmitter& e, const Instruction& in) {
+  e.system(SystemOp::kFlagsPop, in.operand_size | length_payload(in), in);
+}
+
+namespace {
+void port_access(BlockEmitter& e, const Instruction& in, SystemOp op, const Operand& port,
+                 uint8_t size) {
+  e.flush_esp();
+  if (port.kind == Operand::Kind::kImmediate)
+    e.a.mov(host::kAddress.r32(), static_cast<uint32_t>(port.value & 0xff));
+  else
+    e.a.movzx(host::kAddress.r32(), x86::dx);
+  e.system(op, size | length_payload(in), in);
+}
+}  // namespace
+
+void lower_in(BlockEmitter& e, const Instruction& in) {
+  port_access(e, in, SystemOp::kIn, in.operand[1], in.operand[0].size);
+}
+
+void lower_out(BlockEmitter& e, const Instruction& in) {
+  port_access(e, in, SystemOp::kOut, in.operand[0], in.operand[1].size);
+}
+
+void lower_direction(BlockEmitter& e, const Instruction& in) {
+  const bool down = in.mnemonic == ZYDIS_MNEMONIC_STD;
+  if (down == e.mode().has(mode::kDown)) return;
+  e.a.mov(host::kAddress.r32(), down ? 1 : 0);
+  e.system(SystemOp::kDirection, length_payload(in), in);
+}
+
+void lower_invlpg(BlockEmitter& e, const Instruction& in) {
+  if (refused(e, in)) return;
+  lower_interpreted(e, in);
+}
+
+void lower_sysenter(BlockEmitter& e, const Instruction& in) {
+  e.system(SystemOp::kSysenter, length_payload(in), in);
+}
+
+void lower_sysexit(BlockEmitter& e, const Instruction& in) {
+  e.system(SystemOp::kSysexit, length_payload(in), in);
+}
+
+}  // namespace trapline

@@ -1,0 +1,31 @@
+#include "translator/mode.h"
+
+namespace trapline {
+
+ModeKey ModeKey::from(const CpuState& state, bool counted) {
+  const Segment& cs = state.segment[kCs];
+  uint32_t word = state.cpl;
+  const auto set = [&word](bool condition, uint32_t bit) { word |= condition ? bit : 0; };
+  const bool flat = cs.base == 0 && cs.limit == 0xffffffffu;
+  set(cs.big(), mode::kCode32);
+  set(state.segment[kSs].big(), mode::kStack32);
+  set(flat, mode::kFlatCode);
+  set(state.cr0 & cr0::kPe, mode::kProtected);
+  set(state.eflags & eflags::kVm, mode::kV86);
+  set(state.cpl <= state.iopl(), mode::kSensitiveOk);
+  set(state.eflags & eflags::kTf, mode::kTrap);
+  set(state.eflags & eflags::kDf, mode::kDown);
+  set(state.cr0 & (cr0::kEm | cr0::kTs), mode::kX87Traps);
+  set((state.cr0 & cr0::kMp) && (state.cr0 & cr0::kTs), mode::kWaitTraps);
+  set(state.cr0 & cr0::kEm, mode::kEmulated);
+  set(state.cr0 & cr0::kTs, mode::kTaskSwitched);
+  set(!(state.cr4 & cr4::kOsfxsr), mode::kSseOff);
+  set((state.eflags & eflags::kAc) && (state.cr0 & cr0::kAm) && state.cpl == 3, mode::kAlignment);
+  set(counted, mode::kCounted);
+  word |= static_cast<uint32_t>(state.segment[kDs].klass) << mode::kDsShift;
+  word |= static_cast<uint32_t>(state.segment[kEs].klass) << mode::kEsShift;
+  word |= static_cast<uint32_t>(state.segment[kSs].klass) << mode::kSsShift;
+  return {word, flat ? 0 : cs.base, flat ? 0xffffffffu : cs.limit};
+}
+
+}  // namespace trapline

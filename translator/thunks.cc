@@ -1,0 +1,218 @@
+#include "translator/thunks.h"
+
+#include <cstring>
+
+#include "translator/host_registers.h"
+#include "vcpu/address.h"
+#include "vcpu/assert.h"
+
+namespace trapline {
+
+using namespace asmjit;  // NOLINT: the assembler's vocabulary, in this file only
+
+namespace {
+
+constexpr uint8_t kRegisters[] = {kEax, kEcx, kEdx, kEbx, kEsp, kEbp, kEsi, kEdi};
+
+class ThunkEmitter {
+ public:
+  ThunkEmitter(CodeHolder& code, uint32_t address, bool shrx)
+      : a(&code), address_(address), shrx_(shrx) {}
+
+  void emit(const ThunkTargets& targets, Thunks& thunks) {
+    thunks.system[static_cast<int>(SystemOp::kLookup)] = here();
+    emit_system(targets.system[static_cast<int>(SystemOp::kLookup)]);
+    thunks.enter = here();
+    emit_enter();
+    thunks.leave = here();
+    emit_leave();
+    thunks.signal_exit = here();
+    emit_signal_exit(targets.signal);
+    for (int i = 0; i < kSystemOpCount; ++i) {
+      if (i == static_cast<int>(SystemOp::kLookup)) continue;
+      thunks.system[static_cast<size_t>(i)] = here();
+      emit_system(targets.system[static_cast<size_t>(i)]);
+    }
+    for (int i = 0; i < kGateCount; ++i) {
+      thunks.gate[static_cast<size_t>(i)] = here();
+      if (i == static_cast<int>(Gate::kFpuLoad))
+        emit_fpu_load();
+      else
+        emit_gate(static_cast<Gate>(i), targets.gate[static_cast<size_t>(i)]);
+    }
+  }
+
+  x86::Assembler a;
+
+ private:
+  uint32_t here() {
+    a.align(AlignMode::kCode, 16);
+    return address_ + static_cast<uint32_t>(a.offset());
+  }
+
+  static x86::Mem field(int32_t offset, uint32_t size) { return host::context(offset, size); }
+
+  void spill() {
+    for (uint8_t number : kRegisters) a.mov(field(number * 4, 4), host::guest(number));
+    a.mov(field(TRAPLINE_CONTEXT_OFFSET(hot.saved_flags), 4), host::kFlags.r32());
+  }
+
+  void reload() {
+    a.mov(host::kTables, field(TRAPLINE_CONTEXT_OFFSET(hot.tables), 8));
+    a.mov(host::kWindow, field(TRAPLINE_CONTEXT_OFFSET(hot.window_delta), 8));
+    a.mov(host::kFlags.r32(), field(TRAPLINE_CONTEXT_OFFSET(hot.saved_flags), 4));
+    for (uint8_t number : kRegisters) a.mov(host::guest(number), field(number * 4, 4));
+  }
+
+  /// Saves the guest's FPU state if it is loaded, and gives C++ a clean FPU.
+  void park_fpu(bool keep_loaded_mark) {
+    Label idle = a.newLabel();
+    a.cmp(field(TRAPLINE_CONTEXT_OFFSET(hot.fpu_loaded), 1), 0);
+    a.je(idle);
+    a.fxsave(field(TRAPLINE_CONTEXT_OFFSET(cpu.fpu), 512));
+    a.fninit();
+    a.ldmxcsr(field(TRAPLINE_CONTEXT_OFFSET(hot.host_mxcsr), 4));
+    if (!keep_loaded_mark) a.mov(field(TRAPLINE_CONTEXT_OFFSET(hot.fpu_loaded), 1), 0);
+    a.bind(idle);
+  }
+
+  void call(const void* function) {
+    a.mov(x86::rax, imm(reinterpret_cast<uint64_t>(function)));
+    a.call(x86::rax);
+  }
+
+  void emit_enter() {
+    for (const x86::Gp& reg : {x86::rbx, x86::rbp, x86::r12, x86::r13, x86::r14, x86::r15})
+      a.push(reg);
+    a.sub(x86::rsp, 8);
+    a.mov(host::kContext, x86::rdi);
+    a.mov(host::kDelta, x86::rsi);
+    reload();
+    a.jmp(host::kDelta);
+  }
+
+  void emit_leave() {
+    spill();
+    park_fpu(false);
+    a.add(x86::rsp, 8);
+    for (const x86::Gp& reg : {x86::r15, x86::r14, x86::r13, x86::r12, x86::rbp, x86::rbx})
+      a.pop(reg);
+    a.ret();
+  }
+
+  void emit_system(SystemFunction function) {
+    spill();
+    park_fpu(false);
+    a.lea(x86::rdi, x86::ptr(host::kContext, -kContextBias));
+    a.mov(x86::esi, host::kAddress.r32());
+    a.mov(x86::edx, host::kDelta.r32());
+    call(reinterpret_cast<const void*>(function));
+    a.mov(host::kDelta, x86::rax);
+    reload();
+    a.jmp(host::kDelta);
+  }
+
+  void emit_signal_exit(SignalFunction function) {
+    spill();
+    park_fpu(false);
+    a.lea(x86::rdi, x86::ptr(host::kContext, -kContextBias));
+    call(reinterpret_cast<const void*>(function));
+    a.mov(host::kDelta, x86::rax);
+    reload();
+    a.jmp(host::kDelta);
+  }
+
+  void emit_fpu_load() {
+    a.fxrstor(field(TRAPLINE_CONTEXT_OFFSET(cpu.fpu), 512));
+    a.mov(field(TRAPLINE_CONTEXT_OFFSET(hot.fpu_loaded), 1), 1);
+    a.ret();
+  }
+
+  /// Misaligned accesses that cross no page come here too, and find their entry present.
+  void emit_quick_fill(const Label& slow) {
+    const x86::Gp info = host::kDelta;
+    a.push(host::kValue);
+    a.mov(host::kValue.r32(), host::kAddress.r32());
+    a.and_(host::kValue.r32(), kPageMask);
+    a.push(info);
+    a.movzx(info.r32(), info.r8());
+    a.add(host::kValue.r32(), info.r32());
+    a.cmp(host::kValue.r32(), kPageSize);
+    a.pop(info);
+    Label crosses = a.newLabel();
+    a.ja(crosses);
+    // Bit 8 of the information says write: the write table follows the read table.
+    a.mov(host::kValue.r32(), info.r32());
+    a.and_(host::kValue.r32(), 0x100);
+    a.shl(host::kValue.r32(), 12);
+    a.push(info);
+    a.mov(info.r32(), host::kAddress.r32());
+    a.shr(info.r32(), kPageShift);
+    a.add(host::kValue, info);
+    a.mov(host::kValue, x86::Mem(host::kTables, host::kValue, 3, -int32_t{kPageShift}, 8));
+    a.pop(info);
+    a.test(host::kValue, host::kValue);
+    a.jz(crosses);
+    a.mov(host::kDelta, host::kValue);
+    a.pop(host::kValue);
+    a.ret();
+    a.bind(crosses);
+    a.pop(host::kValue);
+    a.jmp(slow);
+  }
+
+  void emit_gate(Gate gate, GateFunction function) {
+    Label slow = a.newLabel();
+    if (gate == Gate::kFill) emit_quick_fill(slow);
+    a.bind(slow);
+    spill();
+    a.mov(field(TRAPLINE_CONTEXT_OFFSET(hot.gate_address), 8), host::kAddress);
+    a.mov(field(TRAPLINE_CONTEXT_OFFSET(hot.gate_value), 8), host::kValue);
+    park_fpu(true);
+    a.lea(x86::rdi, x86::ptr(host::kContext, -kContextBias));
+    a.mov(x86::esi, host::kAddress.r32());
+    a.mov(x86::edx, host::kDelta.r32());
+    a.mov(x86::rcx, x86::ptr(x86::rsp));
+    a.sub(x86::rsp, 8);
+    call(reinterpret_cast<const void*>(function));
+    a.add(x86::rsp, 8);
+    Label leaves = a.newLabel();
+    a.test(x86::rdx, x86::rdx);
+    a.jnz(leaves);
+    a.mov(host::kDelta, x86::rax);
+    Label no_fpu = a.newLabel();
+    a.cmp(field(TRAPLINE_CONTEXT_OFFSET(hot.fpu_loaded), 1), 0);
+    a.je(no_fpu);
+    a.fxrstor(field(TRAPLINE_CONTEXT_OFFSET(cpu.fpu), 512));
+    a.bind(no_fpu);
+    reload();
+    a.mov(host::kAddress, field(TRAPLINE_CONTEXT_OFFSET(hot.gate_address), 8));
+    a.mov(host::kValue, field(TRAPLINE_CONTEXT_OFFSET(hot.gate_value), 8));
+    a.ret();
+    a.bind(leaves);
+    a.mov(host::kDelta, x86::rdx);
+    a.mov(field(TRAPLINE_CONTEXT_OFFSET(hot.fpu_loaded), 1), 0);
+    reload();
+    a.add(x86::rsp, 8);
+    a.jmp(host::kDelta);
+  }
+
+  uint32_t address_;
+  bool shrx_;
+};
+
+}  // namespace
+
+size_t emit_thunks(const ThunkTargets& targets, uint32_t address, std::span<std::byte> out,
+                   bool shrx, Thunks& thunks) {
+  CodeHolder code;
+  TRAPLINE_ASSERT(code.init(Environment::host(), address) == kErrorOk);
+  ThunkEmitter emitter(code, address, shrx);
+  emitter.emit(targets, thunks);
+  const CodeBuffer& buffer = code.sectionById(0)->buffer();
+  TRAPLINE_ASSERT(buffer.size() <= out.size());
+  std::memcpy(out.data(), buffer.data(), buffer.size());
+  return buffer.size();
+}
+
+}  // namespace trapline

@@ -1,0 +1,149 @@
+// What goes into a translation and what comes out. The translator knows neither the cache nor the
+// engine: addresses it needs are given to it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "translator/mode.h"
+#include "translator/switches.h"
+#include "vcpu/cpu_model.h"
+
+namespace trapline {
+
+/// Calls from the middle of an instruction into C++ that come back (or leave the block, with the
+/// state as it was before the instruction).
+/// In: address register = argument, delta register = information. Out: delta register.
+/// Preserve everything else but the host's flags.
+enum class Gate : uint8_t {
+  kFill,     ///< Linear address -> delta for an access (AccessInfo).
+  kSegment,  ///< Offset: the full segment check (AccessInfo).
+  kWindow,   ///< Moves the stack window to a linear address; information: the span's class.
+  kOpen,     ///< As kFill, but always gives an address, possibly of a buffer (AccessInfo).
+  kCommit,   ///< Writes back what kOpen gave a buffer for.
+  kDivide,   ///< Leaves with #DE when the signed division would overflow (value register: divisor).
+  kFpuLoad,  ///< Puts the guest's FPU state into the host's FPU. Changes no register at all.
+};
+inline constexpr int kGateCount = 7;
+
+/// Jumps into C++ that end the block. In: CpuState::eip = the instruction, address register =
+/// value, delta register = payload, flags register = saved flags. C++ says where to go on.
+/// Unless said otherwise a payload holds the instruction's length in its top byte, and below that
+/// the number of the block's instructions from this one on.
+enum class SystemOp : uint8_t {
+  kLink,        ///< Payload: exit number. A direct branch that is not linked yet.
+  kLookup,      ///< Value: linear address of the next instruction; EIP is not set.
+  kStraddle,    ///< The block's second page is not what it was translated from.
+  kInterpret,   ///< One instruction for vcpu/'s interpreter.
+  kRaise,       ///< Payload: vector | has_error << 8; value: error code.
+  kTrapStep,    ///< Single step: #DB after the instruction; value: next EIP.
+  kBreakpoint,  ///< A breakpoint of the embedder's.
+  kBudget,      ///< The instruction budget does not cover the block.
+  kHalt,
+  kInterrupt,    ///< INT n, INT3, INTO taken: payload vector | length << 24.
+  kIret,         ///< Payload: operand size.
+  kLoadSegment,  ///< Payload: segment | length << 24; value: selector.
+  kPopSegment,   ///< Payload: segment | operand size << 8 | length << 24.
+  kIn,           ///< Payload: size | length << 24; value: port.
+  kOut,
+  kFlagsPush,  ///< PUSHF. Payload: operand size | length << 24.
+  kFlagsPop,
+  kCli,  ///< Payload: length << 24.
+  kSti,
+  kDirection,  ///< CLD (value 0), STD (value 1).
+  kMoveToCr,   ///< Payload: register | length << 24; value.
+  kInvlpg,     ///< Value: linear address.
+  kSysenter,
+  kSysexit,
+  kSafepoint,  ///< Payload: length << 24. Attention was asked for; go on at the next instruction.
+};
+inline constexpr int kSystemOpCount = static_cast<int>(SystemOp::kSafepoint) + 1;
+
+/// Packed description of an access, for gates.
+struct AccessInfo {
+  uint8_t size = 0;
+  bool write = false;
+  SegmentName segment = kDs;
+  bool read = true;
+
+  constexpr uint32_t pack() const {
+    return size | (write ? 0x100u : 0u) | (read ? 0x200u : 0u) | uint32_t{segment} << 12;
+  }
+  static constexpr AccessInfo unpack(uint32_t bits) {
+    return {static_cast<uint8_t>(bits), (bits & 0x100) != 0,
+            static_cast<SegmentName>(bits >> 12 & 7), (bits & 0x200) != 0};
+  }
+};
+
+/// Addresses in code memory of what every block uses. All below 2 GiB.
+struct Thunks {
+  std::array<uint32_t, kGateCount> gate{};
+  std::array<uint32_t, kSystemOpCount> system{};
+  uint32_t enter = 0;        ///< uint32_t (*)(CpuState* context, uint64_t code)
+  uint32_t leave = 0;        ///< Ends enter(), with HotFields::exit_code.
+  uint32_t signal_exit = 0;  ///< Where the signal handler sends a block's fault.
+};
+
+/// Maps a host address inside a block to the guest instruction it belongs to.
+struct Record {
+  uint16_t host = 0;         ///< Offset of the first byte it holds for.
+  uint16_t guest = 0;        ///< The instruction's offset from the block's first.
+  int16_t esp_pending = 0;   ///< Guest ESP at its start, minus the stack register.
+  uint8_t index = 0;         ///< How many instructions of the block come before it.
+  bool flags_saved = false;  ///< The live flags are in the flags register, not in the host's.
+};
+
+/// A direct branch out of the block.
+struct ExitSite {
+  uint32_t target = 0;       ///< EIP.
+  uint32_t jump = 0;         ///< Offset of the branch's rel32.
+  uint32_t stub = 0;         ///< Offset of the code that asks for the link.
+  bool flags_saved = false;  ///< Which entry of the target fits.
+};
+
+/// Guest bytes that a block was made from, as offsets from its first instruction. More than one
+/// range when liveness looked ahead.
+struct GuestRange {
+  int32_t start = 0;
+  uint32_t length = 0;
+};
+
+struct TranslationRequest {
+  uint32_t eip = 0;
+  uint32_t linear = 0;
+  ModeKey mode;
+  Variant variant = Variant::kNormal;
+  /// The page that `linear` is in, whole, followed by what is known of the next page (nothing, or
+  /// its first 15 bytes: then the first instruction may straddle).
+  std::span<const uint8_t> page;
+  /// How many instruction bytes CS's limit leaves at `eip`.
+  uint64_t limit_left = ~uint64_t{0};
+  uint64_t straddle_entry = 0;   ///< What the execution table must hold for the second page.
+  uint32_t first_exit = 0;       ///< Number of the first ExitSite.
+  uint32_t code_address = 0;     ///< Where the block will be put.
+  bool fpu_error_native = true;  ///< CR0.NE.
+  std::function<bool(uint32_t)> is_breakpoint;  ///< By linear address; may be empty.
+};
+
+struct Translation {
+  enum class Status : uint8_t {
+    kOk,
+    kNeedsNextPage,  ///< The first instruction goes on in the next page.
+    kPastLimit,      ///< The first instruction goes past CS's limit.
+  };
+  Status status = Status::kOk;
+  std::span<const uint8_t> code;  ///< Valid until the next translation.
+  uint32_t host_entry = 0;        ///< Offset; flags in the host's EFLAGS.
+  uint32_t saved_entry = 0;       ///< Offset; flags in the flags register.
+  uint32_t guest_bytes = 0;
+  uint32_t instructions = 0;
+  bool straddles = false;
+  std::vector<Record> records;
+  std::vector<ExitSite> exits;
+  std::vector<GuestRange> lookahead;
+};
+
+}  // namespace trapline

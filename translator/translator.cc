@@ -1,0 +1,140 @@
+#include "translator/translator.h"
+
+#include <algorithm>
+
+#include "translator/block_emitter.h"
+#include "translator/decoder.h"
+#include "translator/instruction_table.h"
+#include "translator/lower.h"
+#include "vcpu/address.h"
+#include "vcpu/assert.h"
+
+namespace trapline {
+
+namespace {
+
+constexpr size_t kMaxInstructions = 48;
+
+/// Rows for what cannot be decoded: the block then consists of the fault alone.
+void lower_too_long(BlockEmitter& e, const Instruction& in) {
+  e.raise(Vector::kGeneralProtection, true, 0, in);
+}
+void lower_breakpoint(BlockEmitter& e, const Instruction& in) {
+  e.system(SystemOp::kBreakpoint, 0, in);
+}
+constexpr InstructionRow fault_row(LoweringFunction lower) {
+  return {0, lower, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kUser, 0};
+}
+constexpr InstructionRow kInvalidRow = fault_row(lower_undefined);
+constexpr InstructionRow kTooLongRow = fault_row(lower_too_long);
+constexpr InstructionRow kBreakpointRow = fault_row(lower_breakpoint);
+
+Instruction pseudo_instruction(const InstructionRow& row, uint32_t eip) {
+  Instruction in;
+  in.row = &row;
+  in.eip = eip;
+  in.length = 1;
+  return in;
+}
+
+bool one_instruction(const TranslationRequest& request, const Switches& switches) {
+  return request.variant == Variant::kCareful || request.variant == Variant::kSingle ||
+         switches.single_instruction || !switches.inline_memory ||
+         request.mode.has(mode::kAlignment);
+}
+
+}  // namespace
+
+struct Translator::Assembly {
+  asmjit::CodeHolder code;
+};
+
+Translator::Translator(const CpuModel& model, const Switches& switches, const Thunks& thunks)
+    : model_(model), switches_(switches), thunks_(thunks), assembly_(new Assembly) {
+  switches_.shrx = switches_.shrx && asmjit::CpuInfo::host().features().x86().hasBMI2();
+  if (!switches_.lazy_flags) switches_.exact_flags = true;
+}
+
+Translator::~Translator() = default;
+
+Translation::Status Translator::decode_block(const TranslationRequest& request) {
+  instructions_.clear();
+  translation_.straddles = false;
+  const size_t limit = one_instruction(request, switches_) ? 1 : kMaxInstructions;
+  const auto size = request.mode.code32() ? CodeSize::k32 : CodeSize::k16;
+  const bool real = !request.mode.has(mode::kProtected);
+  uint32_t eip = request.eip;
+  size_t at = request.linear & kPageMask;
+  while (instructions_.size() < limit && at < kPageSize) {
+    const uint64_t used = eip - request.eip;
+    if (request.is_breakpoint && request.is_breakpoint(request.linear + (eip - request.eip))) {
+      if (instructions_.empty()) instructions_.push_back(pseudo_instruction(kBreakpointRow, eip));
+      break;
+    }
+    const uint64_t limit_left = request.limit_left > used ? request.limit_left - used : 0;
+    const auto rest = request.page.subspan(at);
+    const auto bytes = rest.first(std::min<uint64_t>(rest.size(), limit_left));
+    Instruction in;
+    Decoded result = decode(bytes, size, real, model_, eip, in);
+    if (result == Decoded::kMoreBytes) {
+      if (!instructions_.empty()) break;
+      if (limit_left < rest.size()) return Translation::Status::kPastLimit;
+      if (request.page.size() == kPageSize) return Translation::Status::kNeedsNextPage;
+      result = Decoded::kTooLong;
+    }
+    if (result != Decoded::kOk) {
+      if (instructions_.empty())
+        instructions_.push_back(
+            pseudo_instruction(result == Decoded::kInvalid ? kInvalidRow : kTooLongRow, eip));
+      break;
+    }
+    if (at + in.length > kPageSize) {
+      if (!instructions_.empty()) break;
+      translation_.straddles = true;
+      instructions_.push_back(in);
+      break;
+    }
+    instructions_.push_back(in);
+    at += in.length;
+    eip += in.length;
+    if (in.row->effect == BlockEffect::kEnd) break;
+    // A budget is charged for whole blocks, so those have no exit in the middle.
+    if (in.row->effect == BlockEffect::kBranch &&
+        (request.mode.has(mode::kCounted) || !switches_.extended_blocks))
+      break;
+  }
+  return Translation::Status::kOk;
+}
+
+void Translator::emit(const TranslationRequest& request) {
+  const bool windows = switches_.stack_window && request.variant == Variant::kNormal &&
+                       !one_instruction(request, switches_);
+  FlagLookahead lookahead(request, model_, switches_.flag_lookahead && !switches_.exact_flags,
+                          translation_.lookahead);
+  analyse(instructions_, request.mode, switches_, windows, lookahead, analysis_);
+  asmjit::CodeHolder& code = assembly_->code;
+  code.reset(asmjit::ResetPolicy::kSoft);
+  TRAPLINE_ASSERT(code.init(asmjit::Environment::host(), request.code_address) == asmjit::kErrorOk);
+  BlockEmitter emitter(code, thunks_, switches_, request, analysis_, translation_);
+  emitter.emit_block(instructions_);
+  const asmjit::CodeBuffer& buffer = code.sectionById(0)->buffer();
+  TRAPLINE_ASSERT(!code.hasUnresolvedLinks() && code.relocEntries().empty());
+  TRAPLINE_ASSERT(buffer.size() < 0x10000);
+  translation_.code = {buffer.data(), buffer.size()};
+}
+
+const Translation& Translator::translate(const TranslationRequest& request) {
+  translation_.records.clear();
+  translation_.exits.clear();
+  translation_.lookahead.clear();
+  translation_.code = {};
+  translation_.guest_bytes = 0;
+  translation_.status = decode_block(request);
+  if (translation_.status != Translation::Status::kOk) return translation_;
+  emit(request);
+  translation_.instructions = static_cast<uint32_t>(instructions_.size());
+  translation_.guest_bytes = instructions_.back().next_eip() - request.eip;
+  return translation_;
+}
+
+}  // namespace trapline

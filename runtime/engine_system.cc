@@ -134,12 +134,14 @@ struct SystemOps {
     const uint32_t next_eip = context->cpu.eip + length(payload);
     const auto vector = static_cast<uint8_t>(payload);
     ++e.counters_.software_interrupts;
-    if (vector < 32 && (e.options_.exit_on_exceptions >> vector & 1) && vector == 3) {
+    if (vector == 3 && (e.options_.exit_on_exceptions >> vector & 1)) {
       refund(e, payload, true);
       context->cpu.eip = next_eip;
       return e.raise(Fault::plain(Vector::kBreakpoint));
     }
-    return transferred(e, payload, software_interrupt(e.cpu_, vector, next_eip));
+    const auto form =
+        vector == 3 && (payload & 0x100) ? SoftwareInterrupt::kInt3 : SoftwareInterrupt::kIntN;
+    return transferred(e, payload, software_interrupt(e.cpu_, vector, next_eip, form));
   }
 
   static OperandSize operand_size(uint32_t payload) {
@@ -148,7 +150,8 @@ struct SystemOps {
 
   static uint64_t iret(Context* context, uint32_t, uint32_t payload) {
     Engine& e = enter(context);
-    return transferred(e, payload, trapline::iret(e.cpu_, operand_size(payload)));
+    const uint32_t next_eip = context->cpu.eip + length(payload);
+    return transferred(e, payload, trapline::iret(e.cpu_, operand_size(payload), next_eip));
   }
 
   static uint64_t load_segment(Context* context, uint32_t selector, uint32_t payload) {

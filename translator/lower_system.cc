@@ -35,13 +35,13 @@ void lower_int(BlockEmitter& e, const Instruction& in) {
     e.system(SystemOp::kInterrupt,
              static_cast<uint32_t>(in.operand[0].value & 0xff) | length_payload(in), in);
   else if (in.mnemonic == ZYDIS_MNEMONIC_INT3)
-    e.system(SystemOp::kInterrupt, 3u | length_payload(in), in);
+    e.system(SystemOp::kInterrupt, 0x103u | length_payload(in), in);
   else
     lower_interpreted(e, in);
 }
 
 void lower_iret(BlockEmitter& e, const Instruction& in) {
-  e.system(SystemOp::kIret, in.operand_size, in);
+  e.system(SystemOp::kIret, in.operand_size | length_payload(in), in);
 }
 
 void lower_hlt(BlockEmitter& e, const Instruction& in) {

@@ -1,1 +1,3 @@
-int main() { return 0; }
+#include "runtime/cli/program.h"
+
+int main(int argc, char** argv) { return trapline::run_program(argc, argv); }

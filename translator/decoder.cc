@@ -182,6 +182,16 @@ void set_operand(const ZydisDecodedOperand& from, Operand& out) {
   }
 }
 
+SegmentName overridden_segment(ZydisInstructionAttributes attributes) {
+  if (!(attributes & ZYDIS_ATTRIB_HAS_SEGMENT)) return kDs;
+  if (attributes & ZYDIS_ATTRIB_HAS_SEGMENT_CS) return kCs;
+  if (attributes & ZYDIS_ATTRIB_HAS_SEGMENT_SS) return kSs;
+  if (attributes & ZYDIS_ATTRIB_HAS_SEGMENT_ES) return kEs;
+  if (attributes & ZYDIS_ATTRIB_HAS_SEGMENT_FS) return kFs;
+  if (attributes & ZYDIS_ATTRIB_HAS_SEGMENT_GS) return kGs;
+  return kDs;
+}
+
 bool count_may_be_zero(const ZydisDecodedInstruction& in, const Instruction& out) {
   switch (in.mnemonic) {
     case ZYDIS_MNEMONIC_SHL:
@@ -257,6 +267,7 @@ Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, bool real_mod
   out.operand_size = static_cast<uint8_t>(in.operand_width / 8);
   out.address_size = static_cast<uint8_t>(in.address_width / 8);
   out.modrm = static_cast<uint8_t>(in.raw.modrm.mod << 6 | in.raw.modrm.reg << 3 | in.raw.modrm.rm);
+  out.data_segment = overridden_segment(in.attributes);
   out.lock = in.attributes & ZYDIS_ATTRIB_HAS_LOCK;
   out.rep = in.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE);
   out.repne = in.attributes & ZYDIS_ATTRIB_HAS_REPNE;

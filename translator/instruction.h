@@ -55,6 +55,8 @@ struct Instruction {
   uint8_t opcode = 0;
   uint8_t opcode_map = 0;  ///< 0: one byte, 1: 0F, 2: 0F38, 3: 0F3A.
   uint8_t modrm = 0;       ///< Whole byte, for those that have one.
+  /// Of the implicit source operand of string instructions and MASKMOVQ.
+  SegmentName data_segment = kDs;
   bool lock = false;
   bool rep = false;    ///< F3 as REP or REPE.
   bool repne = false;  ///< F2.

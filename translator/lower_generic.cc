@@ -175,12 +175,9 @@ void lower_masked_store(BlockEmitter& e, const Instruction& in) {
   const bool xmm = in.operand[0].register_kind == RegisterKind::kXmm ||
                    in.operand[1].register_kind == RegisterKind::kXmm;
   Operand target;
-  for (int i = 0; i < in.operand_count; ++i)
-    if (in.operand[i].kind == Operand::Kind::kMemory) target = in.operand[i];
-  if (target.kind != Operand::Kind::kMemory) {
-    target.kind = Operand::Kind::kMemory;
-    target.base = kEdi;
-  }
+  target.kind = Operand::Kind::kMemory;
+  target.segment = in.data_segment;
+  target.base = kEdi;
   const uint8_t size = xmm ? 16 : 8;
   e.flush_esp();
   const x86::Mem memory = e.open(target, in, size, AccessKind::kModify);

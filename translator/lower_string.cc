@@ -50,10 +50,7 @@ StringOp classify(const BlockEmitter& e, const Instruction& in) {
   op.size = in.opcode & 1 ? in.operand_size : uint8_t{1};
   op.down = e.mode().has(mode::kDown);
   op.wide = in.address_size == 4;
-  for (int i = 0; i < in.operand_count; ++i) {
-    const Operand& o = in.operand[i];
-    if (o.kind == Operand::Kind::kMemory && o.base == kEsi) op.source = o.segment;
-  }
+  op.source = in.data_segment;
   return op;
 }
 

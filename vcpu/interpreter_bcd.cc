@@ -1,5 +1,5 @@
 // Decimal adjustments, and SALC. The flags that the manual leaves undefined come out as on Intel's
-// processors: those that depend on a result follow AL, the others are clear.
+// processors: those that depend on a result follow AL, the others are clear, except AAD's.
 #include <bit>
 
 #include "vcpu/execution.h"
@@ -70,10 +70,16 @@ OrFault<void> aam(Execution& x) {
   return {};
 }
 
+// Its flags are those of the addition.
 OrFault<void> aad(Execution& x) {
   const auto base = static_cast<uint32_t>(x.operands[0].imm.value.u & 0xff);
-  x.set_gpr(kEax, (al(x) + ah(x) * base) & 0xff, 2);
-  finish(x, false, false);
+  const uint32_t left = al(x);
+  const uint32_t right = ah(x) * base & 0xff;
+  const uint32_t sum = left + right;
+  const bool overflow = (left ^ sum) & (right ^ sum) & 0x80;
+  x.set_gpr(kEax, sum & 0xff, 2);
+  finish(x, sum > 0xff, (left ^ right ^ sum) & 0x10);
+  if (overflow) x.set_flags(eflags::kOf, eflags::kOf);
   return {};
 }
 

@@ -727,25 +727,26 @@ TEST_F(Interpreter, DecimalAdjustments) {
     uint32_t ax, flags, result, result_flags;
   };
   const Row rows[] = {
-      {{0x27}, 0x00ae, 0, 0x0014, kCf | kAf | kPf},          // daa: 79 + 35
-      {{0x27}, 0x002e, 0, 0x0034, kAf},                      // daa
-      {{0x27}, 0x0012, kCf, 0x0072, kCf | kPf},              // daa
-      {{0x27}, 0x009a, 0, 0x0000, kCf | kAf | kZf | kPf},    // daa
-      {{0x27}, 0x0010, kAf, 0x0016, kAf},                    // daa
-      {{0x2f}, 0x00ee, kAf, 0x0088, kCf | kAf | kSf | kPf},  // das: 35 - 47 with a borrow
-      {{0x2f}, 0x002e, 0, 0x0028, kAf | kPf},                // das
-      {{0x2f}, 0x0003, kAf, 0x00fd, kCf | kAf | kSf},        // das: the low borrow carries
-      {{0x37}, 0x000b, 0, 0x0101, kCf | kAf},                // aaa
-      {{0x37}, 0x0005, 0, 0x0005, kPf},                      // aaa
-      {{0x37}, 0x00fb, 0, 0x0201, kCf | kAf},                // aaa: AL carries into AH
-      {{0x3f}, 0x020b, 0, 0x0105, kCf | kAf | kPf},          // aas
-      {{0x3f}, 0x0200, kAf, 0x000a, kCf | kAf | kPf},        // aas: AL borrows from AH
-      {{0xd4, 10}, 0x003f, kCf, 0x0603, kPf},                // aam
-      {{0xd4, 16}, 0x003f, 0, 0x030f, kPf},                  // aam 16
-      {{0xd5, 10}, 0x0603, 0, 0x003f, kPf},                  // aad
-      {{0xd5, 10}, 0x0000, 0, 0x0000, kZf | kPf},            // aad
-      {{0xd6}, 0x1200, kCf, 0x12ff, kCf},                    // salc
-      {{0xd6}, 0x12ff, 0, 0x1200, 0},                        // salc
+      {{0x27}, 0x00ae, 0, 0x0014, kCf | kAf | kPf},            // daa: 79 + 35
+      {{0x27}, 0x002e, 0, 0x0034, kAf},                        // daa
+      {{0x27}, 0x0012, kCf, 0x0072, kCf | kPf},                // daa
+      {{0x27}, 0x009a, 0, 0x0000, kCf | kAf | kZf | kPf},      // daa
+      {{0x27}, 0x0010, kAf, 0x0016, kAf},                      // daa
+      {{0x2f}, 0x00ee, kAf, 0x0088, kCf | kAf | kSf | kPf},    // das: 35 - 47 with a borrow
+      {{0x2f}, 0x002e, 0, 0x0028, kAf | kPf},                  // das
+      {{0x2f}, 0x0003, kAf, 0x00fd, kCf | kAf | kSf},          // das: the low borrow carries
+      {{0x37}, 0x000b, 0, 0x0101, kCf | kAf},                  // aaa
+      {{0x37}, 0x0005, 0, 0x0005, kPf},                        // aaa
+      {{0x37}, 0x00fb, 0, 0x0201, kCf | kAf},                  // aaa: AL carries into AH
+      {{0x3f}, 0x020b, 0, 0x0105, kCf | kAf | kPf},            // aas
+      {{0x3f}, 0x0200, kAf, 0x000a, kCf | kAf | kPf},          // aas: AL borrows from AH
+      {{0xd4, 10}, 0x003f, kCf, 0x0603, kPf},                  // aam
+      {{0xd4, 16}, 0x003f, 0, 0x030f, kPf},                    // aam 16
+      {{0xd5, 10}, 0x0603, 0, 0x003f, kPf},                    // aad
+      {{0xd5, 10}, 0x0000, 0, 0x0000, kZf | kPf},              // aad
+      {{0xd5, 10}, 0x01f6, 0, 0x0000, kCf | kAf | kZf | kPf},  // aad: the addition carries
+      {{0xd6}, 0x1200, kCf, 0x12ff, kCf},                      // salc
+      {{0xd6}, 0x12ff, 0, 0x1200, 0},                          // salc
   };
   for (const Row& row : rows) {
     SCOPED_TRACE(testing::Message() << std::hex << int{row.code[0]} << " of " << row.ax);

@@ -27,8 +27,18 @@ OrFault<void> mov(Execution& x) {
   return x.write(0, value);
 }
 
+// Only the selector is written: the upper half of a 32-bit slot keeps what was there.
+OrFault<void> push_selector(Execution& x, uint16_t selector) {
+  const Segment& ss = x.state.segment[kSs];
+  const uint32_t esp = merge_sp(ss, x.state.gpr[kEsp], x.state.gpr[kEsp] - x.operand_bytes());
+  TRAPLINE_TRY(x.store({kSs, esp & stack_mask(ss)}, 2, selector));
+  x.state.gpr[kEsp] = esp;
+  return {};
+}
+
 OrFault<void> push(Execution& x) {
-  if (x.is_segment_register(0)) return x.push(x.state.segment[x.segment_register(0)].selector);
+  if (x.is_segment_register(0))
+    return push_selector(x, x.state.segment[x.segment_register(0)].selector);
   TRAPLINE_TRY_LET(value, x.read(0));
   return x.push(value);
 }

@@ -61,7 +61,8 @@ OrFault<void> lar(Execution& x) {
                     visible(x.state, selector, descriptor);
   set_zero(x, good);
   if (!good) return {};
-  return x.write(0, static_cast<uint32_t>(descriptor.raw >> 32) & 0x00f0ff00);
+  // The limit's upper bits come along, as on the processors themselves.
+  return x.write(0, static_cast<uint32_t>(descriptor.raw >> 32) & 0x00ffff00);
 }
 
 OrFault<void> lsl(Execution& x) {

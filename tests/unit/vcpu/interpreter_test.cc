@@ -185,8 +185,9 @@ TEST_F(Interpreter, PushAndPop) {
   EXPECT_EQ(stack32(0), kStack0);
   done({0x6a, 0xff});
   EXPECT_EQ(stack32(0), 0xffffffffu);
+  memory.poke<uint32_t>(state.gpr[kEsp] - 4, 0xdeadbeef);
   done({0x0e});  // push cs
-  EXPECT_EQ(stack32(0), kCode0);
+  EXPECT_EQ(stack32(0), 0xdead0000u | kCode0);
   done({0x07 + 0x18});  // pop ds
 }
 
@@ -619,7 +620,7 @@ TEST_F(Interpreter, ProtectionQueries) {
       return expected;
     };
     const bool loaded = query({0x0f, 0x02, 0xc3}, row.lar);
-    EXPECT_EQ(eax(), loaded ? static_cast<uint32_t>(row.raw >> 32) & 0xf0ff00 : 0xdeadbeef);
+    EXPECT_EQ(eax(), loaded ? static_cast<uint32_t>(row.raw >> 32) & 0xffff00 : 0xdeadbeef);
     if (query({0x0f, 0x03, 0xc3}, row.lsl)) {
       EXPECT_EQ(eax(), row.raw >> 52 & 8 ? 0x12345fffu : 0x12345u);
     }
@@ -787,7 +788,6 @@ class FpuState : public Interpreter {
   T at(uint32_t offset) const {
     return memory.peek<T>(0x20000 + offset);
   }
-  static constexpr uint16_t kFullTag = 0x93ff & 0x03ff;  // Valid, zero, special in 5, 6 and 7.
 };
 
 TEST_F(FpuState, Fnstenv32) {

@@ -67,10 +67,11 @@ enum class Delivered : uint8_t { kOk, kTripleFault };
 /// to #DF and triple fault as the manual's table says. Sets CR2 for page faults, RF in the pushed
 /// image for faults.
 Delivered deliver_fault(Cpu& cpu, const Fault& fault);
-/// Which instruction a software interrupt came from. INT n alone depends on IOPL in V86 mode.
-enum class SoftwareInterrupt : uint8_t { kIntN, kInt3, kInto };
-/// INT n, INT3, INTO: with the gate's DPL check; the pushed EIP is next_eip. The `fault` that comes
-/// back is one of the INT instruction itself, still to be delivered.
+/// Which instruction a software interrupt came from. INT n alone depends on IOPL in V86 mode; INT1
+/// alone ignores the gate's DPL.
+enum class SoftwareInterrupt : uint8_t { kIntN, kInt1, kInt3, kInto };
+/// INT n, INT1, INT3, INTO: with the gate's DPL check; the pushed EIP is next_eip. The `fault` that
+/// comes back is one of the INT instruction itself, still to be delivered.
 OrFault<void> software_interrupt(Cpu& cpu, uint8_t vector, uint32_t next_eip,
                                  SoftwareInterrupt form = SoftwareInterrupt::kIntN);
 /// A trap such as single-step #DB after the instruction: no DPL check, pushes state.eip.

@@ -271,7 +271,7 @@ OrFault<void> software_interrupt(Cpu& cpu, uint8_t vector, uint32_t next_eip,
                                  SoftwareInterrupt form) {
   CpuState& state = cpu.state;
   Event event = plain_event(state, vector);
-  event.software = true;
+  event.software = form != SoftwareInterrupt::kInt1;
   event.eip = next_eip;
   event.flags &= ~eflags::kRf;
   if (state.v86() && form == SoftwareInterrupt::kIntN) {

@@ -10,6 +10,9 @@
 
 namespace trapline {
 
+/// Once the new task's state is loaded, faults are the new task's: they come back as ever, but the
+/// state is then that of the new task, as the manual has it. A TSS with its T bit set ends in #DB
+/// that way.
 enum class TaskSwitchKind : uint8_t { kJump, kCall, kInterrupt, kReturn };
 
 struct TaskSwitch {

@@ -47,11 +47,15 @@ OrFault<Resolution> ShadowMmu::Impl::resolve(ShadowView& view, Linear address, A
       (frame.kind == FrameKind::kRom && access == Access::kWrite))
     return Resolution{Resolution::Kind::kAbsent, 0, nullptr, walk.address};
   ++counters_.fills;
-  derive(view, page, walk, rights_from(walk, view, frame, access));
+  PageNode& node = view.node(page);
+  if (!node.live()) attach(view, page, walk, frame);
+  TRAPLINE_ASSERT(node.frame == walk.address.frame());
+  node.flags |= rights_from(walk, view, frame, access);
   return reach(view, address, access);
 }
 
-// The answer for a page from which the access is derived.
+// The answer for a page from which the access is derived. A denial may have come since the page
+// was derived, or gone.
 Resolution ShadowMmu::Impl::reach(ShadowView& view, Linear address, Access access) {
   const uint32_t page = address.page();
   const PageNode& node = view.node(page);
@@ -61,31 +65,21 @@ Resolution ShadowMmu::Impl::reach(ShadowView& view, Linear address, Access acces
   resolution.address = {uint64_t{node.frame} << kPageShift | address.offset()};
   resolution.kind = Resolution::Kind::kHost;
   if (access == Access::kExecute) return resolution;
-  if (access == Access::kWrite && frame.denials != 0) {
+
+  const uint64_t entry = reinterpret_cast<uint64_t>(frame.host) - (uint64_t{page} << kPageShift);
+  view.set_read(page, entry);
+  if (frame.denials == 0) {
+    if (node.flags & derived::kWrite) view.set_write(page, entry);
+  } else if (access == Access::kWrite) {
     resolution.kind = Resolution::Kind::kDenied;
     resolution.denials = frame.denials;
   }
-  set_entries(view, page);
   return resolution;
 }
 
-void ShadowMmu::Impl::set_entries(ShadowView& view, uint32_t page) {
-  const PageNode& node = view.node(page);
-  const Frame& frame = memory_.frame(node.frame);
-  const uint64_t entry = reinterpret_cast<uint64_t>(frame.host) - (uint64_t{page} << kPageShift);
-  if (node.flags & derived::kRead) view.set_read(page, entry);
-  if ((node.flags & derived::kWrite) && frame.denials == 0) view.set_write(page, entry);
-}
-
-void ShadowMmu::Impl::derive(ShadowView& view, uint32_t page, const Walk& walk, uint32_t rights) {
-  PageNode& node = view.node(page);
-  if (!node.live()) attach(view, page, walk);
-  TRAPLINE_ASSERT(node.frame == walk.address.frame());
-  node.flags |= rights;
-}
-
 // The tables are traced first: the page may map one of them.
-void ShadowMmu::Impl::attach(ShadowView& view, uint32_t page, const Walk& walk) {
+void ShadowMmu::Impl::attach(ShadowView& view, uint32_t page, const Walk& walk,
+                             const Frame& target) {
   const uint32_t region = view.region_of(page);
   const uint32_t directory = view.directory_use_of(page);
   if (walk.steps > 0) trace(view, directory, walk.step[0].entry.frame());
@@ -97,7 +91,7 @@ void ShadowMmu::Impl::attach(ShadowView& view, uint32_t page, const Walk& walk) 
   PageNode& node = view.node(page);
   const uint64_t frame = walk.address.frame();
   node.frame = static_cast<uint32_t>(frame);
-  if (!has_lists(frame) || memory_.frame(frame).kind != FrameKind::kRam) return;
+  if (target.kind != FrameKind::kRam) return;
   PageLink& head = heads(frame).pages;
   const PageLink link = PageLink::to(view.slot(), page);
   node.flags = derived::kListed;
@@ -113,7 +107,7 @@ void ShadowMmu::Impl::trace(ShadowView& view, uint32_t use_index, uint64_t frame
     TRAPLINE_ASSERT(use.frame == frame);
     return;
   }
-  if (!has_lists(frame) || memory_.frame(frame).kind != FrameKind::kRam) return;
+  if (memory_.frame(frame).kind != FrameKind::kRam) return;
   UseLink& head = heads(frame).uses;
   if (!head) {
     deny_writes(frame, denial::kPageTable);

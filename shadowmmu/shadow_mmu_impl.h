@@ -79,15 +79,14 @@ class ShadowMmu::Impl {
   void unhash(ShadowView& view);
   void keep_one_entry_width(const ShadowView& view);
 
-  void derive(ShadowView& view, uint32_t page, const Walk& walk, uint32_t rights);
-  void attach(ShadowView& view, uint32_t page, const Walk& walk);
+  void attach(ShadowView& view, uint32_t page, const Walk& walk, const Frame& target);
   void trace(ShadowView& view, uint32_t use_index, uint64_t frame);
-  void set_entries(ShadowView& view, uint32_t page);
   Resolution reach(ShadowView& view, Linear address, Access access);
 
   void drop_page(ShadowView& view, uint32_t page, Notice notice);
   void drop_write(ShadowView& view, uint32_t page);
   void drop_region(ShadowView& view, uint32_t region, Notice notice);
+  void drop_directory(ShadowView& view, uint32_t use_index);
   void empty(ShadowView& view);
   void release_use(ShadowView& view, uint32_t use_index);
   void unlist(ShadowView& view, uint32_t page);
@@ -95,6 +94,7 @@ class ShadowMmu::Impl {
   void ram_store(const Frame& frame, Physical address, uint32_t size, uint64_t value);
   void dma_write_frame(Physical address, std::span<const std::byte> bytes);
   void written(Physical address, uint32_t size, const Before& before);
+  void note_idle_directory_write(ShadowView& view, uint32_t use_index);
   void follow_table_change(const Before& before, const std::byte* now);
   template <typename Layout>
   void follow_use(ShadowView& view, uint32_t use_index, const Before& before, const std::byte* now);

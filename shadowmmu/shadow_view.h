@@ -145,7 +145,9 @@ class ShadowView final : public View {
   /// Gives the host its memory back when the view, empty now, was used widely.
   void trim();
 
-  uint32_t next_in_bucket = 0;  ///< ViewIndex's: the slot of the next view with the same hash.
+  ViewSlot next_in_bucket = 0;  ///< The next view with the same hash.
+  uint32_t idle_directory_writes =
+      0;  ///< To its directories since it was active, dropping nothing.
 
  private:
   static constexpr uint32_t kTouchedPages = 1024;

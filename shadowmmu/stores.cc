@@ -43,6 +43,9 @@ Loss directory_loss(const Layout& layout, typename Layout::Entry before,
   return loss<Entry>(before, after, kMeaningless | kLargePat);
 }
 
+// So many writes to an inactive view's directory that drop nothing: it is no directory any more.
+constexpr uint32_t kDeadDirectoryWrites = 16;
+
 // The range of 8-byte entries that a write touches, within its frame.
 constexpr uint32_t entries_start(uint32_t offset) {
   return offset & ~7u;
@@ -95,6 +98,15 @@ void ShadowMmu::Impl::written(Physical address, uint32_t size, const Before& bef
   if (code) observer_.code_written(address, size);
 }
 
+// A kernel frees the directory of a dead process without clearing the half that all share, so its
+// view stays derived and the frame traced while it is put to another use, write after slow write.
+void ShadowMmu::Impl::note_idle_directory_write(ShadowView& view, uint32_t use_index) {
+  if (&view == recent_[0].view || &view == recent_[1].view) return;
+  if (++view.idle_directory_writes < kDeadDirectoryWrites) return;
+  view.idle_directory_writes = 0;
+  drop_directory(view, use_index);
+}
+
 void ShadowMmu::Impl::follow_table_change(const Before& before, const std::byte* now) {
   for (UseLink link = heads(before.frame).uses; link; link = next_use_) {
     next_use_ = use(link).next;
@@ -125,7 +137,10 @@ void ShadowMmu::Impl::follow_use(ShadowView& view, uint32_t use_index, const Bef
       if (lost == Loss::kWriting) drop_write(view, page);
     } else {
       const uint32_t region = view.region_under(use_index, i);
-      if (view.use(region).live == 0) continue;
+      if (view.use(region).live == 0) {
+        note_idle_directory_write(view, use_index);
+        continue;
+      }
       const Loss lost = directory_loss(Layout(view.context()), was, is);
       if (lost == Loss::kEverything) drop_region(view, region, Notice::kPerPage);
       if (lost == Loss::kWriting)

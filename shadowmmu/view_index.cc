@@ -52,6 +52,7 @@ ShadowView& ShadowMmu::Impl::activate(const PagingContext& context, bool user) {
   if (&chosen != current_) {
     ++counters_.view_switches;
     current_ = &chosen;
+    chosen.idle_directory_writes = 0;
     keep_one_entry_width(chosen);
   }
   return chosen;

@@ -119,6 +119,7 @@ class InformationBlock {
 CpuState entry_state(uint32_t entry, uint64_t information) {
   CpuState state = CpuState::flat32(0);
   state.cr0 = cr0::kPe | cr0::kEt;
+  state.cr4 = 0;
   // The caches are valid and the tables are not: a kernel that reloads a segment before it has
   // loaded its own GDT faults here as it would after any other loader.
   state.gdtr = {0, 0};

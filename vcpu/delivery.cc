@@ -86,7 +86,7 @@ OrFault<void> deliver_to_inner(Cpu& cpu, const Event& event, const Descriptor& g
   if (gate.gate_offset() > cs.limit) return Fault::general_protection(ext);
   TRAPLINE_TRY(mark_accessed(cpu, stack.descriptor));
   TRAPLINE_TRY(mark_accessed(cpu, code));
-  TRAPLINE_TRY_LET(esp, push_frame(cpu, frame, place));
+  TRAPLINE_TRY_LET(esp, write_frame(cpu, frame, place));
 
   if (from_v86)
     for (SegmentName name : {kGs, kFs, kDs, kEs}) state.segment[name] = Segment{};
@@ -107,7 +107,7 @@ OrFault<void> deliver_to_same(Cpu& cpu, const Event& event, const Descriptor& ga
   TRAPLINE_TRY(check_frame(frame, place));
   if (gate.gate_offset() > cs.limit) return Fault::general_protection(ext);
   TRAPLINE_TRY(mark_accessed(cpu, code));
-  TRAPLINE_TRY_LET(esp, push_frame(cpu, frame, place));
+  TRAPLINE_TRY_LET(esp, write_frame(cpu, frame, place));
   state.gpr[kEsp] = esp;
   state.segment[kCs] = cs;
   return {};

@@ -75,18 +75,43 @@ struct Descriptor {
   constexpr uint8_t gate_parameters() const { return raw >> 32 & 0x1f; }
 
   /// The segment register that a load of this descriptor makes.
-  Segment load(uint16_t selector) const;
+  constexpr Segment load(uint16_t selector) const {
+    Segment segment;
+    segment.base = base();
+    segment.limit = limit();
+    segment.attributes = attributes() | (code_or_data() ? segment::kAccessed : 0);
+    segment.selector = selector;
+    segment.derive();
+    return segment;
+  }
 };
 
-/// One descriptor, or the fault `vector` with the selector (and `ext`, which is 0 or 1) as its
-/// error code when the selector points beyond its table.
-OrFault<Descriptor> read_descriptor(Cpu& cpu, uint16_t selector, Vector vector, uint32_t ext = 0);
-
 /// Sets the accessed bit in memory when it is not set yet.
-OrFault<void> mark_accessed(Cpu& cpu, const Descriptor& descriptor);
+inline OrFault<void> mark_accessed(Cpu& cpu, const Descriptor& descriptor) {
+  constexpr uint32_t kAccessByte = 5;
+  const uint32_t access = descriptor.attributes() & 0xff;
+  if (access & segment::kAccessed) return {};
+  return cpu.memory.write(descriptor.address + kAccessByte, 1, access | segment::kAccessed,
+                          Privilege::kSystem);
+}
 
 constexpr Fault selector_fault(Vector vector, uint16_t selector, uint32_t ext = 0) {
   return Fault::with_error(vector, (selector & kSelectorIndexMask) | ext);
+}
+
+/// One descriptor, or the fault `vector` with the selector (and `ext`, which is 0 or 1) as its
+/// error code when the selector points beyond its table.
+inline OrFault<Descriptor> read_descriptor(Cpu& cpu, uint16_t selector, Vector vector,
+                                           uint32_t ext = 0) {
+  const CpuState& state = cpu.state;
+  const bool local = selector & kSelectorTableBit;
+  const uint32_t base = local ? state.ldtr.base : state.gdtr.base;
+  const uint32_t limit = local ? state.ldtr.limit : state.gdtr.limit;
+  if ((selector | 7u) > limit || (local && state.ldtr.unusable()))
+    return selector_fault(vector, selector, ext);
+  const Linear address{base + (selector & ~7u)};
+  TRAPLINE_TRY_LET(raw, cpu.memory.read(address, 8, Privilege::kSystem));
+  return Descriptor{raw, address};
 }
 
 /// Whether an access of `size` bytes lies inside the segment, whatever its type.

@@ -104,6 +104,6 @@ class [[nodiscard]] OrFault<void> {
 #define TRAPLINE_TRY_LET(name, expression)                   \
   auto name##_or_fault = (expression);                       \
   if (!name##_or_fault.ok()) return name##_or_fault.fault(); \
-  const auto name = *name##_or_fault
+  const auto& name = *name##_or_fault
 
 }  // namespace trapline

@@ -36,37 +36,6 @@ OrFault<void> load_data_segment(Cpu& cpu, SegmentName name, uint16_t selector) {
 
 }  // namespace
 
-Segment Descriptor::load(uint16_t selector) const {
-  Segment segment;
-  segment.base = base();
-  segment.limit = limit();
-  segment.attributes = attributes();
-  if (code_or_data()) segment.attributes |= segment::kAccessed;
-  segment.selector = selector;
-  segment.derive();
-  return segment;
-}
-
-OrFault<Descriptor> read_descriptor(Cpu& cpu, uint16_t selector, Vector vector, uint32_t ext) {
-  const CpuState& state = cpu.state;
-  const bool local = selector & kSelectorTableBit;
-  const uint32_t base = local ? state.ldtr.base : state.gdtr.base;
-  const uint32_t limit = local ? state.ldtr.limit : state.gdtr.limit;
-  if ((selector | 7u) > limit || (local && state.ldtr.unusable()))
-    return selector_fault(vector, selector, ext);
-  const Linear address{base + (selector & ~7u)};
-  TRAPLINE_TRY_LET(raw, cpu.memory.read(address, 8, Privilege::kSystem));
-  return Descriptor{raw, address};
-}
-
-OrFault<void> mark_accessed(Cpu& cpu, const Descriptor& descriptor) {
-  constexpr uint32_t kAccessByte = 5;
-  const uint32_t access = descriptor.attributes() & 0xff;
-  if (access & segment::kAccessed) return {};
-  return cpu.memory.write(descriptor.address + kAccessByte, 1, access | segment::kAccessed,
-                          Privilege::kSystem);
-}
-
 Segment v86_segment(uint16_t selector, SegmentName name) {
   Segment segment = Segment::real(selector, name == kCs);
   segment.attributes |= segment::kDplMask;

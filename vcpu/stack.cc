@@ -71,8 +71,7 @@ OrFault<void> check_frame(const Frame& frame, const StackPlace& place) {
   return {};
 }
 
-OrFault<uint32_t> push_frame(Cpu& cpu, const Frame& frame, const StackPlace& place) {
-  TRAPLINE_TRY(check_frame(frame, place));
+OrFault<uint32_t> write_frame(Cpu& cpu, const Frame& frame, const StackPlace& place) {
   const Segment& ss = place.ss;
   const uint32_t mask = stack_mask(ss);
   const uint32_t total = frame.count * frame.size;
@@ -83,6 +82,11 @@ OrFault<uint32_t> push_frame(Cpu& cpu, const Frame& frame, const StackPlace& pla
   else
     TRAPLINE_TRY(write_scattered(cpu, frame, place));
   return merge_sp(ss, place.esp, bottom);
+}
+
+OrFault<uint32_t> push_frame(Cpu& cpu, const Frame& frame, const StackPlace& place) {
+  TRAPLINE_TRY(check_frame(frame, place));
+  return write_frame(cpu, frame, place);
 }
 
 OrFault<uint32_t> push_frame(Cpu& cpu, const Frame& frame) {
@@ -105,11 +109,16 @@ OrFault<void> peek_stack(Cpu& cpu, uint32_t skip, OperandSize operand, std::span
                      within_limit(ss, offset, total) && !alignment_checked(state);
   size_t i = 0;
   if (plain) {
-    for (; i + 2 <= out.size(); i += 2, offset += 8) {
-      TRAPLINE_TRY_LET(pair, cpu.memory.read({ss.base + offset}, 8, Privilege::kCurrent));
+    Linear at{ss.base + offset};
+    for (; i + 2 <= out.size(); i += 2, at.value += 8) {
+      TRAPLINE_TRY_LET(pair, cpu.memory.read(at, 8, Privilege::kCurrent));
       out[i] = static_cast<uint32_t>(pair);
       out[i + 1] = static_cast<uint32_t>(pair >> 32);
     }
+    if (i == out.size()) return {};
+    TRAPLINE_TRY_LET(last, cpu.memory.read(at, 4, Privilege::kCurrent));
+    out[i] = static_cast<uint32_t>(last);
+    return {};
   }
   for (; i < out.size(); ++i, offset = (offset + size) & mask) {
     TRAPLINE_TRY_LET(linear, check_segment(state, kSs, offset, size, SegmentAccess::kRead, size));
@@ -130,15 +139,12 @@ OrFault<InnerStack> load_inner_stack(Cpu& cpu, uint8_t level, uint32_t ext) {
   const auto selector = static_cast<uint16_t>(raw >> (wide ? 32 : 16));
 
   if (null_selector(selector)) return Fault::with_error(Vector::kInvalidTss, ext);
-  InnerStack stack;
-  stack.esp = static_cast<uint32_t>(wide ? raw : raw & 0xffff);
   TRAPLINE_TRY_LET(descriptor, read_descriptor(cpu, selector, Vector::kInvalidTss, ext));
   if (rpl(selector) != level || descriptor.dpl() != level || !descriptor.writable_data())
     return selector_fault(Vector::kInvalidTss, selector, ext);
   if (!descriptor.present()) return selector_fault(Vector::kStackFault, selector, ext);
-  stack.ss = descriptor.load(selector);
-  stack.descriptor = descriptor;
-  return stack;
+  const auto esp = static_cast<uint32_t>(wide ? raw : raw & 0xffff);
+  return InnerStack{descriptor.load(selector), esp, descriptor};
 }
 
 }  // namespace trapline

@@ -14,6 +14,7 @@ namespace trapline {
 struct Frame {
   static constexpr uint32_t kCapacity = 40;  ///< A call gate's 31 parameters and two far pointers.
 
+  // The values stay uninitialised: clearing them would cost more than a delivery's pushes.
   explicit Frame(OperandSize operand) : size(static_cast<uint32_t>(operand)) {}
   void push(uint32_t value) { values[count++] = value; }
 
@@ -40,7 +41,9 @@ constexpr uint32_t merge_sp(const Segment& ss, uint32_t esp, uint32_t value) {
 
 /// Whether the frame's bytes lie inside the stack segment; `values` are not looked at.
 OrFault<void> check_frame(const Frame& frame, const StackPlace& place);
-/// Writes all of the frame, or nothing; the result is the new ESP.
+/// Writes all of the frame, which check_frame has seen, or nothing; the result is the new ESP.
+OrFault<uint32_t> write_frame(Cpu& cpu, const Frame& frame, const StackPlace& place);
+/// Both.
 OrFault<uint32_t> push_frame(Cpu& cpu, const Frame& frame, const StackPlace& place);
 /// The same on the current stack, with the current privilege and #SS(0).
 OrFault<uint32_t> push_frame(Cpu& cpu, const Frame& frame);

@@ -112,7 +112,7 @@ OrFault<void> call_inner(Cpu& cpu, const Descriptor& gate, const Descriptor& tar
   frame.push(next_eip);
   TRAPLINE_TRY(mark_accessed(cpu, stack.descriptor));
   TRAPLINE_TRY(mark_accessed(cpu, target));
-  TRAPLINE_TRY_LET(esp, push_frame(cpu, frame, place));
+  TRAPLINE_TRY_LET(esp, write_frame(cpu, frame, place));
 
   state.segment[kSs] = stack.ss;
   state.gpr[kEsp] = esp;

@@ -64,7 +64,6 @@ void ShadowMmu::Impl::release_use(ShadowView& view, uint32_t use_index) {
   TableUse& gone = view.use(use_index);
   if (!gone.linked) return;
   gone.linked = 0;
-  if (next_use_ == UseLink::to(view.slot(), use_index)) next_use_ = gone.next;
   if (gone.next) use(gone.next).previous = gone.previous;
   if (gone.previous) {
     use(gone.previous).next = gone.next;

@@ -107,9 +107,10 @@ void ShadowMmu::Impl::note_idle_directory_write(ShadowView& view, uint32_t use_i
   drop_directory(view, use_index);
 }
 
+// Uses may be released on the way, this one and others. They keep their link to the next one, and
+// nothing is linked meanwhile, so the walk reaches every use that is left.
 void ShadowMmu::Impl::follow_table_change(const Before& before, const std::byte* now) {
-  for (UseLink link = heads(before.frame).uses; link; link = next_use_) {
-    next_use_ = use(link).next;
+  for (UseLink link = heads(before.frame).uses; link; link = use(link).next) {
     ShadowView& user = view(link.slot());
     if (user.pae())
       follow_use<Pae>(user, link.index(), before, now);

@@ -35,7 +35,7 @@ struct MachineOptions {
   uint64_t memory_bytes = 64ull << 20;
   const CpuModel* cpu = nullptr;  ///< nullptr: CpuModel::max().
   uint64_t code_cache_bytes = 64ull << 20;
-  Switches switches;
+  Switches switches{};
   /// Where IN and OUT go. nullptr: each one is an exit (kPortRead, kPortWrite).
   PortSpace* ports = nullptr;
   /// Guest exceptions with these vectors' bits set are exits (kException) and are not delivered.
@@ -45,9 +45,9 @@ struct MachineOptions {
 struct RunLimits {
   /// Stop after exactly this many guest instructions (a REP iteration that was interrupted counts
   /// as none). Counting costs speed.
-  std::optional<uint64_t> instructions;
+  std::optional<uint64_t> instructions{};
   /// Stop soon after this much host time (within a millisecond).
-  std::optional<std::chrono::nanoseconds> time;
+  std::optional<std::chrono::nanoseconds> time{};
 };
 
 struct Exit {

@@ -1,0 +1,324 @@
+"""Runs the program as users do and looks at its status, its one sentence, and its output."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+
+BUILD = pathlib.Path(os.environ["TRAPLINE_BUILD"])
+SOURCE = pathlib.Path(os.environ["TRAPLINE_SOURCE"])
+TRAPLINE = str(BUILD / "trapline")
+GUEST = str(BUILD / "guests" / "cli_guest.bin")
+
+USAGE, BAD_INPUT, HOST, TRIPLE_FAULT, TIMEOUT, SIGNALLED, ASLEEP = 64, 65, 71, 80, 81, 82, 83
+
+
+def trapline(*arguments, stdin=b"", **more):
+    """Runs it with a time limit of its own, so that a broken --timeout fails the test."""
+    return subprocess.run([TRAPLINE, *arguments], input=stdin, timeout=60, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
+
+
+def boot(mode, *arguments, **more):
+    return trapline("run", "--multiboot", GUEST, "--append", mode, "--timeout", "20", *arguments,
+                    **more)
+
+
+class CliTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def file(self, name, content):
+        path = self.folder / name
+        path.write_bytes(content)
+        return str(path)
+
+    def assert_one_sentence(self, result, status, *words):
+        """The status, nothing on standard output, and one line on standard error."""
+        error = result.stderr.decode()
+        self.assertEqual(result.returncode, status, error)
+        self.assertEqual(result.stdout, b"")
+        self.assert_sentence(error, *words)
+
+    def assert_sentence(self, error, *words):
+        self.assertRegex(error, r"\Atrapline: [^\n]+\n\Z")
+        self.assertNotRegex(error, r"[.!?] [A-Z]")
+        for word in words:
+            self.assertIn(word, error)
+
+
+class Usage(CliTest):
+    def test_mistakes_end_in_a_sentence(self):
+        for arguments, word in (
+                ((), "no command"),
+                (("fly",), "fly"),
+                (("run",), "--multiboot"),
+                (("run", "--multiboot"), "--multiboot"),
+                (("run", "--multiboot", GUEST, "--warp"), "--warp"),
+                (("run", "--multiboot", GUEST, "stray"), "stray"),
+                (("run", "--multiboot", GUEST, "--memory", "0"), "more than zero"),
+                (("run", "--multiboot", GUEST, "--memory", "1000"), "4K"),
+                (("run", "--multiboot", GUEST, "--memory", "1M1"), "1M1"),
+                (("run", "--multiboot", GUEST, "--memory", "9999G"), "63G"),
+                (("run", "--multiboot", GUEST, "--cpu", "8086"), "486"),
+                (("run", "--multiboot", GUEST, "--timeout", "-1"), "--timeout"),
+                (("run", "--multiboot", GUEST, "--display", "gtk"), "gtk"),
+                (("run", "--multiboot", GUEST, "--code-cache", "0"), "--code-cache"),
+                (("run", "--multiboot", GUEST, "--switch", "nothing=on"), "nothing"),
+                (("run", "--multiboot", GUEST, "--fo\no"), "--fo?o")):
+            with self.subTest(arguments=arguments):
+                self.assert_one_sentence(trapline(*arguments), USAGE, word)
+
+    def test_help_and_version_go_to_standard_output(self):
+        for arguments, word in ((("--version",), b"trapline 0."), (("--help",), b"run"),
+                                (("run", "--help"), b"--multiboot")):
+            result = trapline(*arguments)
+            self.assertEqual((result.returncode, result.stderr), (0, b""))
+            self.assertIn(word, result.stdout)
+
+    def test_help_names_all_statuses_of_the_document(self):
+        text = trapline("run", "--help").stdout.decode()
+        document = (SOURCE / "docs" / "exit-status.md").read_text()
+        header = (SOURCE / "vcpu" / "result.h").read_text()
+        statuses = re.findall(r"^  k\w+ = (\d+),", header, re.M)
+        self.assertGreater(len(statuses), 6)
+        for status in statuses:
+            self.assertIn(f"| {status} |", document)
+            self.assertRegex(text, rf"\b{status}\b")
+
+    def test_more_memory_than_the_host_has(self):
+        kibibytes = int(re.search(r"MemTotal:\s+(\d+)",
+                                  pathlib.Path("/proc/meminfo").read_text())[1])
+        gibibytes = kibibytes // (1 << 20) + 2
+        if gibibytes > 63:
+            self.skipTest("this host has more than a guest can have")
+        self.assert_one_sentence(trapline("run", "--multiboot", GUEST, "--memory", f"{gibibytes}G"),
+                                 HOST, "--memory", "this host")
+
+
+class Input(CliTest):
+    def refuse(self, content, *words, arguments=()):
+        path = self.file("kernel", content)
+        self.assert_one_sentence(trapline("run", "--multiboot", path, *arguments), BAD_INPUT,
+                                 *words)
+
+    def test_files_that_are_none(self):
+        for path, word in ((str(self.folder / "missing"), "No such file"),
+                           (str(self.folder), "is a directory"), ("/dev/null", "regular file"),
+                           (str(self.folder / "two\nlines"), "two?lines")):
+            with self.subTest(path=path):
+                self.assert_one_sentence(trapline("run", "--multiboot", path), BAD_INPUT, word)
+                self.assert_one_sentence(
+                    trapline("run", "--multiboot", GUEST, "--module", path.replace(" ", "")),
+                    BAD_INPUT, word)
+
+    def test_unreadable_file(self):
+        if os.geteuid() == 0:
+            self.skipTest("root may read everything")
+        path = self.file("secret", b"x")
+        os.chmod(path, 0)
+        self.assert_one_sentence(trapline("run", "--multiboot", path), BAD_INPUT, "Permission")
+
+    def test_images_that_are_none(self):
+        good = pathlib.Path(GUEST).read_bytes()
+        self.refuse(b"", "is empty")
+        self.refuse(b"\0" * 20000, "no Multiboot header")
+        self.refuse(good[:24], "truncated")
+        self.refuse(good[:8] + b"\1" + good[9:], "checksum")
+        self.refuse(b"\x7fELF\2\1\1" + b"\0" * 57 +
+                    struct.pack("<III", 0x1BADB002, 0, 2**32 - 0x1BADB002), "64-bit")
+
+    def test_what_does_not_fit_into_memory(self):
+        self.refuse(pathlib.Path(GUEST).read_bytes(), "--memory", arguments=("--memory", "1M"))
+        module = self.file("module", b"\0" * (1 << 20))
+        self.assert_one_sentence(
+            trapline("run", "--multiboot", GUEST, "--memory", "2M", "--module", module), BAD_INPUT,
+            "module", "--memory")
+
+    def test_files_that_cannot_be_written(self):
+        for option in ("--serial=", "--stats="):
+            result = boot("h", f"{option}{self.folder}/none/such")
+            self.assert_one_sentence(result, BAD_INPUT, "none/such")
+            self.assert_one_sentence(boot("h", f"{option}{self.folder}"), BAD_INPUT, "directory")
+
+
+class Guest(CliTest):
+    def test_the_guest_ends_the_run_through_its_port(self):
+        result = boot("e")
+        self.assertEqual((result.returncode, result.stdout, result.stderr),
+                         (0x2B, b"serial\ndebug\n", b""))
+
+    def test_a_halt_with_interrupts_off_is_success(self):
+        result = boot("h")
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, b"", b""))
+
+    def test_other_ends_have_a_sentence_and_a_status(self):
+        self.assert_one_sentence(boot("s"), ASLEEP, "interrupt")
+        self.assert_one_sentence(boot("t"), TRIPLE_FAULT, "triple-faulted")
+        self.assert_one_sentence(boot("n"), TRIPLE_FAULT, "triple-faulted")
+
+    def test_a_timeout_ends_a_guest_that_loops(self):
+        start = time.monotonic()
+        result = trapline("run", "--multiboot", GUEST, "--append", "l", "--timeout", "0.5")
+        self.assert_one_sentence(result, TIMEOUT, "--timeout")
+        self.assertLess(time.monotonic() - start, 10)
+
+    def test_command_line_and_modules_arrive(self):
+        result = boot("some text c")
+        self.assertEqual((result.returncode, result.stdout.decode()),
+                         (0, f"{GUEST} some text c\n"))
+        first, second = self.file("first", b"1st\n"), self.file("second", b"2nd\n")
+        result = boot("m", "--module", f"{first} with arguments", "--module", second)
+        self.assertEqual((result.returncode, result.stdout.decode()),
+                         (0, f"{first} with arguments\n1st\n{second}\n2nd\n"))
+
+    def test_every_switch_can_be_turned(self):
+        text = trapline("run", "--help").stdout.decode()
+        names = re.findall(r"^  (\S+)  ", text.split("Switches:")[1].split("Exit")[0], re.M)
+        self.assertGreater(len(names), 5)
+        for name in names:
+            for value in ("on", "off"):
+                with self.subTest(switch=name, value=value):
+                    self.assertEqual(boot("e", "--switch", f"{name}={value}").returncode, 0x2B)
+
+    def test_models_memory_and_cache_sizes(self):
+        for model in ("486", "pentium", "pentium3", "max"):
+            self.assertEqual(boot("e", "--cpu", model).returncode, 0x2B)
+        for size in ("2M", "1G"):
+            self.assertEqual(boot("e", "--memory", size).returncode, 0x2B)
+        self.assertEqual(boot("e", "--code-cache", "1M", "--display", "none").returncode, 0x2B)
+
+
+class Output(CliTest):
+    def test_the_serial_port_can_go_to_a_file_or_nowhere(self):
+        path = self.folder / "serial.log"
+        result = boot("e", "--serial", str(path))
+        self.assertEqual((result.returncode, result.stdout), (0x2B, b"debug\n"))
+        self.assertEqual(path.read_bytes(), b"serial\n")
+        self.assertEqual(boot("e", "--serial", "none").stdout, b"debug\n")
+
+    def test_standard_input_is_the_serial_port(self):
+        result = boot("i", stdin=b"hello, guest\nq")
+        self.assertEqual((result.returncode, result.stdout), (0, b"hello, guest\n"))
+
+    def test_no_standard_input(self):
+        result = subprocess.run(["sh", "-c", 'exec "$@" <&-', "sh", TRAPLINE, "run", "--multiboot",
+                                 GUEST, "--append", "e"], timeout=60, check=False,
+                                capture_output=True)
+        self.assertEqual((result.returncode, result.stdout), (0x2B, b"serial\ndebug\n"))
+
+    def test_no_standard_output_never_hits_another_file(self):
+        path = self.folder / "serial.log"
+        result = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", TRAPLINE, "run", "--multiboot",
+                                 GUEST, "--append", "e", "--serial", str(path)], timeout=60,
+                                check=False, stderr=subprocess.PIPE)
+        self.assertEqual((result.returncode, result.stderr), (0x2B, b""))
+        self.assertEqual(path.read_bytes(), b"serial\n")
+
+    def test_a_closed_reader_ends_the_run(self):
+        with subprocess.Popen([TRAPLINE, "run", "--multiboot", GUEST, "--append", "f", "--timeout",
+                               "30"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE) as process:
+            self.assertEqual(process.stdout.readline(), b"serial\n")
+            process.stdout.close()
+            error = process.stderr.read().decode()
+            self.assertEqual(process.wait(60), HOST)
+        self.assert_sentence(error, "standard output", "Broken pipe")
+
+    def test_a_full_disk_ends_the_run(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full")
+        self.assert_one_sentence(boot("f", "--serial", "/dev/full"), HOST, "/dev/full",
+                                 "No space left")
+
+    def test_a_timeout_ends_a_guest_whose_output_nobody_reads(self):
+        with subprocess.Popen([TRAPLINE, "run", "--multiboot", GUEST, "--append", "f", "--timeout",
+                               "1"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE) as process:
+            self.assertEqual(process.wait(60), TIMEOUT)
+            self.assert_sentence(process.stderr.read().decode(), "--timeout")
+
+
+class Signals(CliTest):
+    def test_signals_end_the_run_cleanly(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with self.subTest(signal=number), subprocess.Popen(
+                    [TRAPLINE, "run", "--multiboot", GUEST, "--append", "f", "--timeout", "60"],
+                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                    bufsize=0) as process:
+                self.assertEqual(process.stdout.readline(), b"serial\n")
+                process.send_signal(number)
+                rest, error = process.communicate(timeout=60)
+                self.assertEqual(process.returncode, SIGNALLED)
+                self.assertTrue((b"serial\n" + rest).startswith(b"serial\nserial\n"))
+                self.assert_sentence(error.decode(), f"signal {int(number)}")
+
+
+class Stats(CliTest):
+    def test_the_table_goes_to_standard_error(self):
+        result = boot("e", "--stats")
+        self.assertEqual((result.returncode, result.stdout), (0x2B, b"serial\ndebug\n"))
+        text = result.stderr.decode()
+        for name in ("ending", "host_seconds", "blocks_translated", "interpreted_share"):
+            self.assertRegex(text, rf"(?m)^{name}\s+\S+$")
+
+    def test_the_file_is_json_and_the_document_names_all_of_it(self):
+        path = self.folder / "stats.json"
+        result = boot("e", f"--stats={path}")
+        self.assertEqual((result.returncode, result.stderr), (0x2B, b""))
+        content = json.loads(path.read_text())
+        self.assertEqual((content["ending"], content["exit_status"]), ("debug-exit", 0x2B))
+        self.assertTrue(content["counted"])
+        self.assertGreater(content["counters"]["instructions"], 50)
+        self.assertGreater(content["counters"]["blocks_translated"], 5)
+        self.assertGreater(content["counters"]["port_accesses"], 10)
+        self.assertLessEqual(len(content["interpreted_top"]), 20)
+        self.assertLessEqual(content["interpreted_share"], 1)
+        document = (SOURCE / "docs" / "statistics.md").read_text()
+        for name in [*content, *content["counters"]]:
+            self.assertIn(f"`{name}`", document)
+
+    def test_it_is_also_printed_when_the_run_ends_badly(self):
+        result = boot("t", "--stats")
+        self.assertEqual(result.returncode, TRIPLE_FAULT)
+        self.assertRegex(result.stderr.decode(), r"triple-fault(?s:.*)trapline: [^\n]+\n\Z")
+
+
+class Readme(CliTest):
+    README = (SOURCE / "README.md").read_text()
+
+    def block(self, marker):
+        """The fenced block after <!-- marker -->."""
+        found = re.search(rf"<!-- {re.escape(marker)} -->\n```\w*\n(.*?)```", self.README, re.S)
+        self.assertIsNotNone(found, marker)
+        return found[1]
+
+    def test_the_example_is_the_file_and_prints_what_is_said(self):
+        source = (SOURCE / "examples" / "embed" / "main.cc").read_text()
+        self.assertEqual(self.block("examples/embed/main.cc"), source)
+        result = subprocess.run([str(BUILD / "embed_example")], timeout=60, check=False,
+                                capture_output=True, text=True)
+        self.assertEqual((result.returncode, result.stdout),
+                         (0, self.block("output of examples/embed/main.cc")))
+
+    def test_the_tour_works_when_pasted(self):
+        tour = self.block("tour").replace("build/release", str(BUILD))
+        result = subprocess.run(["bash", "-c", tour], cwd=SOURCE, timeout=60, check=False,
+                                stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        self.assertEqual(result.stdout, self.block("output of the tour"))
+
+    def test_every_path_that_is_named_exists(self):
+        for path in re.findall(r"\]\((?!http)([^)#]+)\)", self.README):
+            self.assertTrue((SOURCE / path).exists(), path)
+
+
+if __name__ == "__main__":
+    unittest.main()

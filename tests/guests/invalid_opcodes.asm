@@ -5,8 +5,7 @@
 ; deviates: qemu "lock*", "nothing was done": LOCK is #UD before all but the read-modify-write
 ;   instructions that the manual lists, with a memory destination (SDM volume 2, LOCK); QEMU ignores
 ;   it before many others.
-; deviates: qemu "mov cr1", "mov cr5": there is no such register (SDM volume 2, MOV to and from
-;   control registers); QEMU 7 takes some for nothing.
+; deviates: qemu "c6 /1", "c7 /2": group 11 has /0 alone (SDM volume 2, A.4); QEMU ignores the field.
 %include "include/guest.inc"
 
 ; undefined "name", bytes

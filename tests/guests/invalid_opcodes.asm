@@ -2,10 +2,11 @@
 ; instructions that are too long are #GP.
 ;
 ; expect: exit 33
-; deviates: qemu "lock*", "nothing was done": LOCK is #UD before all but the read-modify-write
+; deviates: qemu "lock*": LOCK is #UD before all but the read-modify-write
 ;   instructions that the manual lists, with a memory destination (SDM volume 2, LOCK); QEMU ignores
 ;   it before many others.
-; deviates: qemu "c6 /1", "c7 /2": group 11 has /0 alone (SDM volume 2, A.4); QEMU ignores the field.
+; deviates: qemu "8f /1", "c6 /1", "c7 /2": groups 1A and 11 have /0 alone (SDM volume 2, A.4); QEMU ignores the
+;   field.
 %include "include/guest.inc"
 
 ; undefined "name", bytes

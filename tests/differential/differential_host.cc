@@ -7,6 +7,7 @@
 #include "tests/differential/campaign.h"
 #include "tests/differential/machine_backend.h"
 #include "tests/differential/native_backend.h"
+#include "tests/differential/switch_options.h"
 #include "tests/differential/text.h"
 #include "tests/differential/values.h"
 
@@ -25,20 +26,6 @@ struct Options {
   bool counts = false;
   bool list = false;
 };
-
-bool apply_switches(const std::vector<std::string>& settings, Switches& switches) {
-  for (const std::string& setting : settings) {
-    const size_t equals = setting.find('=');
-    const SwitchName* const name = find_switch(setting.substr(0, equals));
-    if (!name || equals == std::string::npos) {
-      std::fprintf(stderr, "There is no switch setting '%s'; use NAME=on or NAME=off.\n",
-                   setting.c_str());
-      return false;
-    }
-    switches.*name->member = setting.substr(equals + 1) == "on";
-  }
-  return true;
-}
 
 /// The two backends of a run, and what they share.
 class Backends {

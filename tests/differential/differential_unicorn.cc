@@ -1,0 +1,150 @@
+// Compares the engine with Unicorn on sequences of kernel-mode steps. See
+// docs/differential-testing.md.
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <random>
+
+#include "tests/differential/kernel_machine.h"
+#include "tests/differential/kernel_unicorn.h"
+#include "tests/differential/switch_options.h"
+#include "tests/differential/text.h"
+
+namespace {
+
+using namespace trapline;
+using namespace trapline::differential;
+using namespace trapline::differential::kernel;
+
+struct Options {
+  uint64_t seed = 1;
+  uint64_t first = 0;
+  uint64_t cases = 20'000;
+  uint32_t reports = 5;
+  bool random_seed = false;
+  std::string left = "unicorn";
+  std::string right = "engine";
+  std::vector<std::string> left_switches, right_switches;
+};
+
+std::unique_ptr<KernelBackend> make_backend(const std::string& name,
+                                            const std::vector<std::string>& settings) {
+  if (name == "unicorn") {
+    auto unicorn = UnicornKernelBackend::create();
+    if (unicorn.ok()) return unicorn.take();
+    std::fprintf(stderr, "%s\n", unicorn.error().message.c_str());
+    return nullptr;
+  }
+  Switches switches;
+  switches.exact_flags = true;
+  if (!apply_switches(settings, switches)) return nullptr;
+  auto machine = MachineKernelBackend::create(switches);
+  if (machine.ok()) return machine.take();
+  std::fprintf(stderr, "%s\n", machine.error().message.c_str());
+  return nullptr;
+}
+
+class Run {
+ public:
+  Run(const Options& options, KernelBackend& left, KernelBackend& right)
+      : options_(options), left_(left), right_(right) {}
+
+  bool run() {
+    for (uint64_t i = 0; i < options_.cases; ++i)
+      judge(make_kernel_case(options_.seed, options_.first + i));
+    std::printf("%llu cases compared, %llu steps, %llu events, %llu differ\n", ull(options_.cases),
+                ull(steps_), ull(events_), ull(failed_));
+    return failed_ == 0;
+  }
+
+ private:
+  bool differ(const KernelCase& test) {
+    left_.run(test, left_outcome_);
+    right_.run(test, right_outcome_);
+    return left_outcome_.ending == Ending::kLost || right_outcome_.ending == Ending::kLost ||
+           !kernel_differences(left_outcome_, right_outcome_).empty();
+  }
+
+  void judge(const KernelCase& test) {
+    const bool different = differ(test);
+    steps_ += test.steps.size();
+    events_ += left_outcome_.events.size();
+    if (!different) return;
+    if (++failed_ <= options_.reports) report(minimise(test));
+  }
+
+  /// Replaces whole steps by NOPs as long as the outcomes still differ.
+  KernelCase minimise(const KernelCase& test) {
+    KernelCase best = test;
+    for (size_t i = test.steps.size(); i-- > 0;) {
+      KernelCase attempt = best;
+      const uint32_t start = test.steps[i].address - test.origin;
+      const uint32_t end =
+          (i + 1 < test.steps.size() ? test.steps[i + 1].address : test.end) - test.origin;
+      std::fill(attempt.code.begin() + start, attempt.code.begin() + end, uint8_t{0x90});
+      if (differ(attempt)) best = attempt;
+    }
+    return best;
+  }
+
+  void report(const KernelCase& test) {
+    const bool again = differ(test);
+    std::printf("=== differ: differential_unicorn --seed %llu --first %llu --cases 1\n%s",
+                ull(options_.seed), ull(test.number), again ? "" : "(not when run again)\n");
+    std::printf("%s | %s:\n%s", left_.name().c_str(), right_.name().c_str(),
+                kernel_differences(left_outcome_, right_outcome_).c_str());
+    std::printf("%s%s:\n%s%s:\n%s\n", without_nops(describe(test)).c_str(), left_.name().c_str(),
+                describe(left_outcome_).c_str(), right_.name().c_str(),
+                describe(right_outcome_).c_str());
+  }
+
+  static std::string without_nops(const std::string& text) {
+    std::string out;
+    for (size_t at = 0; at < text.size();) {
+      const size_t end = text.find('\n', at);
+      const std::string line = text.substr(at, end - at + 1);
+      if (line.find(" 90 ") == std::string::npos) out += line;
+      at = end + 1;
+    }
+    return out;
+  }
+
+  const Options& options_;
+  KernelBackend& left_;
+  KernelBackend& right_;
+  KernelOutcome left_outcome_, right_outcome_;
+  uint64_t steps_ = 0, events_ = 0, failed_ = 0;
+};
+
+int run(Options& options) {
+  if (options.random_seed) options.seed = std::random_device{}();
+  const auto left = make_backend(options.left, options.left_switches);
+  const auto right = left ? make_backend(options.right, options.right_switches) : nullptr;
+  if (!right) return 71;
+  std::printf("seed %llu\n", ull(options.seed));
+  const auto start = std::chrono::steady_clock::now();
+  const bool same = Run(options, *left, *right).run();
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  std::printf("%.1f s, %.0f cases per second\n", taken.count(),
+              static_cast<double>(options.cases) / taken.count());
+  return same ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  CLI::App app("Runs sequences of kernel-mode steps on two backends and compares what they do.");
+  const auto backends = CLI::IsMember({"unicorn", "engine"});
+  app.add_option("--seed", options.seed, "Decides everything random")->capture_default_str();
+  app.add_flag("--random-seed", options.random_seed, "Take a new seed and print it");
+  app.add_option("--cases", options.cases, "How many")->capture_default_str();
+  app.add_option("--first", options.first, "Number of the first case");
+  app.add_option("--reports", options.reports, "Failures to print in full")->capture_default_str();
+  app.add_option("--left", options.left, "Backend")->check(backends)->capture_default_str();
+  app.add_option("--right", options.right, "Backend")->check(backends)->capture_default_str();
+  app.add_option("--left-switch", options.left_switches, "NAME=on|off, when left is the engine");
+  app.add_option("--right-switch", options.right_switches, "NAME=on|off, when right is the engine");
+  CLI11_PARSE(app, argc, argv);
+  return run(options);
+}

@@ -1,0 +1,115 @@
+#include <Zydis/Zydis.h>
+
+#include <algorithm>
+
+#include "tests/differential/forms.h"
+#include "tests/differential/kernel_case.h"
+#include "tests/differential/text.h"
+#include "vcpu/state.h"
+
+namespace trapline::differential::kernel {
+namespace {
+
+void compare(std::string& out, const char* name, uint32_t left, uint32_t right) {
+  if (left != right) out += format("  %-8s %x | %x\n", name, left, right);
+}
+
+const char* ending_name(Ending ending) {
+  switch (ending) {
+    case Ending::kEnd:
+      return "end";
+    case Ending::kUser:
+      return "in user mode";
+    case Ending::kTooManyEvents:
+      return "too many events";
+    case Ending::kTimeout:
+      return "timeout";
+    case Ending::kLost:
+      break;
+  }
+  return "lost";
+}
+
+std::string describe(const KernelEvent& event) {
+  return format("exception %u at %08x cr2 %08x", event.vector, event.eip, event.cr2);
+}
+
+void compare_events(std::string& out, const KernelOutcome& left, const KernelOutcome& right) {
+  const size_t count = std::max(left.events.size(), right.events.size());
+  for (size_t i = 0; i < count; ++i) {
+    const bool in_left = i < left.events.size(), in_right = i < right.events.size();
+    if (in_left && in_right && left.events[i] == right.events[i]) continue;
+    out += format("  event %zu  %s | %s\n", i, in_left ? describe(left.events[i]).c_str() : "none",
+                  in_right ? describe(right.events[i]).c_str() : "none");
+    return;  // What follows differs because of it.
+  }
+}
+
+}  // namespace
+
+std::string kernel_differences(const KernelOutcome& left, const KernelOutcome& right) {
+  static constexpr const char* kGprs[] = {"eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"};
+  static constexpr const char* kSegments[] = {"es", "cs", "ss", "ds", "fs", "gs"};
+  std::string out;
+  if (left.ending != right.ending)
+    out += format("  ending   %s | %s\n", ending_name(left.ending), ending_name(right.ending));
+  compare_events(out, left, right);
+  for (size_t i = 0; i < 8; ++i) compare(out, kGprs[i], left.gpr[i], right.gpr[i]);
+  compare(out, "eip", left.eip, right.eip);
+  compare(out, "eflags", left.eflags, right.eflags);
+  for (size_t i = 0; i < 6; ++i) compare(out, kSegments[i], left.selectors[i], right.selectors[i]);
+  compare(out, "ldtr", left.ldtr, right.ldtr);
+  compare(out, "tr", left.tr, right.tr);
+  compare(out, "cr0", left.cr0, right.cr0);
+  compare(out, "cr2", left.cr2, right.cr2);
+  compare(out, "cr3", left.cr3, right.cr3);
+  compare(out, "cr4", left.cr4, right.cr4);
+  uint32_t printed = 0;
+  for (uint32_t i = 0; i < kMemoryBytes && printed < 12; ++i) {
+    if (left.memory[i] == right.memory[i]) continue;
+    ++printed;
+    out += format("  [%05x]  %02x | %02x\n", i, left.memory[i], right.memory[i]);
+  }
+  return out;
+}
+
+std::string describe(const KernelCase& test) {
+  const ZydisDecoder decoder = make_decoder();
+  ZydisFormatter formatter;
+  ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
+  std::string out = test.pae ? "PAE paging\n" : "two-level paging\n";
+  for (size_t i = 0; i < 8; i += 4)
+    out += format("  gpr %zu..%zu  %08x %08x %08x %08x\n", i, i + 3, test.gpr[i], test.gpr[i + 1],
+                  test.gpr[i + 2], test.gpr[i + 3]);
+  const auto list = [&](uint32_t origin, const std::vector<uint8_t>& code) {
+    for (uint32_t at = 0; at < code.size();) {
+      for (const Step& step : test.steps) {
+        if (step.address == origin + at) out += format(" %s:\n", step.what);
+      }
+      Decoded decoded;
+      char text[128] = "(not an instruction)";
+      uint32_t length = 1;
+      if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, &code[at], code.size() - at,
+                                              &decoded.instruction, decoded.operands))) {
+        length = decoded.instruction.length;
+        ZydisFormatterFormatInstruction(&formatter, &decoded.instruction, decoded.operands,
+                                        decoded.instruction.operand_count_visible, text,
+                                        sizeof text, origin + at, nullptr);
+      }
+      out += format("  %08x  %-36s %s\n", origin + at,
+                    hex_bytes(std::span(&code[at], length)).c_str(), text);
+      at += length;
+    }
+  };
+  list(test.origin, test.code);
+  if (!test.user_code.empty()) list(kUserCode, test.user_code);
+  return out;
+}
+
+std::string describe(const KernelOutcome& outcome) {
+  std::string out = format("  %s\n", ending_name(outcome.ending));
+  for (const KernelEvent& event : outcome.events) out += "  " + describe(event) + "\n";
+  return out;
+}
+
+}  // namespace trapline::differential::kernel

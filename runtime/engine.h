@@ -110,6 +110,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
     uint32_t linear = 0;
     uint32_t size = 0;
     alignas(16) std::array<std::byte, 64> buffer{};
+    /// As misaligned as the guest's address: SSE faults on it the same.
+    std::byte* bytes() { return buffer.data() + (linear & 15); }
   };
 
   explicit Engine(const MachineOptions& options);

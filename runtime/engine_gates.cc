@@ -84,12 +84,12 @@ struct Gates {
         const uint32_t part = chunk(info.size - done);
         const auto value = e.read(*checked + done, part, Privilege::kCurrent);
         if (!value.ok()) return fault(e, from, value.fault());
-        std::memcpy(&access.buffer[done], &*value, part);
+        std::memcpy(access.bytes() + done, &*value, part);
         done += part;
       }
     }
     if (info.write) e.pending_[e.pending_count_++] = slot;
-    return stay(reinterpret_cast<uint64_t>(access.buffer.data()) - offset);
+    return stay(reinterpret_cast<uint64_t>(access.bytes()) - offset);
   }
 
   static GateResult commit(Context* context, uint32_t, uint32_t, uint64_t) {
@@ -99,11 +99,11 @@ struct Gates {
     return stay(0);
   }
 
-  static void write_back(Engine& e, const Engine::OpenAccess& access) {
+  static void write_back(Engine& e, Engine::OpenAccess& access) {
     for (uint32_t done = 0; done < access.size;) {
       const uint32_t part = chunk(access.size - done);
       uint64_t value = 0;
-      std::memcpy(&value, &access.buffer[done], part);
+      std::memcpy(&value, access.bytes() + done, part);
       const auto written = e.write({access.linear + done}, part, value, Privilege::kCurrent);
       TRAPLINE_ASSERT(written.ok());  // Probed when it was opened.
       done += part;

@@ -73,7 +73,8 @@ Exit Engine::loop() {
       if (exit_.kind == Exit::Kind::kBreakpoint) breakpoint_at_ = state.eip;
       return exit_;
     }
-    if (trap && exceptions == counters_.exceptions + counters_.software_interrupts) {
+    if (trap && state.shadow != InterruptShadow::kMovSs &&
+        exceptions == counters_.exceptions + counters_.software_interrupts) {
       state.dr[6] |= 1u << 14;
       if (auto ended = single_step_trap()) return *ended;
     }

@@ -181,17 +181,20 @@ void emit_run(BlockEmitter& e, const StringOp& op, const asmjit::Label& again,
   a.jmp(again);
 }
 
-void emit_safepoint(BlockEmitter& e, const Instruction& in, const asmjit::Label& again) {
-  e.a.cmp(host::context(TRAPLINE_CONTEXT_OFFSET(hot.attention), 1), 0);
-  e.a.je(again);
-  e.system(SystemOp::kSafepoint, 0, in);
-}
-
 void test_count(BlockEmitter& e, const StringOp& op) {
   if (op.wide)
     e.a.test(x86::ecx, x86::ecx);
   else
     e.a.test(x86::cx, x86::cx);
+}
+
+void emit_safepoint(BlockEmitter& e, const Instruction& in, const StringOp& op,
+                    const asmjit::Label& again, const asmjit::Label& done) {
+  e.a.cmp(host::context(TRAPLINE_CONTEXT_OFFSET(hot.attention), 1), 0);
+  e.a.je(again);
+  test_count(e, op);
+  e.a.jz(done);
+  e.system(SystemOp::kSafepoint, 0, in);
 }
 
 /// MOVS, STOS and LODS with REP.
@@ -211,7 +214,7 @@ void repeat_plain(BlockEmitter& e, const Instruction& in, const StringOp& op) {
   e.commit();
   advance_pointers(e, op);
   advance(e, op, x86::rcx, -1);
-  emit_safepoint(e, in, again);
+  emit_safepoint(e, in, op, again, done);
   e.a.bind(done);
 }
 

@@ -158,6 +158,9 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
 
   Exit loop();
   void sync_fpu_pointers();
+  /// Whether the instruction at EIP reports pending x87 exceptions.
+  bool waits_for_x87();
+  uint64_t raise_x87();
 
   MachineOptions options_;
   const CpuModel& model_;

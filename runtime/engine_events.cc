@@ -1,5 +1,9 @@
 // Faults, interrupts, the interpreter, and where the guest's state is while they happen.
+#include <Zydis/Mnemonic.h>
+
 #include "runtime/engine.h"
+#include "translator/decoder.h"
+#include "translator/instruction_table.h"
 #include "vcpu/assert.h"
 
 namespace trapline {
@@ -97,8 +101,6 @@ bool Engine::deliver_pending(Exit& exit) {
 uint64_t Engine::interpret_instruction(uint32_t payload) {
   sync_fpu_pointers();
   const CpuState before = context_->cpu;
-  const bool ss_before = false;
-  (void)ss_before;
   const StepResult result = interpret(cpu_);
   ++counters_.interpreted;
   if (result.mnemonic < interpreted_by_mnemonic_.size())
@@ -138,24 +140,66 @@ uint64_t Engine::interpret_instruction(uint32_t payload) {
   return resume_after();
 }
 
-/// x87 instruction pointers that still are addresses of translated code become the guest's.
+uint64_t Engine::raise_x87() {
+  if (!(context_->cpu.cr0 & cr0::kNe)) x87_error();
+  return raise(Fault::plain(Vector::kX87));
+}
+
+bool Engine::waits_for_x87() {
+  std::array<uint8_t, 15> bytes{};
+  const uint32_t linear = context_->cpu.eip + context_->cpu.segment[kCs].base;
+  size_t length = 0;
+  for (; length < bytes.size(); ++length) {
+    const auto byte = fetch({linear + static_cast<uint32_t>(length)});
+    if (!byte.ok()) break;
+    bytes[length] = *byte;
+  }
+  Instruction in;
+  const auto size = mode_.code32() ? CodeSize::k32 : CodeSize::k16;
+  if (decode({bytes.data(), length}, size, false, model_, context_->cpu.eip, in) != Decoded::kOk)
+    return false;
+  switch (in.mnemonic) {
+    case ZYDIS_MNEMONIC_FNSTCW:
+    case ZYDIS_MNEMONIC_FNSTSW:
+      return false;
+    default:
+      break;
+  }
+  if (in.row->fpu == FpuUse::kX87) return true;
+  for (int i = 0; i < in.operand_count; ++i)
+    if (in.operand[i].register_kind == RegisterKind::kMmx) return true;
+  return false;
+}
+
+namespace {
+/// The x87 opcode field of an encoding: the low bits of its escape byte, and ModRM.
+std::optional<uint16_t> x87_opcode(std::span<const uint8_t> bytes) {
+  for (size_t i = 0; i + 1 < bytes.size(); ++i)
+    if ((bytes[i] & 0xf8) == 0xd8) return static_cast<uint16_t>((bytes[i] & 7) << 8 | bytes[i + 1]);
+  return std::nullopt;
+}
+}  // namespace
+
+/// x87 instruction pointers that still are addresses of translated code become the guest's. The
+/// opcode does too, where the host has updated it at all: many only do for unmasked exceptions.
 void Engine::sync_fpu_pointers() {
   FpuImage& fpu = context_->cpu.fpu;
   if (!code_memory_->contains(fpu.ip)) return;
   const Block* block = cache_->block_at(fpu.ip);
   if (!block) return;
+  const auto* code = reinterpret_cast<const uint8_t*>(code_memory_->writable(fpu.ip));
+  const auto host_opcode = x87_opcode({code, 15});
   const CodeRecord& record = cache_->record_at(*block, fpu.ip);
   fpu.ip = block->eip + record.guest;
-  // The opcode is that of the guest's encoding, without prefixes.
+  if (host_opcode != (fpu.opcode & 0x7ff)) return;
+  std::array<uint8_t, 15> bytes{};
   const uint32_t linear = fpu.ip + context_->cpu.segment[kCs].base;
-  for (uint32_t i = 0; i < 14; ++i) {
+  for (uint32_t i = 0; i < bytes.size(); ++i) {
     const auto byte = fetch({linear + i});
-    if (!byte.ok()) return;
-    if ((*byte & 0xf8) != 0xd8) continue;
-    const auto modrm = fetch({linear + i + 1});
-    if (modrm.ok()) fpu.opcode = static_cast<uint16_t>((*byte & 7) << 8 | *modrm);
-    return;
+    if (!byte.ok()) break;
+    bytes[i] = *byte;
   }
+  if (const auto guest = x87_opcode(bytes)) fpu.opcode = *guest;
 }
 
 }  // namespace trapline

@@ -18,8 +18,14 @@ struct Gates {
 
   static GateResult fault(Engine& e, uint64_t from, const Fault& what) {
     e.locate(from);
+    // A pending x87 exception is reported before the operand is looked at. Its error summary is in
+    // the image, which the gate has just saved.
+    if ((context_of(e).cpu.fpu.status & 0x80) && what.vector != Vector::kDivide &&
+        e.waits_for_x87())
+      return go(e.raise_x87());
     return go(e.raise(what));
   }
+  static Context& context_of(Engine& e) { return *e.context_; }
 
   /// Runs the instruction again, one access at a time.
   static GateResult carefully(Engine& e, uint64_t from) {
@@ -71,6 +77,7 @@ struct Gates {
                                        info.write ? SegmentAccess::kWrite : SegmentAccess::kRead,
                                        info.size <= 8 ? info.size : 1u);
     if (!checked.ok()) return fault(e, from, checked.fault());
+    if (info.aligned && (checked->value & 15)) return fault(e, from, Fault::general_protection());
     const uint32_t slot = e.open_next_++ % e.open_.size();
     Engine::OpenAccess& access = e.open_[slot];
     access.linear = checked->value;

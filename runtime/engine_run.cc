@@ -34,6 +34,7 @@ Exit Engine::run(const RunLimits& limits) {
   deadline_passed_ = false;
   const RunningEngine running(*this, limits.time);
   Exit exit = running.ok() ? loop() : exit_of(Exit::Kind::kError);
+  sync_fpu_pointers();
   if (exit.kind == Exit::Kind::kError && exit.message.empty())
     exit.message = "the host gives no timer for the deadline";
   if (counted_) instructions_counted_ += budget - static_cast<uint64_t>(hot.budget);

@@ -131,17 +131,32 @@ struct SystemOps {
 
   static uint64_t interrupt(Context* context, uint32_t, uint32_t payload) {
     Engine& e = enter(context);
-    const uint32_t next_eip = context->cpu.eip + length(payload);
+    CpuState& state = context->cpu;
+    const uint32_t next_eip = state.eip + length(payload);
     const auto vector = static_cast<uint8_t>(payload);
+    const auto form = static_cast<InterruptForm>(payload >> 8 & 0xff);
+    if (form == InterruptForm::kInto && !(state.eflags & eflags::kOf)) return next(e, payload);
     ++e.counters_.software_interrupts;
-    if (vector == 3 && (e.options_.exit_on_exceptions >> vector & 1)) {
+    if (form != InterruptForm::kIntN && (e.options_.exit_on_exceptions >> vector & 1)) {
       refund(e, payload, true);
-      context->cpu.eip = next_eip;
-      return e.raise(Fault::plain(Vector::kBreakpoint));
+      state.eip = next_eip;
+      return e.raise(Fault::plain(static_cast<Vector>(vector)));
     }
-    const auto form =
-        vector == 3 && (payload & 0x100) ? SoftwareInterrupt::kInt3 : SoftwareInterrupt::kIntN;
-    return transferred(e, payload, software_interrupt(e.cpu_, vector, next_eip, form));
+    return transferred(e, payload,
+                       software_interrupt(e.cpu_, vector, next_eip, software_form(form)));
+  }
+
+  static SoftwareInterrupt software_form(InterruptForm form) {
+    switch (form) {
+      case InterruptForm::kInt1:
+        return SoftwareInterrupt::kInt1;
+      case InterruptForm::kInt3:
+        return SoftwareInterrupt::kInt3;
+      case InterruptForm::kInto:
+        return SoftwareInterrupt::kInto;
+      default:
+        return SoftwareInterrupt::kIntN;
+    }
   }
 
   static OperandSize operand_size(uint32_t payload) {

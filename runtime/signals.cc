@@ -201,9 +201,7 @@ uint64_t Engine::handle_signal_exit() {
     case Vector::kDivide:
       return raise(Fault::plain(Vector::kDivide));
     case Vector::kX87:
-      if (context_->cpu.cr0 & cr0::kNe) return raise(Fault::plain(Vector::kX87));
-      x87_error();
-      return raise(Fault::plain(Vector::kX87));
+      return raise_x87();
     case Vector::kSimd:
       return raise(Fault::plain(context_->cpu.cr4 & cr4::kOsxmmexcpt ? Vector::kSimd
                                                                      : Vector::kInvalidOpcode));

@@ -1,11 +1,29 @@
 #include "translator/block_emitter.h"
 
+#include <Zydis/Mnemonic.h>
+
+#include <utility>
+
 #include "translator/instruction_table.h"
 #include "vcpu/assert.h"
 
 namespace trapline {
 
 using namespace asmjit;  // NOLINT: the assembler's vocabulary, in this file only
+
+namespace {
+bool needs_alignment(const Instruction& in) {
+  switch (in.mnemonic) {
+    case ZYDIS_MNEMONIC_MOVUPS:
+    case ZYDIS_MNEMONIC_MOVUPD:
+    case ZYDIS_MNEMONIC_MOVDQU:
+    case ZYDIS_MNEMONIC_MASKMOVDQU:
+      return false;
+    default:
+      return true;
+  }
+}
+}  // namespace
 
 BlockEmitter::BlockEmitter(CodeHolder& code, const Thunks& thunks, const Switches& switches,
                            const TranslationRequest& request, const BlockAnalysis& analysis,
@@ -224,6 +242,7 @@ x86::Mem BlockEmitter::open_stack(int32_t displacement, uint32_t size, AccessKin
 
 x86::Mem BlockEmitter::open(const Operand& operand, const Instruction& in, uint32_t size,
                             AccessKind kind, int32_t esp_bias) {
+  aligned_ = size == 16 && needs_alignment(in);
   int32_t displacement = 0;
   if (!careful_ && stack_operand(operand, in, *current_, displacement)) {
     const StackSegment& segment = analysis_.stack[static_cast<size_t>(current_->stack_segment)];
@@ -247,7 +266,7 @@ x86::Mem BlockEmitter::open(const Operand& operand, const Instruction& in, uint3
 
 x86::Mem BlockEmitter::open_offset(SegmentName segment, uint32_t size, AccessKind kind) {
   const AccessInfo info{static_cast<uint8_t>(size), kind != AccessKind::kRead, segment,
-                        kind != AccessKind::kWrite};
+                        kind != AccessKind::kWrite, std::exchange(aligned_, false)};
   clobber_flags();
   if (careful_) {
     if (kind != AccessKind::kRead) careful_writes_ = true;
@@ -271,6 +290,7 @@ x86::Mem BlockEmitter::open_offset(SegmentName segment, uint32_t size, AccessKin
   if (klass != SegmentClass::kFlat)
     a.add(host::kAddress.r32(),
           host::context(field + static_cast<int32_t>(offsetof(Segment, base)), 4));
+  aligned_ = info.aligned;
   return lookup(size, kind, Operand::kNoRegister);
 }
 
@@ -281,18 +301,21 @@ x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_re
   const AccessInfo info{static_cast<uint8_t>(size), kind != AccessKind::kRead, kDs,
                         kind != AccessKind::kWrite};
   clobber_flags();
-  Cold& cold = add_cold(Cold::Kind::kGate);
-  cold.gate = Gate::kFill;
-  cold.info = info.pack();
-  cold.address_register = address_register;
+  const Label miss = a.newLabel();
+  const Label resume = a.newLabel();
   const int32_t table = (kind == AccessKind::kRead ? 0 : static_cast<int32_t>(kLinearPages * 8)) -
                         static_cast<int32_t>(kPageShift);
-  if (size > 4) {
+  if (std::exchange(aligned_, false)) {
+    Cold& misaligned = add_cold(Cold::Kind::kRaise);
+    misaligned.fault = Fault::general_protection();
+    a.test(address.r8(), 15);
+    a.jnz(misaligned.entry);
+  } else if (size > 4) {
     // Doubles on i386 stacks and in structures are often only 4-aligned: look at the page end.
     a.lea(delta.r32(), x86::ptr(address, static_cast<int32_t>(size) - 1));
     a.xor_(delta.r32(), address.r32());
     a.test(delta.r32(), kPageSize);
-    a.jnz(cold.entry);
+    a.jnz(miss);
   }
   if (switches_.shrx) {
     a.shrx(delta, address, host::kTables);
@@ -303,11 +326,17 @@ x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_re
   a.mov(delta, x86::Mem(host::kTables, delta, 3, table, 8));
   if (size == 2 || size == 4) {
     a.test(address.r8(), size - 1);
-    a.jnz(cold.entry);
+    a.jnz(miss);
   }
   a.test(delta, delta);
-  a.jz(cold.entry);
-  a.bind(cold.resume);
+  a.jz(miss);
+  a.bind(resume);
+  Cold& cold = add_cold(Cold::Kind::kGate);
+  cold.entry = miss;
+  cold.resume = resume;
+  cold.gate = Gate::kFill;
+  cold.info = info.pack();
+  cold.address_register = address_register;
   return x86::Mem(address, delta, 0, 0, size);
 }
 

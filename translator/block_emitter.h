@@ -167,6 +167,7 @@ class BlockEmitter {
   bool flags_in_host_ = true;
   bool careful_ = false;
   bool careful_writes_ = false;
+  bool aligned_ = false;  ///< The access being opened must be 16-byte aligned.
   bool fpu_checked_ = false;
   bool ended_ = false;
   int32_t esp_pending_ = 0;

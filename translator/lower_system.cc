@@ -31,13 +31,20 @@ void lower_undefined(BlockEmitter& e, const Instruction& in) {
 }
 
 void lower_int(BlockEmitter& e, const Instruction& in) {
-  if (in.mnemonic == ZYDIS_MNEMONIC_INT && !e.mode().has(mode::kV86))
-    e.system(SystemOp::kInterrupt,
-             static_cast<uint32_t>(in.operand[0].value & 0xff) | length_payload(in), in);
-  else if (in.mnemonic == ZYDIS_MNEMONIC_INT3)
-    e.system(SystemOp::kInterrupt, 0x103u | length_payload(in), in);
-  else
-    lower_interpreted(e, in);
+  const auto form = [&](uint32_t vector, InterruptForm which) {
+    e.system(SystemOp::kInterrupt, vector | static_cast<uint32_t>(which) << 8 | length_payload(in),
+             in);
+  };
+  switch (in.mnemonic) {
+    case ZYDIS_MNEMONIC_INT3:
+      return form(3, InterruptForm::kInt3);
+    case ZYDIS_MNEMONIC_INTO:
+      return form(4, InterruptForm::kInto);
+    case ZYDIS_MNEMONIC_INT1:
+      return form(1, InterruptForm::kInt1);
+    default:
+      return form(static_cast<uint32_t>(in.operand[0].value & 0xff), InterruptForm::kIntN);
+  }
 }
 
 void lower_iret(BlockEmitter& e, const Instruction& in) {

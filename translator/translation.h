@@ -43,7 +43,7 @@ enum class SystemOp : uint8_t {
   kBreakpoint,  ///< A breakpoint of the embedder's.
   kBudget,      ///< The instruction budget does not cover the block.
   kHalt,
-  kInterrupt,    ///< INT n, INT3, INTO taken: payload vector | length << 24.
+  kInterrupt,    ///< Payload: vector | InterruptForm << 8 | length << 24.
   kIret,         ///< Payload: operand size.
   kLoadSegment,  ///< Payload: segment | length << 24; value: selector.
   kPopSegment,   ///< Payload: segment | operand size << 8 | length << 24.
@@ -60,6 +60,7 @@ enum class SystemOp : uint8_t {
   kSysexit,
   kSafepoint,  ///< Payload: length << 24. Attention was asked for; go on at the next instruction.
 };
+enum class InterruptForm : uint8_t { kIntN, kInt1, kInt3, kInto };
 inline constexpr int kSystemOpCount = static_cast<int>(SystemOp::kSafepoint) + 1;
 
 /// Packed description of an access, for gates.
@@ -68,13 +69,15 @@ struct AccessInfo {
   bool write = false;
   SegmentName segment = kDs;
   bool read = true;
+  bool aligned = false;  ///< SSE: #GP(0) unless 16-byte aligned, before anything else.
 
   constexpr uint32_t pack() const {
-    return size | (write ? 0x100u : 0u) | (read ? 0x200u : 0u) | uint32_t{segment} << 12;
+    return size | (write ? 0x100u : 0u) | (read ? 0x200u : 0u) | (aligned ? 0x400u : 0u) |
+           uint32_t{segment} << 12;
   }
   static constexpr AccessInfo unpack(uint32_t bits) {
     return {static_cast<uint8_t>(bits), (bits & 0x100) != 0,
-            static_cast<SegmentName>(bits >> 12 & 7), (bits & 0x200) != 0};
+            static_cast<SegmentName>(bits >> 12 & 7), (bits & 0x200) != 0, (bits & 0x400) != 0};
   }
 };
 

@@ -130,11 +130,11 @@ OrFault<void> enter(Execution& x) {
   }
   if (level > 0) frame.push(frame_pointer);
 
-  // The bottom of the new frame is probed too.
+  // The bottom of the new frame is probed too, after the pushes.
   const uint32_t bottom = merge_sp(ss, esp, esp - frame.count * frame.size - bytes);
+  TRAPLINE_TRY(check_frame(frame, {ss, esp, Privilege::kCurrent, 0}));
   TRAPLINE_TRY_LET(linear,
                    x.range({kSs, bottom & stack_mask(ss)}, frame.size, SegmentAccess::kWrite));
-  TRAPLINE_TRY(check_frame(frame, {ss, esp, Privilege::kCurrent, 0}));
   TRAPLINE_TRY(x.cpu.memory.probe_write(linear, frame.size, Privilege::kCurrent));
   TRAPLINE_TRY(push_frame(x.cpu, frame));
   state.gpr[kEsp] = bottom;

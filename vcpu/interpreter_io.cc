@@ -48,9 +48,9 @@ void count_down(Execution& x) {
 
 template <uint32_t Size>
 OrFault<void> ins(Execution& x) {
-  if (repeated(x) && address_register(x, kEcx) == 0) return {};
   const auto port = static_cast<uint16_t>(x.state.gpr[kEdx]);
   TRAPLINE_TRY(check_port(x.cpu, port, Size));
+  if (repeated(x) && address_register(x, kEcx) == 0) return {};
   TRAPLINE_TRY_LET(linear,
                    x.range({kEs, address_register(x, kEdi)}, Size, SegmentAccess::kWrite, Size));
   // A port must not be read for nothing.
@@ -64,9 +64,9 @@ OrFault<void> ins(Execution& x) {
 
 template <uint32_t Size>
 OrFault<void> outs(Execution& x) {
-  if (repeated(x) && address_register(x, kEcx) == 0) return {};
   const auto port = static_cast<uint16_t>(x.state.gpr[kEdx]);
   TRAPLINE_TRY(check_port(x.cpu, port, Size));
+  if (repeated(x) && address_register(x, kEcx) == 0) return {};
   TRAPLINE_TRY_LET(value, x.load({x.data_segment(), address_register(x, kEsi)}, Size));
   x.cpu.ports.out(port, Size, static_cast<uint32_t>(value));
   advance(x, kEsi, stride(x, Size));

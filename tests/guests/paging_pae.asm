@@ -2,6 +2,12 @@
 ; reserved bits in all levels.
 ;
 ; expect: exit 33
+; deviates: qemu "2 MiB page: reserved*", "directory: reserved*", "table: *": a reserved bit is found in
+;   present entries only, so P is set with RSVD (SDM volume 3, 4.7); QEMU leaves it clear.
+; deviates: qemu "pdpte in memory", "pdpte not reloaded": the PDPTEs are registers that MOV to CR3
+;   loads (SDM volume 3, 4.4.1); QEMU reads memory.
+; deviates: qemu "reserved bit in a pdpte*", "paging stays off": #GP(0) (SDM volume 3, 4.4.1); QEMU loads
+;   nothing, and so finds nothing.
 %include "include/guest.inc"
 
 AREA equ 0x800000

@@ -2,7 +2,7 @@
 ; page leaves memory and registers as they were; CR2 is the first byte of the page at fault.
 ;
 ; expect: exit 33
-; deviates: qemu "add: *", "not: *", "shl: *", "bts: *": a read-modify-write asks for a write first (SDM
+; deviates: qemu "add: *", "lock inc: *", "not: *", "shl: *", "bts: *": a read-modify-write asks for a write first (SDM
 ;   volume 3, 4.7, W/R); QEMU reads first.
 %include "include/guest.inc"
 

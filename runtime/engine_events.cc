@@ -64,7 +64,9 @@ bool Engine::interrupts_waiting() const {
 }
 
 void Engine::ask_for_attention_if_due() {
-  if ((context_->cpu.eflags & eflags::kIf) && interrupts_waiting()) context_->hot.attention = 1;
+  // A device that asks the machine to stop means here, not when the timer's kick comes.
+  if (stop_requested_ || ((context_->cpu.eflags & eflags::kIf) && interrupts_waiting()))
+    context_->hot.attention = 1;
 }
 
 bool Engine::deliver_pending(Exit& exit) {

@@ -357,7 +357,7 @@ operation nano_cr3_switch_touch         ; and a read of a page that differs betw
         mov     eax, ebx
         done_with_eax
 
-; --- segments, strings, crossing accesses, counters --------------------------------------------
+; --- segments, strings, unaligned accesses, counters --------------------------------------------
 
 operation nano_segment_load
         mov     eax, 0x23
@@ -375,6 +375,22 @@ operation nano_rep_movs
         mov     edi, nano_pages + PAGE
         mov     ecx, 16
         rep movsd
+%endrep
+        again   .loop
+        done
+
+operation nano_unaligned_load
+.loop:
+%rep 8
+        mov     eax, [nano_pages + 29]
+%endrep
+        again   .loop
+        done
+
+operation nano_unaligned_store
+.loop:
+%rep 8
+        mov     [nano_pages + 29], eax
 %endrep
         again   .loop
         done

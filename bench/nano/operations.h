@@ -28,6 +28,8 @@ uint32_t nano_cr3_switch(uint32_t loops);
 uint32_t nano_cr3_switch_touch(uint32_t loops);
 uint32_t nano_segment_load(uint32_t loops);
 uint32_t nano_rep_movs(uint32_t loops);
+uint32_t nano_unaligned_load(uint32_t loops);
+uint32_t nano_unaligned_store(uint32_t loops);
 uint32_t nano_crossing_load(uint32_t loops);
 uint32_t nano_crossing_store(uint32_t loops);
 uint32_t nano_rdtsc(uint32_t loops);

@@ -102,6 +102,8 @@ const struct Nano kNanos[] = {
     {"cr3-switch-touch", nano_cr3_switch_touch, 8, kDear, prepare_roots, 0},
     {"segment-load", nano_segment_load, 8, kMiddling, 0, 0},
     {"rep-movs-64", nano_rep_movs, 4, kMiddling, map_pages, 0},
+    {"unaligned-load", nano_unaligned_load, 8, kMiddling, map_pages, 0},
+    {"unaligned-store", nano_unaligned_store, 8, kMiddling, map_pages, 0},
     {"crossing-load", nano_crossing_load, 8, kMiddling, map_pages, 0},
     {"crossing-store", nano_crossing_store, 8, kMiddling, map_pages, 0},
     {"rdtsc", nano_rdtsc, 8, kMiddling, 0, 0},

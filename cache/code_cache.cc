@@ -21,12 +21,12 @@ bool overlaps(const FrameRange& range, uint32_t start, uint32_t length) {
 }
 }  // namespace
 
-CodeCache::CodeCache(CodeMemory& memory, uint32_t reserved, uint32_t miss_entry)
+CodeCache::CodeCache(CodeMemory& memory, uint32_t reserved, CodeEntry miss)
     : memory_(memory),
       start_(align(memory.base() + reserved)),
       next_(start_),
       end_(memory.base() + static_cast<uint32_t>(memory.size())),
-      miss_entry_(miss_entry) {
+      miss_(miss) {
   // The signal handler searches by_address_ while this thread may be between two insertions, so it
   // must not move under it more often than needed.
   by_address_.reserve(1 << 16);
@@ -40,15 +40,15 @@ EntryTable& CodeCache::table(uint64_t frame, uint32_t page, uint32_t mode) {
   made.frame = frame;
   made.page = page;
   made.mode = mode;
-  made.entry.fill(miss_entry_);
+  made.entry.fill(miss_);
   code.tables.push_back(&made);
   return made;
 }
 
 Block* CodeCache::find(EntryTable& table, uint16_t offset, uint8_t variant) {
   if (variant == 0) {
-    const uint32_t entry = table.entry[offset];
-    return entry == miss_entry_ ? nullptr : block_at(entry);
+    const CodeEntry entry = table.entry[offset];
+    return entry == miss_ ? nullptr : block_at(entry.saved);
   }
   const auto found = table.variants.find(variant_key(offset, variant));
   return found == table.variants.end() ? nullptr : found->second;
@@ -80,7 +80,7 @@ Block& CodeCache::insert(EntryTable& table, NewBlock in) {
     if (!seen) frames_[frame].blocks.push_back(&block);
   }
   if (block.variant == 0)
-    table.entry[block.offset] = block.saved_entry;
+    table.entry[block.offset] = {block.host_entry, block.saved_entry};
   else
     table.variants[variant_key(block.offset, block.variant)] = &block;
   ++table.live_blocks;
@@ -147,7 +147,7 @@ void CodeCache::kill(Block& block) {
   block.dead = true;
   EntryTable& table = *block.table;
   if (block.variant == 0) {
-    if (table.entry[block.offset] == block.saved_entry) table.entry[block.offset] = miss_entry_;
+    if (table.entry[block.offset].saved == block.saved_entry) table.entry[block.offset] = miss_;
   } else {
     table.variants.erase(variant_key(block.offset, block.variant));
   }

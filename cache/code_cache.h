@@ -9,7 +9,7 @@
 // direct branch out of a block; while linked it jumps straight to a block of the same entry table.
 //
 // Invariants:
-//  C1  A slot of an entry table is the miss thunk or the saved-flags entry of a live block.
+//  C1  A slot of an entry table is the miss thunks or the entries of a live block.
 //  C2  A linked exit's target is live, of the same entry table, and lists the exit as incoming.
 //  C3  Code memory of dead blocks is not reused until flush(), which nothing may call while a
 //      block is being executed or is still to be returned to.
@@ -77,6 +77,14 @@ struct CodeExit {
   bool linked = false;
 };
 
+/// The two ways into a block, by where the live flags are. Emitted code reads these.
+struct CodeEntry {
+  uint32_t host = 0;
+  uint32_t saved = 0;
+
+  bool operator==(const CodeEntry&) const = default;
+};
+
 inline constexpr uint32_t kTableEntries = kPageSize;
 
 struct EntryTable {
@@ -84,7 +92,7 @@ struct EntryTable {
   uint32_t page = 0;
   uint32_t mode = 0;
   uint32_t live_blocks = 0;
-  std::array<uint32_t, kTableEntries> entry;
+  std::array<CodeEntry, kTableEntries> entry;
   /// Blocks of other variants than the normal one, by variant << 16 | offset.
   std::unordered_map<uint32_t, Block*> variants;
 };
@@ -105,7 +113,7 @@ struct NewBlock {
 class CodeCache {
  public:
   /// `reserved` bytes at the start of the memory belong to the thunks.
-  CodeCache(CodeMemory& memory, uint32_t reserved, uint32_t miss_entry);
+  CodeCache(CodeMemory& memory, uint32_t reserved, CodeEntry miss);
 
   EntryTable& table(uint64_t frame, uint32_t page, uint32_t mode);
   Block* find(EntryTable& table, uint16_t offset, uint8_t variant);
@@ -159,7 +167,7 @@ class CodeCache {
   uint32_t start_;
   uint32_t next_;
   uint32_t end_;
-  uint32_t miss_entry_;
+  CodeEntry miss_;
   std::deque<Block> blocks_;
   std::vector<Block*> by_address_;
   std::vector<CodeExit> exits_;

@@ -18,9 +18,16 @@ constexpr uint64_t kLargestCache = 1u << 30;
 constexpr size_t kExecutionViews = 128;
 constexpr uint32_t kWindowReach = 8;  ///< Pages that a window may grow to each side.
 
-uint64_t slot_of(const Context& context, const EntryTable& table) {
-  return reinterpret_cast<uint64_t>(table.entry.data()) -
-         reinterpret_cast<uint64_t>(context.miss_table.data());
+uint64_t slot_of(const EntryTable& table) {
+  // The cache and the translator each name the pair of entries; they are the same two words.
+  static_assert(sizeof(CodeEntry) == sizeof(EntryPair) &&
+                offsetof(CodeEntry, host) == offsetof(EntryPair, host) &&
+                offsetof(CodeEntry, saved) == offsetof(EntryPair, saved));
+  return entry_slot(reinterpret_cast<const EntryPair*>(table.entry.data()), table.page);
+}
+
+uint64_t empty_slot(const void* miss_table, uint32_t page) {
+  return entry_slot(static_cast<const EntryPair*>(miss_table), page);
 }
 }  // namespace
 
@@ -53,16 +60,18 @@ Result<void> Engine::build(const MachineOptions& options) {
   if (!code.ok()) return code.error();
   code_memory_ = code.take();
   execution_views_ = std::make_unique<ExecutionViews>(kExecutionViews);
-  if (auto made = execution_views_->make_empty_table(); !made.ok()) return made.error();
+  if (auto made = execution_views_->make_empty_table(empty_slot, context_->miss_table.data());
+      !made.ok())
+    return made.error();
   mmu_ = std::make_unique<ShadowMmu>(*memory_, *this, ShadowMmu::Limits{});
   const uint32_t base = code_memory_->base();
   const size_t used = emit_thunks(engine_entries(), base,
                                   {code_memory_->writable(base), kThunkBytes}, false, thunks_);
   TRAPLINE_ASSERT(used <= kThunkBytes);
-  const uint32_t miss = thunks_.system[static_cast<int>(SystemOp::kLookup)];
-  cache_ = std::make_unique<CodeCache>(*code_memory_, kThunkBytes, miss);
+  cache_ = std::make_unique<CodeCache>(*code_memory_, kThunkBytes,
+                                       CodeEntry{thunks_.miss_host, thunks_.miss_saved});
   translator_ = std::make_unique<Translator>(model_, options.switches, thunks_);
-  context_->miss_table.fill(miss);
+  context_->miss_table.fill({thunks_.miss_host, thunks_.miss_saved});
   context_->hot.exec_table = reinterpret_cast<uint64_t>(execution_views_->empty_table());
   return install_signal_handlers();
 }
@@ -204,10 +213,8 @@ uint64_t Engine::resume_variant(Variant variant) {
     if (variant == Variant::kNormal) {
       const uint32_t linear = state.eip + state.segment[kCs].base;
       const uint64_t slot = execution_view_->table[linear >> kPageShift];
-      const auto* entries = reinterpret_cast<const uint32_t*>(
-          reinterpret_cast<uint64_t>(context_->miss_table.data()) + slot);
-      const uint32_t entry = entries[linear & kPageMask];
-      if (entry != context_->miss_table[0]) {
+      const uint32_t entry = entry_at(slot, linear).saved;
+      if (entry != thunks_.miss_saved) {
         export_flags();
         return entry;
       }
@@ -226,7 +233,7 @@ uint64_t Engine::resume_variant(Variant variant) {
 void Engine::set_slot(uint32_t page, uint64_t frame) {
   EntryTable& table = cache_->table(frame, page, mode_id_);
   refresh_mode();  // Resolving may have activated or recycled something.
-  execution_views_->set(*execution_view_, page, slot_of(*context_, table));
+  execution_views_->set(*execution_view_, page, slot_of(table));
 }
 
 OrFault<Resolution> Engine::resolve_code(Linear address) {
@@ -242,7 +249,7 @@ OrFault<Block*> Engine::find_block(Variant variant) {
   TRAPLINE_TRY_LET(code, resolve_code(linear));
   EntryTable& table = cache_->table(code.address.frame(), linear.page(), mode_id_);
   refresh_mode();  // Resolving may have activated or recycled something.
-  execution_views_->set(*execution_view_, linear.page(), slot_of(*context_, table));
+  execution_views_->set(*execution_view_, linear.page(), slot_of(table));
   if (Block* block = cache_->find(table, static_cast<uint16_t>(linear.offset()),
                                   static_cast<uint8_t>(variant)))
     return block;
@@ -298,9 +305,9 @@ OrFault<Block*> Engine::translate_block(EntryTable& table, const Resolution& cod
                          : static_cast<std::byte>(mmu_->load(next_code.address + i, 1));
     EntryTable& next_table = cache_->table(next_code.address.frame(), next.page(), mode_id_);
     refresh_mode();
-    execution_views_->set(*execution_view_, next.page(), slot_of(*context_, next_table));
+    execution_views_->set(*execution_view_, next.page(), slot_of(next_table));
     request.page = {reinterpret_cast<const uint8_t*>(straddle_buffer_.data()), kPageSize + 15};
-    request.straddle_entry = slot_of(*context_, next_table);
+    request.straddle_entry = slot_of(next_table);
     made = &translator_->translate(request);
     second.frame = next_code.address.frame();
   }

@@ -1,6 +1,7 @@
 #include "runtime/execution_views.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -12,21 +13,33 @@ namespace trapline {
 namespace {
 constexpr size_t kTableBytes = size_t{kLinearPages} * sizeof(uint64_t);
 
-uint64_t* map_table() {
-  void* table = mmap(nullptr, kTableBytes, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}  // namespace
+
+uint64_t* ExecutionViews::map_table() const {
+  void* table =
+      mmap(nullptr, kTableBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file_, 0);
   return table == MAP_FAILED ? nullptr : static_cast<uint64_t*>(table);
 }
-}  // namespace
 
 ExecutionViews::~ExecutionViews() {
   for (ExecutionView& execution : views_) munmap(execution.table, kTableBytes);
   if (empty_) munmap(empty_, kTableBytes);
+  if (file_ >= 0) close(file_);
 }
 
-Result<void> ExecutionViews::make_empty_table() {
+Result<void> ExecutionViews::make_empty_table(uint64_t (*empty_slot)(const void*, uint32_t),
+                                              const void* miss_table) {
+  const Error refused{ExitStatus::kHost,
+                      "the host gives no memory for execution tables; free some and try again"};
+  file_ = memfd_create("trapline-execution", MFD_CLOEXEC);
+  if (file_ < 0 || ftruncate(file_, kTableBytes) != 0) return refused;
+  void* shared = mmap(nullptr, kTableBytes, PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0);
+  if (shared == MAP_FAILED) return refused;
+  auto* slots = static_cast<uint64_t*>(shared);
+  for (uint32_t page = 0; page < kLinearPages; ++page) slots[page] = empty_slot(miss_table, page);
+  munmap(shared, kTableBytes);
   empty_ = map_table();
-  if (!empty_) return Error{ExitStatus::kHost, "the host gives no address space for tables"};
+  if (!empty_) return refused;
   return {};
 }
 
@@ -54,7 +67,7 @@ ExecutionView& ExecutionViews::get(uint32_t view, uint32_t mode) {
 }
 
 void ExecutionViews::set(ExecutionView& execution, uint32_t page, uint64_t slot) {
-  if (execution.table[page] == 0) {
+  if (execution.table[page] == empty_[page]) {
     if (execution.used.size() >= kLinearPages) {  // The same pages came and went many times.
       std::sort(execution.used.begin(), execution.used.end());
       execution.used.erase(std::unique(execution.used.begin(), execution.used.end()),
@@ -67,7 +80,7 @@ void ExecutionViews::set(ExecutionView& execution, uint32_t page, uint64_t slot)
 
 void ExecutionViews::drop_page(uint32_t view, uint32_t page) {
   for (ExecutionView& execution : views_)
-    if (execution.view == view) execution.table[page] = 0;
+    if (execution.view == view) execution.table[page] = empty_[page];
 }
 
 void ExecutionViews::drop_view(uint32_t view) {
@@ -80,7 +93,7 @@ void ExecutionViews::clear() {
 }
 
 void ExecutionViews::empty(ExecutionView& execution) {
-  for (uint32_t page : execution.used) execution.table[page] = 0;
+  for (uint32_t page : execution.used) execution.table[page] = empty_[page];
   execution.used.clear();
 }
 

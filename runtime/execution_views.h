@@ -1,6 +1,6 @@
 // Execution tables: for each view and mode, linear page -> entry table. Emitted indirect branches
-// walk them without asking, so an empty slot must lead somewhere: slots are relative to the miss
-// table, which is what 0 stands for.
+// walk them without asking, so an empty slot must lead somewhere: to the miss table. Tables are
+// private mappings of one file in which every slot does, so a new one costs nothing.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,10 @@ class ExecutionViews {
   ExecutionViews(const ExecutionViews&) = delete;
   ExecutionViews& operator=(const ExecutionViews&) = delete;
 
+  /// Makes the file; `empty_slot` gives what an empty slot of a page holds.
+  Result<void> make_empty_table(uint64_t (*empty_slot)(const void* miss_table, uint32_t page),
+                                const void* miss_table);
   /// A table whose slots are all empty and stay so.
-  Result<void> make_empty_table();
   uint64_t* empty_table() const { return empty_; }
 
   /// Found or made; the least recently used one goes when there are too many.
@@ -39,9 +41,11 @@ class ExecutionViews {
 
  private:
   void empty(ExecutionView& execution);
+  uint64_t* map_table() const;
 
   size_t limit_;
   uint64_t* empty_ = nullptr;
+  int file_ = -1;
   std::list<ExecutionView> views_;  ///< Most recently used first.
 };
 

@@ -294,6 +294,17 @@ x86::Mem BlockEmitter::open_offset(SegmentName segment, uint32_t size, AccessKin
   return lookup(size, kind, Operand::kNoRegister);
 }
 
+void BlockEmitter::load_delta(const x86::Gp& address, int32_t table) {
+  const x86::Gp delta = host::kDelta;
+  if (switches_.shrx) {
+    a.shrx(delta, address, host::kTables);
+  } else {
+    a.mov(delta.r32(), address.r32());
+    a.shr(delta.r32(), kPageShift);
+  }
+  a.mov(delta, x86::Mem(host::kTables, delta, 3, table, 8));
+}
+
 x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_register) {
   const bool in_guest = address_register != Operand::kNoRegister;
   const x86::Gp address = in_guest ? host::guest64(address_register) : host::kAddress;
@@ -310,23 +321,18 @@ x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_re
     misaligned.fault = Fault::general_protection();
     a.test(address.r8(), 15);
     a.jnz(misaligned.entry);
-  } else if (size > 4) {
-    // Doubles on i386 stacks and in structures are often only 4-aligned: look at the page end.
+  } else if (size > 8) {
     a.lea(delta.r32(), x86::ptr(address, static_cast<int32_t>(size) - 1));
     a.xor_(delta.r32(), address.r32());
     a.test(delta.r32(), kPageSize);
     a.jnz(miss);
   }
-  if (switches_.shrx) {
-    a.shrx(delta, address, host::kTables);
-  } else {
-    a.mov(delta.r32(), address.r32());
-    a.shr(delta.r32(), kPageShift);
-  }
-  a.mov(delta, x86::Mem(host::kTables, delta, 3, table, 8));
-  if (size == 2 || size == 4) {
+  load_delta(address, table);
+  const bool may_misalign = size == 2 || size == 4 || size == 8;
+  const Label misaligned = may_misalign ? a.newLabel() : Label();
+  if (may_misalign) {
     a.test(address.r8(), size - 1);
-    a.jnz(miss);
+    a.jnz(misaligned);
   }
   a.test(delta, delta);
   a.jz(miss);
@@ -337,6 +343,9 @@ x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_re
   cold.gate = Gate::kFill;
   cold.info = info.pack();
   cold.address_register = address_register;
+  cold.misaligned = misaligned;
+  cold.table = table;
+  cold.size = static_cast<uint8_t>(size);
   return x86::Mem(address, delta, 0, 0, size);
 }
 
@@ -390,20 +399,32 @@ bool BlockEmitter::target_in_limit(uint32_t eip, const Instruction& in) {
   return false;
 }
 
+/// Jumps through the execution table to the linear address in the address register. Touches no
+/// flags, so whichever place they are in they stay there.
+void BlockEmitter::jump_by_entry(const x86::Gp& slot) {
+  const int32_t entry = flags_in_host_ ? static_cast<int32_t>(offsetof(EntryPair, host))
+                                       : static_cast<int32_t>(offsetof(EntryPair, saved));
+  a.mov(slot.r32(), x86::Mem(slot, host::kAddress, 3, entry, 4));
+  a.jmp(slot);
+}
+
+bool BlockEmitter::looks_up_in_code() const {
+  return switches_.inline_indirect && request_.variant != Variant::kSingle;
+}
+
+void BlockEmitter::jump_to_lookup() {
+  a.jmp(imm(flags_in_host_ ? thunks_.miss_host : thunks_.miss_saved));
+}
+
 void BlockEmitter::jump_through_table(uint32_t linear) {
-  if (current_->live_after) save_flags_for_exit();
   a.mov(host::kAddress.r32(), imm(static_cast<int32_t>(linear)));
-  if (!switches_.inline_indirect || request_.variant == Variant::kSingle) {
-    a.jmp(imm(thunks_.system[static_cast<int>(SystemOp::kLookup)]));
+  if (!looks_up_in_code()) {
+    jump_to_lookup();
     return;
   }
   a.mov(host::kDelta, host::context(TRAPLINE_CONTEXT_OFFSET(hot.exec_table), 8));
-  a.mov(host::kDelta, x86::Mem(host::kDelta, static_cast<int32_t>((linear >> 12) * 8), 8));
-  a.mov(host::kDelta.r32(),
-        x86::Mem(host::kContext, host::kDelta, 0,
-                 TRAPLINE_CONTEXT_OFFSET(miss_table) + static_cast<int32_t>((linear & 0xfff) * 4),
-                 4));
-  a.jmp(host::kDelta);
+  a.mov(host::kDelta, x86::Mem(host::kDelta, static_cast<int32_t>((linear >> kPageShift) * 8), 8));
+  jump_by_entry(host::kDelta);
 }
 
 bool BlockEmitter::linkable(uint32_t eip) const {
@@ -461,29 +482,26 @@ void BlockEmitter::check_indirect_limit(const Instruction&) {
 
 void BlockEmitter::jump_indirect() {
   flush_esp();
-  save_flags_for_exit();
   if (request_.mode.cs_base)
-    a.add(host::kAddress.r32(), imm(static_cast<int32_t>(request_.mode.cs_base)));
+    a.lea(host::kAddress.r32(),
+          x86::ptr(host::kAddress, static_cast<int32_t>(request_.mode.cs_base)));
   end_block();
-  if (!switches_.inline_indirect || request_.variant == Variant::kSingle) {
-    a.jmp(imm(thunks_.system[static_cast<int>(SystemOp::kLookup)]));
+  if (!looks_up_in_code()) {
+    jump_to_lookup();
     return;
   }
-  const x86::Gp page = host::kDelta;
-  const x86::Gp slot = host::kValue;
+  const x86::Gp slot = host::kDelta;
+  const x86::Gp table = host::kValue;
   if (switches_.shrx) {
-    a.shrx(page, host::kAddress, host::kTables);
+    a.shrx(slot, host::kAddress, host::kTables);
   } else {
-    a.mov(page.r32(), host::kAddress.r32());
-    a.shr(page.r32(), kPageShift);
+    save_flags_for_exit();
+    a.mov(slot.r32(), host::kAddress.r32());
+    a.shr(slot.r32(), kPageShift);
   }
-  a.mov(slot, host::context(TRAPLINE_CONTEXT_OFFSET(hot.exec_table), 8));
-  a.mov(page, x86::Mem(slot, page, 3, 0, 8));
-  a.mov(slot.r32(), host::kAddress.r32());
-  a.and_(slot.r32(), 0xfff);
-  a.lea(slot, x86::Mem(host::kContext, slot, 2, TRAPLINE_CONTEXT_OFFSET(miss_table), 0));
-  a.mov(page.r32(), x86::Mem(slot, page, 0, 0, 4));
-  a.jmp(page);
+  a.mov(table, host::context(TRAPLINE_CONTEXT_OFFSET(hot.exec_table), 8));
+  a.mov(slot, x86::Mem(table, slot, 3, 0, 8));
+  jump_by_entry(slot);
 }
 
 // --- FPU -----------------------------------------------------------------------------------------
@@ -525,14 +543,32 @@ bool BlockEmitter::prepare_fpu(const Instruction& in) {
 
 // --- cold code -----------------------------------------------------------------------------------
 
+/// A misaligned access that stays inside its page goes back to the hot code.
+void BlockEmitter::emit_misaligned(const Cold& cold) {
+  const x86::Gp address = cold.address_register == Operand::kNoRegister
+                              ? host::kAddress
+                              : host::guest64(cold.address_register);
+  const x86::Gp delta = host::kDelta.r32();
+  a.bind(cold.misaligned);
+  a.lea(delta, x86::ptr(address, cold.size - 1));
+  a.xor_(delta, address.r32());
+  a.test(delta, kPageSize);
+  a.jnz(cold.entry);
+  load_delta(address, cold.table);
+  a.test(host::kDelta, host::kDelta);
+  a.jnz(cold.resume);
+  a.bind(cold.entry);
+}
+
 void BlockEmitter::emit_cold() {
   for (size_t i = 0; i < cold_.size(); ++i) {
     Cold& cold = cold_[i];
     cold.record.host = static_cast<uint16_t>(offset());
     out_.records.push_back(cold.record);
-    a.bind(cold.entry);
+    if (!cold.misaligned.isValid()) a.bind(cold.entry);
     switch (cold.kind) {
       case Cold::Kind::kGate:
+        if (cold.misaligned.isValid()) emit_misaligned(cold);
         if (cold.address_register != Operand::kNoRegister)
           a.mov(host::kAddress.r32(), host::guest(cold.address_register));
         gate(cold.gate, cold.info);
@@ -547,7 +583,6 @@ void BlockEmitter::emit_cold() {
         const uint32_t linear = cold.target + request_.mode.cs_base;
         flags_in_host_ = !cold.flags_saved;
         if (!linkable(cold.target)) {
-          current_ = &analysis_.instruction[cold.record.index];
           jump_through_table(linear);
           break;
         }

@@ -121,6 +121,9 @@ class BlockEmitter {
     uint32_t info = 0;
     uint8_t address_register = 0xff;  ///< Guest register to copy into the address register first.
     int32_t window_offset = 0;
+    asmjit::Label misaligned;  ///< Valid: a look-up that comes here when misaligned.
+    int32_t table = 0;
+    uint8_t size = 0;
     // kJumpStub
     uint32_t target = 0;
     bool flags_saved = false;
@@ -155,6 +158,11 @@ class BlockEmitter {
   void emit_restore_flags();
   void set_eip(uint32_t eip);
   void jump_through_table(uint32_t linear);
+  void jump_by_entry(const asmjit::x86::Gp& slot);
+  void jump_to_lookup();
+  bool looks_up_in_code() const;
+  void load_delta(const asmjit::x86::Gp& address, int32_t table);
+  void emit_misaligned(const Cold& cold);
 
   const Thunks& thunks_;
   const Switches& switches_;

@@ -7,17 +7,34 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "vcpu/address.h"
 #include "vcpu/state.h"
 
 namespace trapline {
 
-inline constexpr uint32_t kEntriesPerFrame = 4096;
+/// Where a block is entered from an indirect branch, by where the live flags are: the address of
+/// code, below 2 GiB.
+struct EntryPair {
+  uint32_t host = 0;   ///< Flags in the host's EFLAGS.
+  uint32_t saved = 0;  ///< Flags in the flags register.
+};
+static_assert(sizeof(EntryPair) == 8, "emitted code scales linear addresses by 8");
+
+/// What an execution table holds for a page: biased, so that adding 8 times the whole linear
+/// address gives the entry, and neither the offset nor flags have to be touched.
+inline uint64_t entry_slot(const EntryPair* table, uint32_t page) {
+  return reinterpret_cast<uint64_t>(table) - (uint64_t{page} << kPageShift) * sizeof(EntryPair);
+}
+inline const EntryPair& entry_at(uint64_t slot, uint32_t linear) {
+  return *reinterpret_cast<const EntryPair*>(slot + uint64_t{linear} * sizeof(EntryPair));
+}
 inline constexpr int kWindowClasses = 4;
 /// Stack accesses of a block that span at most this many bytes may share one guard.
 inline constexpr std::array<uint32_t, kWindowClasses> kWindowSpans = {16, 64, 256, 1024};
 
 struct HotFields {
-  /// Linear page -> address of that page's entry table, minus the address of miss_table.
+  /// Linear page -> that page's entry table, as entry_slot() makes it; the miss table's where there
+  /// is none.
   uint64_t exec_table = 0;
   uint32_t window_base = 0;
   /// Arithmetic flags as LAHF and SETO leave them in EAX: AH and AL.
@@ -46,7 +63,7 @@ struct alignas(64) Context {
   HotFields hot;
   CpuState cpu;
   /// The entry table of pages that have none: every entry leads to the look-up in C++.
-  alignas(64) std::array<uint32_t, kEntriesPerFrame> miss_table{};
+  alignas(64) std::array<EntryPair, kPageSize> miss_table{};
   void* engine = nullptr;
 };
 static_assert(offsetof(Context, cpu) == sizeof(HotFields), "one pointer reaches both");

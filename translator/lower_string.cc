@@ -190,8 +190,10 @@ void test_count(BlockEmitter& e, const StringOp& op) {
 
 void emit_safepoint(BlockEmitter& e, const Instruction& in, const StringOp& op,
                     const asmjit::Label& again, const asmjit::Label& done) {
-  e.a.cmp(host::context(TRAPLINE_CONTEXT_OFFSET(hot.attention), 1), 0);
-  e.a.je(again);
+  if (!e.careful()) {  // Careful code does one element; what follows may not need the care.
+    e.a.cmp(host::context(TRAPLINE_CONTEXT_OFFSET(hot.attention), 1), 0);
+    e.a.je(again);
+  }
   test_count(e, op);
   e.a.jz(done);
   e.system(SystemOp::kSafepoint, 0, in);
@@ -242,8 +244,10 @@ void repeat_compare(BlockEmitter& e, const Instruction& in, const StringOp& op) 
     e.a.je(done);
   else
     e.a.jne(done);
-  e.a.cmp(host::context(TRAPLINE_CONTEXT_OFFSET(hot.attention), 1), 0);
-  e.a.je(again);
+  if (!e.careful()) {
+    e.a.cmp(host::context(TRAPLINE_CONTEXT_OFFSET(hot.attention), 1), 0);
+    e.a.je(again);
+  }
   test_count(e, op);
   e.a.jz(done);
   e.a.mov(host::kFlags.r32(), result);

@@ -20,7 +20,13 @@ class ThunkEmitter {
       : a(&code), address_(address), shrx_(shrx) {}
 
   void emit(const ThunkTargets& targets, Thunks& thunks) {
-    thunks.system[static_cast<int>(SystemOp::kLookup)] = here();
+    thunks.miss_host = here();
+    a.mov(host::kFlags.r32(), x86::eax);
+    a.lahf();
+    a.seto(x86::al);
+    a.xchg(host::kFlags.r32(), x86::eax);
+    thunks.miss_saved = address_ + static_cast<uint32_t>(a.offset());
+    thunks.system[static_cast<int>(SystemOp::kLookup)] = thunks.miss_saved;
     emit_system(targets.system[static_cast<int>(SystemOp::kLookup)]);
     thunks.enter = here();
     emit_enter();

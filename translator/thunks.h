@@ -33,8 +33,7 @@ struct ThunkTargets {
   SignalFunction signal = nullptr;
 };
 
-/// Emits the thunks for code memory at `address`; returns the bytes used. The first of them is the
-/// entry that every unused slot of an entry table leads to: a look-up.
+/// Emits the thunks for code memory at `address`; returns the bytes used.
 size_t emit_thunks(const ThunkTargets& targets, uint32_t address, std::span<std::byte> out,
                    bool shrx, Thunks& thunks);
 

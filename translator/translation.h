@@ -86,6 +86,8 @@ struct Thunks {
   std::array<uint32_t, kGateCount> gate{};
   std::array<uint32_t, kSystemOpCount> system{};
   uint32_t enter = 0;        ///< uint32_t (*)(CpuState* context, uint64_t code)
+  uint32_t miss_host = 0;    ///< Where unused entries lead, flags in the host's EFLAGS.
+  uint32_t miss_saved = 0;   ///< Likewise, flags in the flags register.
   uint32_t leave = 0;        ///< Ends enter(), with HotFields::exit_code.
   uint32_t signal_exit = 0;  ///< Where the signal handler sends a block's fault.
 };

@@ -168,6 +168,7 @@ PagingContext PagingContext::from(const CpuState& state, const CpuModel& model) 
   context.paging = true;
   context.pae = state.pae();
   context.write_protect = state.cr0 & cr0::kWp;
+  context.physical_bits = model.physical_bits;
   if (context.pae) {
     context.nxe = state.msr.efer & efer::kNxe;
     context.pdpte = state.pdpte;

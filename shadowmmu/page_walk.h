@@ -19,12 +19,13 @@ struct PagingContext {
   bool paging = false;
   bool pae = false;
   bool pse = false;    ///< Two-level only; PAE always has large pages.
-  bool pse36 = false;  ///< The model's 40-bit large pages.
+  bool pse36 = false;  ///< Large pages above 4 GiB, without PAE.
   bool nxe = false;
   bool write_protect = false;
-  uint32_t root = 0;                     ///< Two-level: the page directory's physical address.
-  std::array<uint64_t, 4> pdpte{};       ///< PAE.
-  uint64_t address_mask = ~uint64_t{0};  ///< A20.
+  uint8_t physical_bits = kPhysicalBits;  ///< The model's; entries' bits above are reserved.
+  uint32_t root = 0;                      ///< Two-level: the page directory's physical address.
+  std::array<uint64_t, 4> pdpte{};        ///< PAE.
+  uint64_t address_mask = ~uint64_t{0};   ///< A20.
 
   bool operator==(const PagingContext&) const = default;
   static PagingContext from(const CpuState& state, const CpuModel& model);

@@ -28,7 +28,10 @@ class TwoLevel {
   using Entry = uint32_t;
   static constexpr uint32_t kLargeOffset = (1u << 22) - 1;
 
-  explicit TwoLevel(const PagingContext& context) : pse_(context.pse), pse36_(context.pse36) {}
+  explicit TwoLevel(const PagingContext& context)
+      : pse_(context.pse),
+        large_reserved_(kHighFrameBits << (context.pse36 ? context.physical_bits - 32 : 0) &
+                        kHighFrameBits) {}
 
   static constexpr uint32_t directory_index(uint32_t linear) { return linear >> 22; }
   static constexpr uint32_t table_index(uint32_t linear) { return (linear >> 12) & 1023; }
@@ -37,16 +40,18 @@ class TwoLevel {
 
   bool large(Entry entry) const { return pse_ && (entry & kPageSizeBit); }
   Entry reserved() const { return 0; }
-  /// Bit 12 is PAT. With PSE-36, bits 13 to 20 are the physical address's bits 32 to 39.
-  Entry large_reserved() const { return pse36_ ? 1u << 21 : 0x1ffu << 13; }
+  /// Bit 12 is PAT. With PSE-36, bits from 13 on are the physical address's bits from 32 on.
+  Entry large_reserved() const { return large_reserved_; }
   uint64_t large_base(Entry entry) const {
     const uint64_t low = entry & ~kLargeOffset;
     return low | (uint64_t{entry >> 13 & 0xff} << 32);
   }
 
  private:
+  static constexpr uint32_t kHighFrameBits = 0x1ffu << 13;
+
   bool pse_;
-  bool pse36_;
+  Entry large_reserved_;
 };
 
 /// 8-byte entries: four directories of 512, tables of 512, large pages of 2 MiB.
@@ -56,7 +61,8 @@ class Pae {
   static constexpr uint32_t kLargeOffset = (1u << 21) - 1;
 
   explicit Pae(const PagingContext& context)
-      : reserved_((~uint64_t{0} << kPhysicalBits & ~kNoExecute) | (context.nxe ? 0 : kNoExecute)) {}
+      : reserved_((~uint64_t{0} << context.physical_bits & ~kNoExecute) |
+                  (context.nxe ? 0 : kNoExecute)) {}
 
   static constexpr uint32_t directory_number(uint32_t linear) { return linear >> 30; }
   static constexpr uint32_t directory_index(uint32_t linear) { return (linear >> 21) & 511; }

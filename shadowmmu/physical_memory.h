@@ -42,7 +42,7 @@ struct Frame {
   uint8_t denials = 0;
 };
 
-/// Physical addresses have this many bits on every model; beyond them there is nothing.
+/// No model has more bits of physical address; beyond them there is nothing.
 inline constexpr uint32_t kPhysicalBits = 40;
 
 /// RAM is one memfd; the frame table is sparse, so that holes and more than 4 GiB cost nothing.

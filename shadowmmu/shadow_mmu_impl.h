@@ -120,13 +120,10 @@ class ShadowMmu::Impl {
   std::vector<ViewSlot> buckets_;
   Recent recent_[2];  ///< Of the supervisor's and of the user's views.
   ShadowView* current_ = nullptr;
-  bool wide_entries_ =
-      false;  ///< The one width that derived entries have: see keep_one_entry_width.
+  bool wide_entries_ = false;  ///< See keep_one_entry_width().
   uint64_t clock_ = 0;
   uint32_t serials_ = 0;
 
-  UseLink
-      next_use_;  ///< Where a walk along a frame's uses goes on, whatever is released meanwhile.
   uint64_t removals_ = 0;
   MmuCounters counters_;
 };

@@ -135,6 +135,8 @@ OrFault<void> enter(Execution& x) {
   TRAPLINE_TRY(check_frame(frame, {ss, esp, Privilege::kCurrent, 0}));
   TRAPLINE_TRY_LET(linear,
                    x.range({kSs, bottom & stack_mask(ss)}, frame.size, SegmentAccess::kWrite));
+  const Linear first{ss.base + ((esp - frame.size) & stack_mask(ss))};
+  TRAPLINE_TRY(x.cpu.memory.probe_write(first, frame.size, Privilege::kCurrent));
   TRAPLINE_TRY(x.cpu.memory.probe_write(linear, frame.size, Privilege::kCurrent));
   TRAPLINE_TRY(push_frame(x.cpu, frame));
   state.gpr[kEsp] = bottom;

@@ -51,6 +51,7 @@ class RandomWalk {
     context.pse = !context.pae && !one_in(3);
     context.pse36 = context.pse && one_in(2);
     context.write_protect = one_in(2);
+    context.physical_bits = one_in(2) ? 36 : 40;
     context.root = table_address();
     for (auto& pdpte : context.pdpte) pdpte = table_address() | (one_in(8) ? 0 : 1);
     if (one_in(8)) context.address_mask = ~(uint64_t{1} << 20);

@@ -227,6 +227,24 @@ TEST_F(WalkTest, PaeBitsAboveThePhysicalAddressAreReserved) {
   }
 }
 
+TEST_F(WalkTest, ReservedBitsBeginWhereTheModelsAddressesEnd) {
+  PagingContext context = GuestTables::pae(kDirectory);
+  context.physical_bits = 36;
+  guest.put64(kPaeDirectoryEntry, kTable | kAll);
+  guest.put64(kPaeTableEntry, uint64_t{1} << 35 | kAll);
+  EXPECT_TRUE(walk(context, kLinear, Access::kRead).ok());
+  guest.put64(kPaeTableEntry, uint64_t{1} << 36 | kAll);
+  expect_error(walk(context, kLinear, Access::kRead), kLinear, 9);
+
+  context = GuestTables::two_level(kDirectory);
+  context.pse36 = true;
+  context.physical_bits = 36;
+  guest.put32(kDirectoryEntry, 1u << 16 | kAll | kPs);
+  EXPECT_TRUE(walk(context, kLinear, Access::kRead).ok());
+  guest.put32(kDirectoryEntry, 1u << 17 | kAll | kPs);
+  expect_error(walk(context, kLinear, Access::kRead), kLinear, 9);
+}
+
 TEST_F(WalkTest, NoExecute) {
   PagingContext context = GuestTables::pae(kDirectory);
   for (const bool in_directory : {false, true}) {
@@ -275,6 +293,7 @@ TEST_F(WalkTest, TablesWhereNothingIsReadAsOnes) {
 TEST(PagingContextTest, ComesFromTheControlRegisters) {
   CpuModel model;
   model.features = static_cast<uint32_t>(Feature::kPse36);
+  model.physical_bits = 36;
   CpuState state;
   state.cr3 = 0x12345fff;
   state.pdpte = {1, 2, 3, 4};
@@ -286,6 +305,7 @@ TEST(PagingContextTest, ComesFromTheControlRegisters) {
   EXPECT_TRUE(context.paging && context.pse && context.pse36 && context.write_protect);
   EXPECT_FALSE(context.pae || context.nxe);
   EXPECT_EQ(context.root, 0x12345000u);
+  EXPECT_EQ(context.physical_bits, 36);
   state.cr4 |= cr4::kPae;
   context = PagingContext::from(state, model);
   EXPECT_TRUE(context.pae && context.nxe);

@@ -59,14 +59,15 @@ inline ReferenceWalk reference_walk(const PagingContext& context,
     uint64_t frame;
     uint64_t reserved = 0;
     if (context.pae) {
-      reserved |= 0x7fffff0000000000;
+      for (int bit = context.physical_bits; bit < 63; ++bit) reserved |= uint64_t{1} << bit;
       if (!context.nxe) reserved |= 0x8000000000000000;
       if (leaf && level == 2) reserved |= 0x1fe000;
       frame = entry & 0x000000fffffff000;
     } else {
       frame = entry & 0xfffff000;
       if (leaf && level == 2) {
-        reserved = context.pse36 ? 0x200000 : 0x3fe000;
+        const int high_bits = context.pse36 ? context.physical_bits - 32 : 0;
+        for (int bit = 13 + high_bits; bit <= 21; ++bit) reserved |= uint64_t{1} << bit;
         frame = (entry & 0xffc00000) + ((entry >> 13) % 256 << 32);
       }
     }

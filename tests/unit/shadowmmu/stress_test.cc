@@ -237,13 +237,13 @@ class MadGuest {
 TEST(ShadowMmuStress, InvariantsHoldWhateverTheGuestWrites) {
   const auto seed = static_cast<uint64_t>(testing::UnitTest::GetInstance()->random_seed());
   uint64_t traced_writes = 0, recycled = 0, cleared = 0, dropped = 0;
-  for (uint64_t round = 0; round < 20; ++round) {
+  for (uint64_t round = 0; round < 12; ++round) {
     SCOPED_TRACE("seed " + std::to_string(seed) + " (--gtest_random_seed), round " +
                  std::to_string(round));
     MadGuest guest(seed * 1000 + round);
     for (int i = 0; i < 20'000; ++i) {
       guest.step();
-      if (i % 64 == 0) guest.check();
+      if (i % 100 == 0) guest.check();
       if (testing::Test::HasFailure()) return;
     }
     traced_writes += guest.counters().traced_writes;

@@ -134,10 +134,12 @@ void Engine::invalidate_page(Linear) {
 }
 
 void Engine::mapping_dropped(View& view, uint32_t page) {
+  ++mapping_epoch_;
   execution_views_->drop_page(view.serial(), page);
 }
 
 void Engine::view_dropped(View& view) {
+  ++mapping_epoch_;
   execution_views_->drop_view(view.serial());
   for (View*& cached : views_)
     if (cached == &view) cached = nullptr;
@@ -197,6 +199,7 @@ void Engine::flush_code() {
   for (uint64_t frame : cache_->code_frames()) mmu_->allow_writes(frame, denial::kCode);
   cache_->flush();
   execution_views_->clear();
+  ++mapping_epoch_;
 }
 
 uint64_t Engine::resume() {
@@ -234,6 +237,22 @@ void Engine::set_slot(uint32_t page, uint64_t frame) {
   EntryTable& table = cache_->table(frame, page, mode_id_);
   refresh_mode();  // Resolving may have activated or recycled something.
   execution_views_->set(*execution_view_, page, slot_of(table));
+}
+
+uint64_t Engine::resume_careful() {
+  refresh_mode();
+  const CpuState& state = context_->cpu;
+  CarefulSlot& slot = careful_slots_[(state.eip ^ state.eip >> 8) % careful_slots_.size()];
+  if (slot.block && slot.eip == state.eip && slot.mode == mode_id_ &&
+      slot.view == execution_view_->view && slot.epoch == mapping_epoch_ && !slot.block->dead) {
+    export_flags();
+    return slot.block->saved_entry;
+  }
+  const OrFault<Block*> found = find_block(Variant::kCareful);
+  if (!found.ok()) return raise(found.fault());
+  slot = {state.eip, mode_id_, execution_view_->view, mapping_epoch_, *found};
+  export_flags();
+  return (*found)->saved_entry;
 }
 
 OrFault<Resolution> Engine::resolve_code(Linear address) {

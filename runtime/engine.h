@@ -125,6 +125,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void drop_window();
   uint64_t resume();
   uint64_t resume_variant(Variant variant);
+  uint64_t resume_careful();
   uint32_t mode_number(const ModeKey& key);
   bool move_window(uint32_t linear, int span_class);
   OrFault<Resolution> resolve_code(Linear address);
@@ -177,18 +178,30 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   ModeKey mode_;
   uint32_t mode_id_ = 0;
   std::vector<ModeKey> modes_;
+  /// Careful blocks found lately, by EIP. Good while no mapping has gone.
+  struct CarefulSlot {
+    uint32_t eip = 0;
+    uint32_t mode = 0;
+    uint32_t view = 0;
+    uint64_t epoch = 0;
+    const Block* block = nullptr;
+  };
+  std::array<CarefulSlot, 256> careful_slots_{};
+  uint64_t mapping_epoch_ = 1;  ///< Counts mappings dropped and code flushes.
   uint64_t removals_seen_ = 0;
   std::array<View*, 2> views_{};  ///< Supervisor, user; of the current paging context.
   ExecutionView* execution_view_ = nullptr;
   bool counted_ = false;
 
-  std::array<OpenAccess, 4> open_;  ///< Used in rotation: no instruction has more.
+  std::array<std::byte, 64> gathered_{};  ///< A read across a page end.
+  std::array<OpenAccess, 4> open_;        ///< Used in rotation: no instruction has more.
   uint32_t open_next_ = 0;
   std::array<uint32_t, 4> pending_{};  ///< Slots to be written back by the commit, in order.
   uint32_t pending_count_ = 0;
   std::array<std::byte, kPageSize + 16> straddle_buffer_{};
 
   Exit exit_;
+  CpuState before_ports_;   ///< To go back to when an interpreted IN has to leave for its value.
   bool port_exit_ = false;  ///< in() or out() filled exit_ and wants to leave.
   bool port_read_completed_ = false;
   uint32_t port_read_value_ = 0;

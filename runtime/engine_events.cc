@@ -102,15 +102,18 @@ bool Engine::deliver_pending(Exit& exit) {
 
 uint64_t Engine::interpret_instruction(uint32_t payload) {
   sync_fpu_pointers();
-  const CpuState before = context_->cpu;
+  CpuState& state = context_->cpu;
+  const uint32_t eip = state.eip;
+  const uint32_t ecx = state.gpr[kEcx];
+  const Segment ss = state.segment[kSs];
+  if (!options_.ports) before_ports_ = state;
   const StepResult result = interpret(cpu_);
   ++counters_.interpreted;
   if (result.mnemonic < interpreted_by_mnemonic_.size())
     ++interpreted_by_mnemonic_[result.mnemonic];
   const uint32_t from_here = payload >> 16 & 0xff;
-  CpuState& state = context_->cpu;
   if (port_exit_ && exit_.kind == Exit::Kind::kPortRead) {
-    state = before;  // Runs again when the value is there; what it stored is stored again.
+    state = before_ports_;  // Runs again when the value is there; what it stored is stored again.
     if (counted_) context_->hot.budget += from_here;
     port_exit_ = false;
     return leave(Leave::kExit);
@@ -128,11 +131,10 @@ uint64_t Engine::interpret_instruction(uint32_t payload) {
   }
   if (counted_) {
     // A REP that is not through yet has not retired.
-    const bool unfinished = state.eip == before.eip && state.gpr[kEcx] != before.gpr[kEcx];
+    const bool unfinished = state.eip == eip && state.gpr[kEcx] != ecx;
     context_->hot.budget += from_here - (unfinished ? 0 : 1);
   }
-  if (state.segment[kSs].base != before.segment[kSs].base ||
-      state.segment[kSs].attributes != before.segment[kSs].attributes)
+  if (state.segment[kSs].base != ss.base || state.segment[kSs].attributes != ss.attributes)
     drop_window();
   if (port_exit_) {
     port_exit_ = false;

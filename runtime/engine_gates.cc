@@ -31,14 +31,15 @@ struct Gates {
   static GateResult carefully(Engine& e, uint64_t from) {
     e.locate(from);
     ++e.counters_.careful_instructions;
-    return go(e.resume_variant(Variant::kCareful));
+    return go(e.resume_careful());
   }
 
   static GateResult fill(Context* context, uint32_t address, uint32_t bits, uint64_t from) {
     Engine& e = engine(context);
     const AccessInfo info = AccessInfo::unpack(bits);
     ++e.counters_.page_misses;
-    if ((address & kPageMask) + info.size > kPageSize) return carefully(e, from);
+    if ((address & kPageMask) + info.size > kPageSize)
+      return info.write ? carefully(e, from) : gather(e, address, info.size, from);
     const uint64_t removals = e.mmu_->removals();
     View& view = e.current_view();
     const auto found =
@@ -52,6 +53,20 @@ struct Gates {
       return go(e.resume());
     }
     return stay(delta);
+  }
+
+  /// A read across a page end: the instruction reads a copy of the bytes instead.
+  static GateResult gather(Engine& e, uint32_t address, uint32_t size, uint64_t from) {
+    const View& view = e.current_view();
+    const uint64_t low = view.read_entry(address >> kPageShift);
+    const uint32_t next = (address | kPageMask) + 1;
+    const uint64_t high = view.read_entry(next >> kPageShift);
+    if (!low || !high) return carefully(e, from);
+    const uint32_t first = next - address;
+    std::byte* bytes = e.gathered_.data();
+    std::memcpy(bytes, reinterpret_cast<const void*>(low + address), first);
+    std::memcpy(bytes + first, reinterpret_cast<const void*>(high + next), size - first);
+    return stay(reinterpret_cast<uint64_t>(bytes) - address);
   }
 
   static GateResult segment(Context* context, uint32_t offset, uint32_t bits, uint64_t from) {

@@ -1,6 +1,7 @@
 // The engine's own accesses to guest memory, ports and time: what vcpu/ and careful blocks use.
 #include <x86intrin.h>
 
+#include <bit>
 #include <cstring>
 
 #include "runtime/engine.h"
@@ -27,19 +28,24 @@ OrFault<uint64_t> Engine::read(Linear address, uint32_t size, Privilege privileg
 OrFault<uint64_t> Engine::read_slow(View& view, Linear address, uint32_t size) {
   const auto part = [&](Linear at, uint32_t bytes) -> OrFault<uint64_t> {
     TRAPLINE_TRY_LET(found, mmu_->resolve(view, at, Access::kRead));
-    return mmu_->load(found.address, bytes);
+    uint64_t value = 0;
+    if (!found.host) {
+      if (std::has_single_bit(bytes)) return mmu_->load(found.address, bytes);
+      for (uint32_t i = 0; i < bytes; ++i)  // Part of an access that crosses.
+        value |= mmu_->load(found.address + i, 1) << (8 * i);
+      return value;
+    }
+    std::memcpy(&value, found.host, bytes);
+    return value;
   };
   if (inside_page(address.value, size)) return part(address, size);
   // Both pages must be there before either is read: devices notice reads.
   const uint32_t first = kPageSize - address.offset();
   TRAPLINE_TRY(mmu_->resolve(view, address, Access::kRead));
   TRAPLINE_TRY(mmu_->resolve(view, address + first, Access::kRead));
-  uint64_t value = 0;
-  for (uint32_t i = 0; i < size; ++i) {
-    TRAPLINE_TRY_LET(byte, part(address + i, 1));
-    value |= byte << (8 * i);
-  }
-  return value;
+  TRAPLINE_TRY_LET(low, part(address, first));
+  TRAPLINE_TRY_LET(high, part(address + first, size - first));
+  return low | high << (8 * first);
 }
 
 OrFault<void> Engine::write(Linear address, uint32_t size, uint64_t value, Privilege privilege) {
@@ -61,10 +67,16 @@ OrFault<void> Engine::write_slow(View& view, Linear address, uint32_t size, uint
   const uint32_t first = kPageSize - address.offset();
   TRAPLINE_TRY_LET(low, mmu_->resolve(view, address, Access::kWrite));
   TRAPLINE_TRY_LET(high, mmu_->resolve(view, address + first, Access::kWrite));
-  for (uint32_t i = 0; i < size; ++i) {
-    const Physical at = i < first ? low.address + i : high.address + (i - first);
-    mmu_->store(at, 1, value >> (8 * i) & 0xff);
-  }
+  // Where nothing watches, whole parts; elsewhere byte by byte, as odd sizes have no store.
+  const auto store = [&](const Resolution& to, uint32_t bytes, uint64_t part) {
+    if (to.kind == Resolution::Kind::kHost) {
+      std::memcpy(to.host, &part, bytes);
+      return;
+    }
+    for (uint32_t i = 0; i < bytes; ++i) mmu_->store(to.address + i, 1, part >> (8 * i) & 0xff);
+  };
+  store(low, first, value);
+  store(high, size - first, value >> (8 * first));
   return {};
 }
 

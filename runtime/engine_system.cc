@@ -294,6 +294,32 @@ struct SystemOps {
     return next(e, payload);
   }
 
+  static uint64_t move_to_cr(Context* context, uint32_t value, uint32_t payload) {
+    Engine& e = enter(context);
+    switch (payload & 7) {
+      case 0:
+        return finish(e, payload, write_cr0(e.cpu_, value));
+      case 2:
+        context->cpu.cr2 = value;
+        return next(e, payload);
+      case 3:
+        return finish(e, payload, write_cr3(e.cpu_, value));
+      default:
+        return finish(e, payload, write_cr4(e.cpu_, value));
+    }
+  }
+
+  static uint64_t read_tsc(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    CpuState& state = context->cpu;
+    if ((state.cr4 & cr4::kTsd) && state.cpl != 0)
+      return faulted(e, payload, Fault::general_protection());
+    const uint64_t value = e.time_stamp() + state.tsc_offset;
+    state.gpr[kEax] = static_cast<uint32_t>(value);
+    state.gpr[kEdx] = static_cast<uint32_t>(value >> 32);
+    return next(e, payload);
+  }
+
   static uint64_t sysenter(Context* context, uint32_t, uint32_t payload) {
     Engine& e = enter(context);
     return transferred(e, payload, trapline::sysenter(e.cpu_));
@@ -340,6 +366,8 @@ void fill_system_entries(ThunkTargets& targets) {
   set(SystemOp::kCli, SystemOps::cli);
   set(SystemOp::kSti, SystemOps::sti);
   set(SystemOp::kDirection, SystemOps::direction);
+  set(SystemOp::kMoveToCr, SystemOps::move_to_cr);
+  set(SystemOp::kReadTsc, SystemOps::read_tsc);
   set(SystemOp::kSysenter, SystemOps::sysenter);
   set(SystemOp::kSysexit, SystemOps::sysexit);
   set(SystemOp::kSafepoint, SystemOps::safepoint);

@@ -19,6 +19,7 @@ enum class RegisterKind : uint8_t {
   kMmx,
   kXmm,
   kSegment,
+  kControl,
   kOther
 };
 

@@ -183,7 +183,8 @@ constexpr ZydisMnemonic kInterpretedSystem[] = {
     ZYDIS_MNEMONIC_VERW,  ZYDIS_MNEMONIC_ARPL,   ZYDIS_MNEMONIC_INSB,  ZYDIS_MNEMONIC_INSW,
     ZYDIS_MNEMONIC_INSD,  ZYDIS_MNEMONIC_OUTSB,  ZYDIS_MNEMONIC_OUTSW, ZYDIS_MNEMONIC_OUTSD,
     ZYDIS_MNEMONIC_RSM};
-constexpr ZydisMnemonic kVolatile[] = {ZYDIS_MNEMONIC_CPUID, ZYDIS_MNEMONIC_RDTSC};
+constexpr ZydisMnemonic kVolatile[] = {ZYDIS_MNEMONIC_CPUID};
+constexpr ZydisMnemonic kReadTsc[] = {ZYDIS_MNEMONIC_RDTSC};
 constexpr ZydisMnemonic kUndefined[] = {ZYDIS_MNEMONIC_UD0, ZYDIS_MNEMONIC_UD1, ZYDIS_MNEMONIC_UD2};
 constexpr ZydisMnemonic kInt[] = {ZYDIS_MNEMONIC_INT, ZYDIS_MNEMONIC_INT1, ZYDIS_MNEMONIC_INT3,
                                   ZYDIS_MNEMONIC_INTO};
@@ -234,6 +235,7 @@ constexpr Group kGroups[] = {
     {lower_interpreted, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kUser, kFpuState},
     {lower_interpreted, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kInterpretedSystem},
     {lower_interpreted, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kVolatile, kVolatile},
+    {lower_rdtsc, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kVolatile, kReadTsc},
     {lower_undefined, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kUser, kUndefined},
     {lower_int, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kInt},
     {lower_iret, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kIret},
@@ -245,7 +247,7 @@ constexpr Group kGroups[] = {
     {lower_in, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kIn},
     {lower_out, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kOut},
     {lower_direction, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kDirection},
-    {lower_invlpg, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kInvlpg},
+    {lower_invlpg, BlockEffect::kNone, FpuUse::kNone, OracleUse::kSystem, kInvlpg},
     {lower_sysenter, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kSysenter},
     {lower_sysexit, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kSysexit},
     {lower_string, BlockEffect::kNone, FpuUse::kNone, OracleUse::kString, kMovsdCmpsd},

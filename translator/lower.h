@@ -50,6 +50,8 @@ void lower_popf(BlockEmitter& e, const Instruction& in);
 void lower_in(BlockEmitter& e, const Instruction& in);
 void lower_out(BlockEmitter& e, const Instruction& in);
 void lower_direction(BlockEmitter& e, const Instruction& in);
+void lower_control_register(BlockEmitter& e, const Instruction& in);
+void lower_rdtsc(BlockEmitter& e, const Instruction& in);
 void lower_invlpg(BlockEmitter& e, const Instruction& in);
 void lower_sysenter(BlockEmitter& e, const Instruction& in);
 void lower_sysexit(BlockEmitter& e, const Instruction& in);

@@ -187,6 +187,13 @@ void lower_mov(BlockEmitter& e, const Instruction& in) {
     e.system(SystemOp::kLoadSegment, to.number | uint32_t{in.length} << 24, in);
     return;
   }
+  const auto is_control = [](const Operand& o) {
+    return o.kind == Operand::Kind::kRegister && o.register_kind == RegisterKind::kControl;
+  };
+  if (is_control(to) || is_control(from)) {
+    lower_control_register(e, in);
+    return;
+  }
   if (is_other(to) || is_other(from)) {
     lower_interpreted(e, in);
     return;

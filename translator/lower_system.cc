@@ -104,9 +104,35 @@ void lower_direction(BlockEmitter& e, const Instruction& in) {
   e.system(SystemOp::kDirection, length_payload(in), in);
 }
 
-void lower_invlpg(BlockEmitter& e, const Instruction& in) {
+void lower_control_register(BlockEmitter& e, const Instruction& in) {
   if (refused(e, in)) return;
-  lower_interpreted(e, in);
+  const Operand& to = in.operand[0];
+  const Operand& from = in.operand[1];
+  const bool writes = to.register_kind == RegisterKind::kControl;
+  const uint8_t number = writes ? to.number : from.number;
+  if (number == 1) {
+    e.raise(Vector::kInvalidOpcode, false, 0, in);
+    return;
+  }
+  e.flush_esp();
+  if (writes) {
+    e.a.mov(host::kAddress.r32(), host::guest(from.number));
+    e.system(SystemOp::kMoveToCr, number | length_payload(in), in);
+    return;
+  }
+  constexpr int32_t kFields[] = {TRAPLINE_CONTEXT_OFFSET(cpu.cr0), 0,
+                                 TRAPLINE_CONTEXT_OFFSET(cpu.cr2), TRAPLINE_CONTEXT_OFFSET(cpu.cr3),
+                                 TRAPLINE_CONTEXT_OFFSET(cpu.cr4)};
+  e.a.mov(host::guest(to.number), host::context(kFields[number], 4));
+}
+
+void lower_rdtsc(BlockEmitter& e, const Instruction& in) {
+  e.system(SystemOp::kReadTsc, length_payload(in), in);
+}
+
+/// Views follow the guest's tables by themselves, so there is nothing to invalidate.
+void lower_invlpg(BlockEmitter& e, const Instruction& in) {
+  refused(e, in);
 }
 
 void lower_sysenter(BlockEmitter& e, const Instruction& in) {

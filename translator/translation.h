@@ -55,7 +55,7 @@ enum class SystemOp : uint8_t {
   kSti,
   kDirection,  ///< CLD (value 0), STD (value 1).
   kMoveToCr,   ///< Payload: register | length << 24; value.
-  kInvlpg,     ///< Value: linear address.
+  kReadTsc,
   kSysenter,
   kSysexit,
   kSafepoint,  ///< Payload: length << 24. Attention was asked for; go on at the next instruction.

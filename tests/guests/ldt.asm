@@ -110,7 +110,8 @@ main:
     sldt eax
     expect_eq "errors keep the LDT", eax, SEL0
 
-    ; another LDT: loaded segments stay as they were
+    ; another LDT: loaded segments stay as they were (the way through ring 3 has emptied FS)
+    load_segment fs, 4
     set_descriptor SEL2, LDT + 8, 8 * 8 - 1, LDT_TYPE, 0
     mov eax, SEL2
     lldt ax

@@ -2,6 +2,7 @@
 ; fault, for read-modify-write, exchange, x87, MMX, SSE, system instructions and far transfers.
 ;
 ; expect: exit 33
+; options: --switch exact-flags=on
 %include "include/guest.inc"
 
 PAGE equ 0x800000

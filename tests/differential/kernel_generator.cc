@@ -78,7 +78,7 @@ class SequenceBuilder {
       case 19:
         return add_modified_loop();
       case 20:
-        return add_modification_through_alias();
+        return add_play_access();
       case 21:
         return add_far_transfer();
       case 22:
@@ -215,8 +215,7 @@ class SequenceBuilder {
     const uint32_t page = random_.below(kPlayPages);
     PlayPage& known = play_[space_][page];
     known.bits = random_entry_bits();
-    known.frame = random_.one_in(8) ? (kCode >> 12) + random_.below(2)
-                                    : kFirstDataFrame + random_.below(kDataFrames);
+    known.frame = kFirstDataFrame + random_.below(kDataFrames);
     const uint32_t entry = play_entry(space_, page, test_.pae);
     switch (random_.below(4)) {
       case 0:  // byte by byte where only the rights change
@@ -261,11 +260,7 @@ class SequenceBuilder {
     begin("access");
     const uint32_t page = random_.below(kPlayPages - 1);
     uint32_t address = kPlayBase + page * kPageSize + random_.below(kPageSize - 8);
-    const bool crosses = random_.one_in(6);
-    if (crosses) address = (address & ~kPageMask) + kPageSize - 1 - random_.below(3);
-    const auto shows_code = [&](uint32_t p) { return play_[space_][p].frame < kFirstDataFrame; };
-    // Random writes into code would make nonsense of the sequence.
-    if (shows_code(page) || (crosses && shows_code(page + 1))) return emit_read(address);
+    if (random_.one_in(6)) address = (address & ~kPageMask) + kPageSize - 1 - random_.below(3);
     emit_access(address);
   }
 
@@ -318,23 +313,6 @@ class SequenceBuilder {
     code_.put32(immediate);
     code_.put32(random_.next32());
     code_.put({0xe2, static_cast<uint8_t>(start - (code_.here() + 2))});
-  }
-
-  /// The code's frame is mapped at a play page too, and changed there.
-  void add_modification_through_alias() {
-    begin("code written through an alias");
-    const uint32_t page = random_.below(kPlayPages);
-    const uint32_t here = code_.here();
-    PlayPage& known = play_[space_][page];
-    known = {here >> kPageShift, kPresent | kWritable};
-    code_.store(play_entry(space_, page, test_.pae), known.frame << 12 | known.bits);
-    code_.invlpg(kPlayBase + page * kPageSize);
-    // The immediate must lie in the frame that was mapped.
-    const uint32_t immediate = code_.here() + 11 + 1;
-    if ((immediate >> kPageShift) != known.frame || ((immediate + 3) >> kPageShift) != known.frame)
-      return;
-    code_.store(kPlayBase + page * kPageSize + (immediate & kPageMask), random_.next32());
-    code_.move(2, 0x22222222);
   }
 
   void add_far_transfer() {
@@ -406,9 +384,6 @@ class SequenceBuilder {
     code_.move(0, kData0);
     code_.put({0x8e, 0xc0});
     const uint32_t page = random_.below(kPlayPages - 1);
-    for (uint32_t p = page; p <= page + 1; ++p) {
-      if (play_[space_][p].frame < kFirstDataFrame) return;
-    }
     code_.move(7, kPlayBase + (page + 1) * kPageSize - 4 * random_.below(8) - random_.below(3));
     code_.move(1, random_.below(12));
     code_.put({0xfc, 0xf3, 0xab});  // cld; rep stosd
@@ -447,8 +422,7 @@ class SequenceBuilder {
         return user.put32(play_address(4));
       }
       case 2: {
-        uint32_t page = random_.below(kPlayPages);
-        if (play_[space_][page].frame < kFirstDataFrame) return user.put({0x90});
+        const uint32_t page = random_.below(kPlayPages);
         user.put({0x36, 0x89, 0x1d});
         return user.put32(kPlayBase + page * kPageSize + random_.below(kPageSize - 4));
       }

@@ -311,6 +311,7 @@ class Steerer {
     const std::array<uint16_t, 3> words = {fpu.control, fpu.status, tags};
     for (uint32_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(random_.next32());
     for (uint32_t i = 0; i < 3; ++i) std::memcpy(&bytes[i * stride], &words[i], 2);
+    std::memcpy(&bytes[3 * stride], &fpu.ip, stride);
     for (uint32_t i = 0, at = 7 * stride; at + 10 <= size; ++i, at += 10)
       std::memcpy(&bytes[at], fpu.st[i].data(), 10);
     contain(address, std::move(bytes));

@@ -150,6 +150,7 @@ class SequenceBuilder {
     begin("push and pop of a segment");
     static constexpr uint8_t kPush[] = {0x06, 0x0e, 0x16, 0x1e};
     if (random_.one_in(2)) {
+      code_.put({0x6a, 0, 0x59});  // push 0; pop ecx: see unicorn_deviations()
       code_.put({kPush[random_.below(4)], 0x58});
     } else {
       code_.push(pick_selector());
@@ -173,7 +174,7 @@ class SequenceBuilder {
         code_.put({0x0f, 0x06});  // clts
         break;
       case 1:
-        code_.put({0x0f, 0x20, 0xc3, 0x0f, 0x01, 0xe1});  // mov ebx, cr0; smsw ecx
+        code_.put({0x0f, 0x20, 0xc3, 0x66, 0x0f, 0x01, 0xe1});  // mov ebx, cr0; smsw cx
         break;
       default:
         code_.move(0, value);
@@ -260,12 +261,20 @@ class SequenceBuilder {
     begin("access");
     const uint32_t page = random_.below(kPlayPages - 1);
     uint32_t address = kPlayBase + page * kPageSize + random_.below(kPageSize - 8);
-    if (random_.one_in(6)) address = (address & ~kPageMask) + kPageSize - 1 - random_.below(3);
-    emit_access(address);
+    if (!random_.one_in(6)) return emit_access(address);
+    // Across two pages read-modify-write is left out: see unicorn_deviations().
+    address = (address & ~kPageMask) + kPageSize - 1 - random_.below(3);
+    if (random_.one_in(2)) return emit_read(address);
+    emit_write(address);
   }
 
   void emit_read(uint32_t address) {
     code_.put({0x36, 0x8b, static_cast<uint8_t>(0x05 | random_.below(4) << 3)});
+    code_.put32(address);
+  }
+
+  void emit_write(uint32_t address) {
+    code_.put({0x36, 0x89, 0x1d});  // mov ss:[address], ebx
     code_.put32(address);
   }
 
@@ -275,8 +284,7 @@ class SequenceBuilder {
       case 1:
         return emit_read(address);
       case 2:
-        code_.put({0x36, 0x89, 0x1d});  // mov ss:[address], ebx
-        return code_.put32(address);
+        return emit_write(address);
       case 3:
         code_.put({0x36, 0x01, 0x0d});  // add ss:[address], ecx
         return code_.put32(address);
@@ -345,7 +353,8 @@ class SequenceBuilder {
     code_.move(0, pick_selector());
     switch (random_.below(5)) {
       case 0:
-        return code_.put({0x0f, 0x02, 0xd8});  // lar ebx, eax
+        code_.put({0x0f, 0x02, 0xd8});                           // lar ebx, eax
+        return code_.put({0x81, 0xe3, 0xff, 0xff, 0xf0, 0xff});  // and ebx, 0xfff0ffff
       case 1:
         return code_.put({0x0f, 0x03, 0xd8});
       case 2:
@@ -367,7 +376,7 @@ class SequenceBuilder {
         code_.move(0, random_.one_in(3) ? pick_selector() : uint32_t{kLdtSelector});
         return code_.put({0x0f, 0x00, 0xd0});  // lldt ax
       case 2:
-        code_.move(0, random_.one_in(3) ? pick_selector() : uint32_t{kTssSelector});
+        code_.move(0, random_.one_in(3) ? 8 + random_.below(0xf8) : uint32_t{kTssSelector});
         return code_.put({0x0f, 0x00, 0xd8});  // ltr ax
       case 3:
         return code_.put({0x0f, 0x00, 0xc3});  // sldt ebx

@@ -61,13 +61,13 @@ class Builder {
   }
 
   void build_descriptors() {
-    // Code segments are marked as accessed, because Unicorn's far transfers do not do it.
+    // Code segments and the user's stack are marked as accessed: see unicorn_deviations().
     // Attributes: the second dword from bit 8 on, the limit's nibble left out.
     constexpr uint32_t kFlat = 0xfffff;
     put_descriptor(kGdt + kCode0, 0, kFlat, 0xc09b);
     put_descriptor(kGdt + kData0, 0, kFlat, 0xc092);
     put_descriptor(kGdt + 0x18, 0, kFlat, 0xc0fb);
-    put_descriptor(kGdt + 0x20, 0, kFlat, 0xc0f2);
+    put_descriptor(kGdt + 0x20, 0, kFlat, 0xc0f3);
     put_descriptor(kGdt + kConforming, 0, kFlat, 0xc09f);
     put_descriptor(kGdt + 0x30, 0, kFlat, 0xc012);  // data, not present
     put_descriptor(kGdt + kBased, kBasedBase, kFlat, 0xc092);

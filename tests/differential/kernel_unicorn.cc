@@ -18,8 +18,9 @@ constexpr std::array<int, 6> kSegments = {UC_X86_REG_ES, UC_X86_REG_CS, UC_X86_R
                                           UC_X86_REG_DS, UC_X86_REG_FS, UC_X86_REG_GS};
 constexpr uint32_t kNoInterrupt = ~0u;
 constexpr uint32_t kMaxInstructions = 20'000;
-/// Never reached. Unicorn looks the address up, so it has to be a mapped one.
-constexpr uint64_t kUntil = kPrologue + 0xff0;
+/// Never reached. Unicorn looks the address up in the mode that it stopped in, so it has to be one
+/// that user mode may execute.
+constexpr uint64_t kUntil = kUserCode + 0xff0;
 
 }  // namespace
 

@@ -37,6 +37,12 @@ void Campaign::run() {
   }
 }
 
+FieldMask Campaign::mask(const Case& test, const Outcome& left) const {
+  FieldMask mask = mask_for(test, left);
+  mask.fpu_pointers |= options_.ignored.fpu_pointers;
+  return mask;
+}
+
 FormCount& Campaign::count(const Case& test) {
   return test.form == kNoForm ? blocks_ : by_form_[test.form];
 }
@@ -50,7 +56,7 @@ void Campaign::judge(const Case& test, const Outcome& left, const Outcome& right
   ++form.compared;
   form.faulted += left.event == Event::kException;
   const bool lost = left.event == Event::kLost || right.event == Event::kLost;
-  if (!lost && differences(left, right, mask_for(test, forms_)).empty()) return;
+  if (!lost && differences(left, right, mask(test, left)).empty()) return;
   ++form.failed;
   if (reported_ < options_.reports && (form.failed == 1 || test.form == kNoForm)) {
     ++reported_;
@@ -63,7 +69,8 @@ std::string Campaign::run_both(const Case& test, Outcome& left, Outcome& right) 
   right_.run(std::span(&test, 1), std::span(&right, 1));
   if (left.event == Event::kLost || right.event == Event::kLost)
     return "  event    " + describe_event(left) + " | " + describe_event(right) + "\n";
-  return differences(left, right, mask_for(test, forms_));
+  if (left.event == Event::kTimeout && right.event == Event::kTimeout) return {};
+  return differences(left, right, mask(test, left));
 }
 
 /// Replaces instructions by NOPs of the same length as long as the outcomes still differ, so that

@@ -20,6 +20,8 @@ struct CampaignOptions {
   uint32_t form = kNoForm;
   /// Failures that are printed in full. For each form at most one is.
   uint32_t reports = 20;
+  /// Fields that are left out on request, besides those of masks.cc.
+  FieldMask ignored;
 };
 
 struct FormCount {
@@ -47,6 +49,7 @@ class Campaign {
   Case make_case(uint64_t number) const;
   void judge(const Case& test, const Outcome& left, const Outcome& right);
   void report(const Case& test);
+  FieldMask mask(const Case& test, const Outcome& left) const;
   std::string run_both(const Case& test, Outcome& left, Outcome& right);
   Case minimise(const Case& test);
   std::string reproduction(const Case& test) const;
@@ -62,7 +65,9 @@ class Campaign {
   uint32_t reported_ = 0;
 };
 
-/// The union of what the rows of masks.cc say about a case's instructions.
-FieldMask mask_for(const Case& test, const std::vector<Form>& forms);
+/// What masks.cc says about the instruction that raised the exception, if one did.
+FieldMask mask_for(const Case& test, const Outcome& outcome);
+/// The rows with their reasons.
+void print_masks();
 
 }  // namespace trapline::differential

@@ -86,7 +86,9 @@ void compare_hex(std::string& out, const char* name, uint64_t left, uint64_t rig
 void compare_registers(std::string& out, const CpuImage& left, const CpuImage& right,
                        const FieldMask& mask) {
   static constexpr const char* kNames[] = {"eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"};
-  for (int i = 0; i < 8; ++i) compare_hex(out, kNames[i], left.gpr[i], right.gpr[i]);
+  for (size_t i = 0; i < 8; ++i) {
+    if (!(mask.gprs >> i & 1)) compare_hex(out, kNames[i], left.gpr[i], right.gpr[i]);
+  }
   compare_hex(out, "eip", left.eip, right.eip);
   compare_hex(out, "eflags", left.eflags & ~mask.eflags, right.eflags & ~mask.eflags);
 }
@@ -140,15 +142,27 @@ void compare_memory(std::string& out, const Outcome& left, const Outcome& right)
 
 }  // namespace
 
-std::string differences(const Outcome& left, const Outcome& right, const FieldMask& mask) {
-  std::string out;
+namespace {
+
+void compare_events(std::string& out, const Outcome& left, const Outcome& right,
+                    const FieldMask& mask) {
+  const bool both_fault = left.event == Event::kException && right.event == Event::kException;
+  if (mask.which_fault && both_fault) return;
   if (left.event != right.event || left.vector != right.vector)
     out += "  event    " + describe_event(left) + " | " + describe_event(right) + "\n";
   compare_hex(out, "error", left.error_code, right.error_code);
-  compare_hex(out, "cr2", left.cr2, right.cr2);
+  const uint32_t compared = mask.cr2_offset ? ~kPageMask : ~0u;
+  if ((left.cr2 ^ right.cr2) & compared) compare_hex(out, "cr2", left.cr2, right.cr2);
+}
+
+}  // namespace
+
+std::string differences(const Outcome& left, const Outcome& right, const FieldMask& mask) {
+  std::string out;
+  compare_events(out, left, right, mask);
   compare_registers(out, left.final, right.final, mask);
   compare_fpu(out, left.final.fpu, right.final.fpu, mask);
-  compare_memory(out, left, right);
+  if (!mask.memory) compare_memory(out, left, right);
   return out;
 }
 

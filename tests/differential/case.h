@@ -101,11 +101,14 @@ void collect_changes(const WindowPages& window, const WindowImage& common, Outco
 /// which a 64-bit kernel loses when it switches tasks and which newer processors do not store.
 void normalise(Outcome& outcome);
 
-/// What two outcomes are allowed to differ in, and why. Bits that are set are not compared.
+/// What two outcomes are allowed to differ in. What is set is not compared.
 struct FieldMask {
-  uint32_t eflags = 0;
+  uint32_t eflags = 0;        ///< Bits.
+  uint8_t gprs = 0;           ///< A bit for each, in encoding order.
   bool fpu_pointers = false;  ///< FIP, FDP and FOP.
-  std::string reason;
+  bool cr2_offset = false;    ///< Which byte of the page.
+  bool which_fault = false;   ///< Vector, error code and CR2, where both sides fault.
+  bool memory = false;
 };
 
 /// Empty when they agree; else one line for each field that differs.

@@ -64,6 +64,8 @@ int list_forms(const std::vector<Form>& forms) {
   std::printf("%zu forms\nnot compared:\n", forms.size());
   for (const Exclusion& row : exclusions())
     std::printf("  %-12s %s\n", ZydisMnemonicGetString(row.mnemonic), row.reason);
+  std::printf("fields not compared after a fault of:\n");
+  print_masks();
   return 0;
 }
 
@@ -121,6 +123,8 @@ int main(int argc, char** argv) {
   app.add_option("--right-switch", options.right_switches, "NAME=on|off, when right is the engine");
   app.add_option("--reports", options.campaign.reports, "Failures to print in full")
       ->capture_default_str();
+  app.add_flag("--ignore-pointers", options.campaign.ignored.fpu_pointers,
+               "Do not compare FIP, FDP and FOP");
   app.add_flag("--counts", options.counts, "Print the count for each form");
   app.add_flag("--list", options.list, "Print the forms and what is left out, and why");
   CLI11_PARSE(app, argc, argv);

@@ -22,6 +22,7 @@ struct Options {
   uint64_t cases = 20'000;
   uint32_t reports = 5;
   bool random_seed = false;
+  bool list = false;
   std::string left = "unicorn";
   std::string right = "engine";
   std::vector<std::string> left_switches, right_switches;
@@ -117,6 +118,11 @@ class Run {
 };
 
 int run(Options& options) {
+  if (options.list) {
+    for (const Deviation& row : unicorn_deviations())
+      std::printf("%s: %s\n", row.field, row.reason);
+    return 0;
+  }
   if (options.random_seed) options.seed = std::random_device{}();
   const auto left = make_backend(options.left, options.left_switches);
   const auto right = left ? make_backend(options.right, options.right_switches) : nullptr;
@@ -145,6 +151,7 @@ int main(int argc, char** argv) {
   app.add_option("--right", options.right, "Backend")->check(backends)->capture_default_str();
   app.add_option("--left-switch", options.left_switches, "NAME=on|off, when left is the engine");
   app.add_option("--right-switch", options.right_switches, "NAME=on|off, when right is the engine");
+  app.add_flag("--list", options.list, "Print what is not compared, and why");
   CLI11_PARSE(app, argc, argv);
   return run(options);
 }

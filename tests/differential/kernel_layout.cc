@@ -8,6 +8,7 @@ namespace trapline::differential::kernel {
 namespace {
 
 constexpr uint32_t kPresent = 1, kWritable = 2, kUser = 4, kLarge = 0x80;
+constexpr uint32_t kAccessed = 0x20, kDirty = 0x40;
 
 class Builder {
  public:
@@ -35,7 +36,8 @@ class Builder {
                         (frame >= kFirstDataFrame && frame % 2 == 0);
       const bool writable = address != kUserCode;
       put_entry(kLowTable, frame,
-                address | kPresent | (user ? kUser : 0) | (writable ? kWritable : 0));
+                address | kPresent | kAccessed | kDirty | (user ? kUser : 0) |
+                    (writable ? kWritable : 0));
     }
     for (uint32_t space = 0; space < 2; ++space) {
       const uint32_t directory = space ? kDirectoryB : kDirectoryA;
@@ -59,27 +61,28 @@ class Builder {
   }
 
   void build_descriptors() {
+    // Code segments and the user's stack are marked as accessed: see unicorn_deviations().
     // Attributes: the second dword from bit 8 on, the limit's nibble left out.
     constexpr uint32_t kFlat = 0xfffff;
-    put_descriptor(kGdt + kCode0, 0, kFlat, 0xc09a);
+    put_descriptor(kGdt + kCode0, 0, kFlat, 0xc09b);
     put_descriptor(kGdt + kData0, 0, kFlat, 0xc092);
-    put_descriptor(kGdt + 0x18, 0, kFlat, 0xc0fa);
-    put_descriptor(kGdt + 0x20, 0, kFlat, 0xc0f2);
-    put_descriptor(kGdt + kConforming, 0, kFlat, 0xc09e);
+    put_descriptor(kGdt + 0x18, 0, kFlat, 0xc0fb);
+    put_descriptor(kGdt + 0x20, 0, kFlat, 0xc0f3);
+    put_descriptor(kGdt + kConforming, 0, kFlat, 0xc09f);
     put_descriptor(kGdt + 0x30, 0, kFlat, 0xc012);  // data, not present
     put_descriptor(kGdt + kBased, kBasedBase, kFlat, 0xc092);
     put_descriptor(kGdt + 0x40, 0xe000, 0x1fff, 0x4092);  // limited
     put_descriptor(kGdt + 0x48, 0, kFlat, 0xc090);        // read-only
-    put_descriptor(kGdt + 0x50, 0, kFlat, 0xc098);        // execute-only
+    put_descriptor(kGdt + 0x50, 0, kFlat, 0xc099);        // execute-only
     put_descriptor(kGdt + kTssSelector, kTss, 0x67, 0x0089);
     put_descriptor(kGdt + kLdtSelector, kLdt, 0x1f, 0x0082);
-    put_descriptor(kGdt + 0x68, 0, kFlat, 0xc01a);  // code, not present
+    put_descriptor(kGdt + 0x68, 0, kFlat, 0xc01b);  // code, not present
     put_descriptor(kGdt + 0x70, 0, kFlat, 0xc0b2);  // data, DPL 1
-    put_descriptor(kGdt + 0x78, 0x1000, kFlat, 0xc09a);
+    put_descriptor(kGdt + 0x78, 0x1000, kFlat, 0xc09b);
     put_descriptor(kLdt, 0, kFlat, 0xc092);
     put_descriptor(kLdt + 8, kBasedBase, kFlat, 0xc0f2);
     put_descriptor(kLdt + 16, 0, kFlat, 0xc012);
-    put_descriptor(kLdt + 24, 0, kFlat, 0xc09a);
+    put_descriptor(kLdt + 24, 0, kFlat, 0xc09b);
     const uint16_t limit = kGdtEntries * 8 - 1;
     std::memcpy(&memory_[kGdtPointer], &limit, 2);
     put32(kGdtPointer + 2, kGdt);
@@ -95,6 +98,8 @@ void build_memory(Memory& memory, bool pae) {
   Builder(memory, pae).build();
   const std::vector<uint8_t> code = prologue(pae);
   std::memcpy(&memory[kPrologue], code.data(), code.size());
+  const std::array<uint8_t, 4> flush = {0x0f, 0x22, 0xd8, 0xcc};  // mov cr3, eax; int3
+  std::memcpy(&memory[kFlush], flush.data(), flush.size());
 }
 
 std::vector<uint8_t> prologue(bool pae) {

@@ -28,6 +28,7 @@ inline constexpr uint32_t kPdptB = 0x7020;
 inline constexpr uint32_t kCode = 0x8000;      ///< Two pages.
 inline constexpr uint32_t kUserCode = 0xa000;  ///< User may read and execute.
 inline constexpr uint32_t kPrologue = 0xb000;
+inline constexpr uint32_t kFlush = 0xb800;  ///< Reloads CR3 with EAX, then INT3.
 inline constexpr uint32_t kStackTop = 0xcf00;
 inline constexpr uint32_t kUserStackTop = 0xdf00;
 inline constexpr uint32_t kFirstDataFrame = 0xe;

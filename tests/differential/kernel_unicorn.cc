@@ -1,6 +1,8 @@
 #include "tests/differential/kernel_unicorn.h"
 
+#include <sys/mman.h>
 #include <unicorn/unicorn.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -16,8 +18,9 @@ constexpr std::array<int, 6> kSegments = {UC_X86_REG_ES, UC_X86_REG_CS, UC_X86_R
                                           UC_X86_REG_DS, UC_X86_REG_FS, UC_X86_REG_GS};
 constexpr uint32_t kNoInterrupt = ~0u;
 constexpr uint32_t kMaxInstructions = 20'000;
-/// Never reached. Unicorn looks the address up, so it has to be a mapped one.
-constexpr uint64_t kUntil = kPrologue + 0xff0;
+/// Never reached. Unicorn looks the address up in the mode that it stopped in, so it has to be one
+/// that user mode may execute.
+constexpr uint64_t kUntil = kUserCode + 0xff0;
 
 }  // namespace
 
@@ -28,7 +31,7 @@ Result<std::unique_ptr<UnicornKernelBackend>> UnicornKernelBackend::create() {
   return backend;
 }
 
-UnicornKernelBackend::UnicornKernelBackend() : memory_(std::make_unique<Frames>()) {}
+UnicornKernelBackend::UnicornKernelBackend() = default;
 
 UnicornKernelBackend::~UnicornKernelBackend() {
   for (uc_context* context : start_) {
@@ -36,16 +39,46 @@ UnicornKernelBackend::~UnicornKernelBackend() {
   }
   if (scratch_) uc_context_free(scratch_);
   if (uc_) uc_close(uc_);
+  if (memory_) munmap(memory_, kMemoryBytes);
+  if (play_) munmap(play_, kPlayPages * kPageSize);
+  if (large_) munmap(large_, kMemoryBytes);
+  if (file_ >= 0) close(file_);
+}
+
+/// A shared mapping of the frames from 0 on.
+uint8_t* UnicornKernelBackend::map_frames(uint32_t pages) {
+  void* const got = mmap(nullptr, pages * kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0);
+  return got == MAP_FAILED ? nullptr : static_cast<uint8_t*>(got);
+}
+
+/// Makes a play page's linear address show the frame that its entry names.
+void UnicornKernelBackend::map_play_page(uint32_t page) {
+  uint32_t entry;
+  std::memcpy(&entry, &(*memory_)[play_entry(space_, page, pae_)], 4);
+  const uint32_t frame = entry >> kPageShift;
+  if (play_frames_[page] == frame || frame >= kFrames) return;
+  mmap(play_ + page * kPageSize, kPageSize, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file_,
+       off_t{frame} * kPageSize);
+  play_frames_[page] = frame;
+}
+
+void UnicornKernelBackend::map_play_pages() {
+  for (uint32_t page = 0; page < kPlayPages; ++page) map_play_page(page);
 }
 
 bool UnicornKernelBackend::set_up() {
   if (uc_open(UC_ARCH_X86, UC_MODE_32, &uc_) != UC_ERR_OK) return false;
-  if (uc_mem_map_ptr(uc_, 0, kMemoryBytes, UC_PROT_ALL, memory_->bytes.data()) != UC_ERR_OK)
-    return false;
-  // Accesses are checked against the memory map by their linear address, before they are
-  // translated; so something must be there, although nothing ever reaches it.
-  if (uc_mem_map(uc_, kPlayBase, kPlayPages * kPageSize, UC_PROT_ALL) != UC_ERR_OK ||
-      uc_mem_map(uc_, kLargeBase, kMemoryBytes, UC_PROT_ALL) != UC_ERR_OK)
+  file_ = memfd_create("frames", MFD_CLOEXEC);
+  if (file_ < 0 || ftruncate(file_, kMemoryBytes) != 0) return false;
+  uint8_t* const frames = map_frames(kFrames);
+  memory_ = reinterpret_cast<Memory*>(frames);
+  play_ = map_frames(kPlayPages);
+  large_ = map_frames(kFrames);
+  if (!memory_ || !play_ || !large_) return false;
+  for (uint32_t page = 0; page < kPlayPages; ++page) play_frames_[page] = page;
+  if (uc_mem_map_ptr(uc_, 0, kMemoryBytes, UC_PROT_ALL, frames) != UC_ERR_OK ||
+      uc_mem_map_ptr(uc_, kPlayBase, kPlayPages * kPageSize, UC_PROT_ALL, play_) != UC_ERR_OK ||
+      uc_mem_map_ptr(uc_, kLargeBase, kMemoryBytes, UC_PROT_ALL, large_) != UC_ERR_OK)
     return false;
   uc_hook hook;
   if (uc_hook_add(uc_, &hook, UC_HOOK_INTR, reinterpret_cast<void*>(&on_interrupt), this, 1, 0) !=
@@ -117,13 +150,13 @@ void UnicornKernelBackend::forget_fault() {
 }
 
 bool UnicornKernelBackend::run_prologue(bool pae) {
-  build_memory(memory_->bytes, pae);
+  build_memory(*memory_, pae);
   drop_translations();
   interrupt_ = kNoInterrupt;
   retired_ = 0;
   uc_emu_start(uc_, kPrologue, kUntil, 0, 0);
   if (interrupt_ != 3 || reg(UC_X86_REG_CR0) != kCr0) return false;
-  start_memory_[pae] = memory_->bytes;
+  start_memory_[pae] = *memory_;
   return uc_context_alloc(uc_, &start_[pae]) == UC_ERR_OK &&
          uc_context_save(uc_, start_[pae]) == UC_ERR_OK;
 }
@@ -136,8 +169,24 @@ void UnicornKernelBackend::on_interrupt(uc_struct* uc, uint32_t number, void* se
 /// Being called before each instruction keeps EIP exact.
 void UnicornKernelBackend::on_code(uc_struct* uc, uint64_t address, uint32_t, void* self) {
   auto& backend = *static_cast<UnicornKernelBackend*>(self);
-  backend.last_eip_ = static_cast<uint32_t>(address);
+  backend.before_instruction(static_cast<uint32_t>(address));
   if (++backend.retired_ > kMaxInstructions) uc_emu_stop(uc);
+}
+
+void UnicornKernelBackend::before_instruction(uint32_t address) {
+  if (address + 8 > kMemoryBytes) return;
+  const uint8_t* const code = &(*memory_)[address];
+  constexpr uint8_t kInvlpg[] = {0x36, 0x0f, 0x01, 0x3d};  // invlpg ss:[address]
+  constexpr uint8_t kLoadCr3[] = {0x0f, 0x22, 0xd8};       // mov cr3, eax
+  if (std::memcmp(code, kInvlpg, sizeof kInvlpg) == 0) {
+    uint32_t target;
+    std::memcpy(&target, code + 4, 4);
+    const uint32_t page = (target - kPlayBase) >> kPageShift;
+    if (page < kPlayPages) map_play_page(page);
+  } else if (std::memcmp(code, kLoadCr3, sizeof kLoadCr3) == 0) {
+    space_ = reg(UC_X86_REG_EAX) == root(1, pae_);
+    map_play_pages();
+  }
 }
 
 uint32_t UnicornKernelBackend::reg(int name) const {
@@ -153,15 +202,17 @@ void UnicornKernelBackend::drop_translations() {
 
 void UnicornKernelBackend::load(const KernelCase& test) {
   uc_context_restore(uc_, start_[test.pae]);
-  memory_->bytes = start_memory_[test.pae];
-  drop_translations();
-  memory_->bytes = start_memory_[test.pae];
-  // A load of CR3 empties the TLB; there is a call for that, but it takes a second.
+  *memory_ = start_memory_[test.pae];
+  pae_ = test.pae;
+  // Only the guest itself can empty the TLB: a write of CR3 from outside does not, and the call
+  // that is meant for it takes a second.
   const uint32_t cr3 = root(0, test.pae);
-  uc_reg_write(uc_, UC_X86_REG_CR3, &cr3);
-  std::memcpy(&memory_->bytes[test.origin], test.code.data(), test.code.size());
+  uc_reg_write(uc_, UC_X86_REG_EAX, &cr3);
+  uc_emu_start(uc_, kFlush, kUntil, 0, 0);
+  drop_translations();
+  std::memcpy(&(*memory_)[test.origin], test.code.data(), test.code.size());
   if (!test.user_code.empty())
-    std::memcpy(&memory_->bytes[kUserCode], test.user_code.data(), test.user_code.size());
+    std::memcpy(&(*memory_)[kUserCode], test.user_code.data(), test.user_code.size());
   for (size_t i = 0; i < kGprs.size(); ++i) uc_reg_write(uc_, kGprs[i], &test.gpr[i]);
   const uint32_t flags = eflags::kFixed1;
   uc_reg_write(uc_, UC_X86_REG_EFLAGS, &flags);
@@ -225,7 +276,7 @@ void UnicornKernelBackend::capture(KernelOutcome& outcome) {
   outcome.cr2 = reg(UC_X86_REG_CR2);
   outcome.cr3 = reg(UC_X86_REG_CR3);
   outcome.cr4 = reg(UC_X86_REG_CR4);
-  outcome.memory = memory_->bytes;
+  outcome.memory = *memory_;
 }
 
 }  // namespace trapline::differential::kernel

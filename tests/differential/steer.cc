@@ -311,6 +311,7 @@ class Steerer {
     const std::array<uint16_t, 3> words = {fpu.control, fpu.status, tags};
     for (uint32_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(random_.next32());
     for (uint32_t i = 0; i < 3; ++i) std::memcpy(&bytes[i * stride], &words[i], 2);
+    std::memcpy(&bytes[3 * stride], &fpu.ip, stride);
     for (uint32_t i = 0, at = 7 * stride; at + 10 <= size; ++i, at += 10)
       std::memcpy(&bytes[at], fpu.st[i].data(), 10);
     contain(address, std::move(bytes));
@@ -377,7 +378,7 @@ uint32_t pick_target(uint32_t size, bool writes, Caution caution, Random& random
   if (choice < 22) return inside(kStack, size, random) & mask;
   if (choice < 26) return near_end(kData.base + kPageSize, size, random) & mask;
   if (choice < 28) return near_end(kData.end(), size, random);
-  if (choice < 29) return near_end(writes ? kStack.end() : kReadOnly.end(), size, random);
+  if (choice < 29) return near_end(writes && random.one_in(2) ? kStack.end() : kReadOnly.end(), size, random);
   if (choice < 30) return near_end(random.one_in(2) ? kData.base : kStack.base, size, random);
   if (choice < 31) return inside(kReadOnly, size, random) & mask;
   return interesting_integer(random);

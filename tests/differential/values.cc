@@ -219,7 +219,8 @@ void random_fpu(Random& random, FpuMood mood, FpuImage& fpu) {
     }
   }
   fpu.opcode = static_cast<uint16_t>(random.next32() & 0x7ff);
-  fpu.ip = random.next32();
+  // As in real programs, where code is.
+  fpu.ip = kCodeBase | (random.next32() & 0xfffffff);
   fpu.dp = random.next32();
   for (auto& st : fpu.st) {
     const auto value = interesting_extended(random);

@@ -154,6 +154,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::optional<Exit> single_step_trap();
 
   // engine_memory.cc
+  OrFault<void> probe_crossing(const View& view, Linear address, Access access);
   OrFault<uint64_t> read_slow(View& view, Linear address, uint32_t size);
   OrFault<void> write_slow(View& view, Linear address, uint32_t size, uint64_t value);
 

@@ -41,8 +41,7 @@ OrFault<uint64_t> Engine::read_slow(View& view, Linear address, uint32_t size) {
   if (inside_page(address.value, size)) return part(address, size);
   // Both pages must be there before either is read: devices notice reads.
   const uint32_t first = kPageSize - address.offset();
-  TRAPLINE_TRY(mmu_->resolve(view, address, Access::kRead));
-  TRAPLINE_TRY(mmu_->resolve(view, address + first, Access::kRead));
+  TRAPLINE_TRY(probe_crossing(view, address, Access::kRead));
   TRAPLINE_TRY_LET(low, part(address, first));
   TRAPLINE_TRY_LET(high, part(address + first, size - first));
   return low | high << (8 * first);
@@ -65,6 +64,7 @@ OrFault<void> Engine::write_slow(View& view, Linear address, uint32_t size, uint
     return {};
   }
   const uint32_t first = kPageSize - address.offset();
+  TRAPLINE_TRY(probe_crossing(view, address, Access::kWrite));
   TRAPLINE_TRY_LET(low, mmu_->resolve(view, address, Access::kWrite));
   TRAPLINE_TRY_LET(high, mmu_->resolve(view, address + first, Access::kWrite));
   // Where nothing watches, whole parts; elsewhere byte by byte, as odd sizes have no store.
@@ -80,11 +80,21 @@ OrFault<void> Engine::write_slow(View& view, Linear address, uint32_t size, uint
   return {};
 }
 
+/// Both pages of an access that crosses are looked at before A or D is set in either.
+OrFault<void> Engine::probe_crossing(const View& view, Linear address, Access access) {
+  const PagingContext paging = PagingContext::from(context_->cpu, model_);
+  for (const Linear page : {address, Linear{(address.value | kPageMask) + 1}})
+    TRAPLINE_TRY(walk_page(paging, *memory_, page, access, view.user(), WalkMode::kPeek));
+  return {};
+}
+
 OrFault<void> Engine::probe_write(Linear address, uint32_t size, Privilege privilege) {
   View& view = view_for(privilege);
-  TRAPLINE_TRY(mmu_->resolve(view, address, Access::kWrite));
-  if (!inside_page(address.value, size))
+  if (!inside_page(address.value, size)) {
+    TRAPLINE_TRY(probe_crossing(view, address, Access::kWrite));
     TRAPLINE_TRY(mmu_->resolve(view, {(address.value | kPageMask) + 1}, Access::kWrite));
+  }
+  TRAPLINE_TRY(mmu_->resolve(view, address, Access::kWrite));
   return {};
 }
 

@@ -99,6 +99,9 @@ struct SystemOps {
     Engine& e = enter(context);
     Fault fault = Fault::plain(static_cast<Vector>(payload & 0xff));
     if (payload & 0x100) fault = Fault::with_error(fault.vector, error);
+    if (fault.vector == Vector::kGeneralProtection && (context->cpu.fpu.status & 0x80) &&
+        e.waits_for_x87())
+      fault = Fault::plain(Vector::kX87);
     return faulted(e, payload, fault);
   }
 

@@ -158,7 +158,10 @@ void lower_x87(BlockEmitter& e, const Instruction& in) {
     if (in.flags_written) e.flags_are_in_host();
     return;
   }
-  const x86::Mem host_memory = e.open(*memory, in, memory->size, access_kind(*memory));
+  // An unmasked exception suppresses a store; a careful block then writes back what was there.
+  const AccessKind kind =
+      e.careful() && memory->written ? AccessKind::kModify : access_kind(*memory);
+  const x86::Mem host_memory = e.open(*memory, in, memory->size, kind);
   TRAPLINE_ASSERT(e.a.emit(in.row->host_id, host_memory) == asmjit::kErrorOk);
   e.commit();
 }

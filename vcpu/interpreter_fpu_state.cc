@@ -18,6 +18,11 @@ uint32_t top(uint16_t status) {
 }
 
 // The summary bits follow from the flags and the masks.
+/// Bits 7 and 13 to 15 of a control word read as 0, bit 6 as 1, whatever is loaded.
+constexpr uint16_t held_control(uint32_t control) {
+  return static_cast<uint16_t>((control & 0x1f3f) | 0x40);
+}
+
 uint16_t with_summary(uint16_t status, uint16_t control) {
   const bool pending = status & ~control & kExceptionMasks;
   const auto plain = static_cast<uint16_t>(status & ~(kErrorSummary | kBusy));
@@ -94,7 +99,7 @@ Environment make_environment(const Execution& x) {
 
 void take_environment(const Execution& x, const Environment& e, FpuImage& fpu) {
   const bool wide = x.operand_size() == OperandSize::k32;
-  fpu.control = static_cast<uint16_t>(e.field[0]);
+  fpu.control = held_control(e.field[0]);
   fpu.status = with_summary(static_cast<uint16_t>(e.field[1]), fpu.control);
   fpu.abridged_tag = abridged_tag(static_cast<uint16_t>(e.field[2]));
   if (protected_layout(x.state)) {
@@ -299,6 +304,7 @@ OrFault<void> fxrstor(Execution& x) {
   image.reserved2 = image.reserved3 = 0;
   image.mxcsr_mask = x.state.fpu.mxcsr_mask;
   image.opcode &= kOpcodeMask;
+  image.control = held_control(image.control);
   image.status = with_summary(image.status, image.control);
   for (auto& value : image.st) std::memset(value.data() + kRegisterBytes, 0, 6);
   x.state.fpu = image;

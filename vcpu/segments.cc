@@ -59,7 +59,8 @@ void null_inner_segments(CpuState& state) {
   for (SegmentName name : {kEs, kDs, kFs, kGs}) {
     Segment& segment = state.segment[name];
     const bool conforming_code = segment.code() && (segment.attributes & segment::kConforming);
-    if (!segment.unusable() && !conforming_code && segment.dpl() < state.cpl) segment = Segment{};
+    // A null selector loses its RPL as well.
+    if (segment.unusable() || (!conforming_code && segment.dpl() < state.cpl)) segment = Segment{};
   }
 }
 

@@ -218,29 +218,34 @@ void analyse_flags(std::span<const Instruction> instructions, const Switches& sw
 
 uint32_t FlagLookahead::live_at(uint32_t eip) {
   if (!enabled_) return eflags::kArithmetic;
+  for (const Known& known : known_)
+    if (known.eip == eip) return known.live;
+  const uint32_t live = look(eip);
+  known_.push_back({eip, live});
+  return live;
+}
+
+uint32_t FlagLookahead::look(uint32_t eip) {
   uint32_t undecided = eflags::kArithmetic;
   uint32_t live = 0;
-  const uint32_t start_offset = request_.linear & 0xfff;
-  const int64_t first =
-      static_cast<int64_t>(start_offset) + static_cast<int32_t>(eip - request_.eip);
+  const int64_t start_offset = request_.linear & kPageMask;
+  const int64_t first = start_offset + static_cast<int32_t>(eip - request_.eip);
   int64_t at = first;
-  uint32_t here = eip;
+  const auto size = request_.mode.code32() ? CodeSize::k32 : CodeSize::k16;
   for (int i = 0; i < kLookaheadInstructions && undecided; ++i) {
-    if (at < 0 || at >= 0x1000) break;
-    Instruction in;
-    const auto bytes = request_.page.first(0x1000).subspan(static_cast<size_t>(at));
-    const auto size = request_.mode.code32() ? CodeSize::k32 : CodeSize::k16;
-    if (decode(bytes, size, false, model_, here, in) != Decoded::kOk) break;
-    live |= undecided & reads_of(in);
-    undecided &= ~(kills_of(in, false) | live);
-    at += in.length;
-    here += in.length;
-    if (in.row->effect != BlockEffect::kNone) break;
+    if (at < 0 || at >= int64_t{kPageSize}) break;
+    FlagEffect effect;
+    const auto bytes = request_.page.first(kPageSize).subspan(static_cast<size_t>(at));
+    if (!decode_flag_effect(bytes, size, effect)) break;
+    live |= undecided & effect.read;
+    undecided &= ~(effect.killed | live);
+    at += effect.length;
+    if (!effect.goes_on) break;
   }
   live |= undecided;
   if (at > first)
     ranges_.push_back({static_cast<int32_t>(first - start_offset),
-                       static_cast<uint32_t>(std::min<int64_t>(at, 0x1000) - first)});
+                       static_cast<uint32_t>(std::min<int64_t>(at, kPageSize) - first)});
   return live;
 }
 

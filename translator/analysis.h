@@ -45,15 +45,20 @@ struct BlockAnalysis {
 /// written, starting at `eip`. Records the bytes it looked at.
 class FlagLookahead {
  public:
-  FlagLookahead(const TranslationRequest& request, const CpuModel& model, bool enabled,
-                std::vector<GuestRange>& ranges)
-      : request_(request), model_(model), enabled_(enabled), ranges_(ranges) {}
+  FlagLookahead(const TranslationRequest& request, bool enabled, std::vector<GuestRange>& ranges)
+      : request_(request), enabled_(enabled), ranges_(ranges) {}
   uint32_t live_at(uint32_t eip);
 
  private:
+  struct Known {
+    uint32_t eip = 0;
+    uint32_t live = 0;
+  };
+  uint32_t look(uint32_t eip);
+
   const TranslationRequest& request_;
-  const CpuModel& model_;
   bool enabled_;
+  std::vector<Known> known_;
   std::vector<GuestRange>& ranges_;
 };
 

@@ -195,6 +195,24 @@ SegmentName overridden_segment(ZydisInstructionAttributes attributes) {
   return kDs;
 }
 
+bool shifts_by_a_count(const ZydisDecodedInstruction& in) {
+  switch (in.mnemonic) {
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SAR:
+    case ZYDIS_MNEMONIC_ROL:
+    case ZYDIS_MNEMONIC_ROR:
+    case ZYDIS_MNEMONIC_RCL:
+    case ZYDIS_MNEMONIC_RCR:
+      return in.opcode != 0xd0 && in.opcode != 0xd1;
+    case ZYDIS_MNEMONIC_SHLD:
+    case ZYDIS_MNEMONIC_SHRD:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool count_may_be_zero(const ZydisDecodedInstruction& in, const Instruction& out) {
   switch (in.mnemonic) {
     case ZYDIS_MNEMONIC_SHL:
@@ -231,6 +249,32 @@ Decoded classify_failure(ZyanStatus status) {
 }
 
 }  // namespace
+
+bool decode_flag_effect(std::span<const uint8_t> bytes, CodeSize code_size, FlagEffect& out) {
+  ZydisDecoderContext context;
+  ZydisDecodedInstruction in;
+  const size_t length = std::min<size_t>(bytes.size(), ZYDIS_MAX_INSTRUCTION_LENGTH);
+  if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder_for(code_size, false), &context,
+                                                  bytes.data(), length, &in)))
+    return false;
+  const InstructionRow* row = find_row(in.mnemonic);
+  if (!row) return false;
+  out = {};
+  out.length = in.length;
+  out.goes_on = row->effect == BlockEffect::kNone;
+  if (!in.cpu_flags) return true;
+  const ZydisAccessedFlags& flags = *in.cpu_flags;
+  const uint32_t written =
+      (flags.modified | flags.set_0 | flags.set_1 | flags.undefined) & eflags::kArithmetic;
+  const bool repeats =
+      in.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
+  out.read = flags.tested & eflags::kArithmetic;
+  if (repeats || shifts_by_a_count(in))
+    out.read |= written;  // All of them may stay.
+  else
+    out.killed = written;
+  return true;
+}
 
 bool Instruction::uses_register(uint8_t gpr) const {
   for (int i = 0; i < operand_count; ++i) {

@@ -14,6 +14,7 @@ namespace trapline {
 namespace {
 
 constexpr size_t kMaxInstructions = 48;
+constexpr int kMaxBranches = 3;  ///< Conditional branches that a block goes on after.
 
 /// Rows for what cannot be decoded: the block then consists of the fault alone.
 void lower_too_long(BlockEmitter& e, const Instruction& in) {
@@ -63,6 +64,7 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
   const size_t limit = one_instruction(request, switches_) ? 1 : kMaxInstructions;
   const auto size = request.mode.code32() ? CodeSize::k32 : CodeSize::k16;
   const bool real = !request.mode.has(mode::kProtected);
+  int branches = 0;
   uint32_t eip = request.eip;
   size_t at = request.linear & kPageMask;
   while (instructions_.size() < limit && at < kPageSize) {
@@ -100,7 +102,8 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
     if (in.row->effect == BlockEffect::kEnd) break;
     // A budget is charged for whole blocks, so those have no exit in the middle.
     if (in.row->effect == BlockEffect::kBranch &&
-        (request.mode.has(mode::kCounted) || !switches_.extended_blocks))
+        (request.mode.has(mode::kCounted) || !switches_.extended_blocks ||
+         ++branches > kMaxBranches))
       break;
   }
   return Translation::Status::kOk;
@@ -109,7 +112,7 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
 void Translator::emit(const TranslationRequest& request) {
   const bool windows = switches_.stack_window && request.variant == Variant::kNormal &&
                        !one_instruction(request, switches_);
-  FlagLookahead lookahead(request, model_, switches_.flag_lookahead && !switches_.exact_flags,
+  FlagLookahead lookahead(request, switches_.flag_lookahead && !switches_.exact_flags,
                           translation_.lookahead);
   analyse(instructions_, request.mode, switches_, windows, lookahead, analysis_);
   asmjit::CodeHolder& code = assembly_->code;

@@ -16,6 +16,9 @@ namespace {
 using namespace trapline;
 using namespace trapline::differential;
 
+/// What the test driver takes for "cannot run here".
+constexpr int kSkipped = 77;
+
 struct Options {
   CampaignOptions campaign;
   std::string form;
@@ -35,7 +38,8 @@ class Backends {
   std::unique_ptr<Backend> make(const std::string& name, const std::vector<std::string>& settings) {
     if (name == "host") {
       auto native = NativeBackend::create(common_);
-      if (!native.ok()) return fail(native.error());
+      host_missing_ = !native.ok();
+      if (host_missing_) return fail(native.error());
       environment_ = {native.value()->has_low_page(), native.value()->has_segments()};
       if (const std::string lacks = native.value()->limitations(); !lacks.empty())
         std::printf("note: %s\n", lacks.c_str());
@@ -49,6 +53,9 @@ class Backends {
     return machine.take();
   }
 
+  /// Whether it failed because this host cannot run 32-bit code at all.
+  bool host_missing() const { return host_missing_; }
+
  private:
   static std::unique_ptr<Backend> fail(const Error& error) {
     std::fprintf(stderr, "%s\n", error.message.c_str());
@@ -57,6 +64,7 @@ class Backends {
 
   WindowImage common_;
   Environment environment_;
+  bool host_missing_ = false;
 };
 
 int list_forms(const std::vector<Form>& forms) {
@@ -89,7 +97,7 @@ int run(Options& options) {
   Backends backends(campaign_options.seed);
   const auto left = backends.make(options.left, options.left_switches);
   const auto right = left ? backends.make(options.right, options.right_switches) : nullptr;
-  if (!right) return 71;
+  if (!right) return backends.host_missing() ? kSkipped : static_cast<int>(ExitStatus::kHost);
 
   std::printf("seed %llu\n", ull(campaign_options.seed));
   const auto start = std::chrono::steady_clock::now();

@@ -3,12 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <set>
 
 #include "tests/differential/campaign.h"
 #include "tests/differential/native_backend.h"
 #include "tests/differential/text.h"
 #include "tests/differential/unicorn_user.h"
 #include "tests/differential/values.h"
+#include "translator/instruction_table.h"
 
 namespace trapline::differential {
 namespace {
@@ -117,6 +119,26 @@ TEST_F(HostRunner, DoesTheSameTwice) {
 }
 
 /// Where Unicorn is not to be asked.
+/// Whatever the instruction table has for user mode is generated, or left out for a stated reason.
+TEST(Forms, CoverTheInstructionTable) {
+  std::set<uint16_t> generated;
+  for (const Form& form : derive_forms()) generated.insert(static_cast<uint16_t>(form.mnemonic));
+  for (const InstructionRow& row : instruction_table()) {
+    if (row.oracle == OracleUse::kSystem || row.oracle == OracleUse::kVolatile) continue;
+    const auto mnemonic = static_cast<ZydisMnemonic>(row.mnemonic);
+    EXPECT_TRUE(generated.contains(row.mnemonic) || exclusion_reason(mnemonic))
+        << ZydisMnemonicGetString(mnemonic);
+  }
+}
+
+/// Nor is anything generated that the table does not know.
+TEST(Forms, AreAllInTheInstructionTable) {
+  for (const Form& form : derive_forms()) {
+    if (form.illegal_lock) continue;
+    EXPECT_NE(find_row(static_cast<uint16_t>(form.mnemonic)), nullptr) << form.name;
+  }
+}
+
 bool unicorn_deviates(const Form& form) {
   // Its NEG with LOCK keeps the flags of something else.
   if (form.mnemonic == ZYDIS_MNEMONIC_NEG && form.name.starts_with("lock")) return true;

@@ -179,6 +179,7 @@ class SequenceBuilder {
       default:
         code_.move(0, value);
         code_.put({0x0f, 0x22, 0xc0});
+        write_protect_ = value & 0x10000;
     }
     if (!random_.one_in(3)) return;
     begin("fpu after cr0");
@@ -247,7 +248,8 @@ class SequenceBuilder {
     // large leaves a page of its own behind.
     code_.invlpg(kLargeBase + kFirstDataFrame * kPageSize);
     begin("large page access");
-    emit_access(kLargeBase + kFirstDataFrame * kPageSize + random_.below(kPageSize - 8));
+    emit_access(kLargeBase + kFirstDataFrame * kPageSize + random_.below(kPageSize - 8),
+                may_modify(bits));
   }
 
   uint32_t play_address(uint32_t size) {
@@ -261,7 +263,7 @@ class SequenceBuilder {
     begin("access");
     const uint32_t page = random_.below(kPlayPages - 1);
     uint32_t address = kPlayBase + page * kPageSize + random_.below(kPageSize - 8);
-    if (!random_.one_in(6)) return emit_access(address);
+    if (!random_.one_in(6)) return emit_access(address, may_modify(play_[space_][page].bits));
     // Across two pages read-modify-write is left out: see unicorn_deviations().
     address = (address & ~kPageMask) + kPageSize - 1 - random_.below(3);
     if (random_.one_in(2)) return emit_read(address);
@@ -278,7 +280,12 @@ class SequenceBuilder {
     code_.put32(address);
   }
 
-  void emit_access(uint32_t address) {
+  /// Not where it is present but write-protected: see unicorn_deviations().
+  bool may_modify(uint32_t entry) const {
+    return !(entry & kPresent) || (entry & kWritable) || !write_protect_;
+  }
+
+  void emit_access(uint32_t address, bool modify) {
     switch (random_.below(6)) {
       case 0:
       case 1:
@@ -286,6 +293,7 @@ class SequenceBuilder {
       case 2:
         return emit_write(address);
       case 3:
+        if (!modify) return emit_write(address);
         code_.put({0x36, 0x01, 0x0d});  // add ss:[address], ecx
         return code_.put32(address);
       case 4:
@@ -456,6 +464,7 @@ class SequenceBuilder {
   Assembler code_;
   std::array<std::array<PlayPage, kPlayPages>, 2> play_{};
   uint32_t space_ = 0;
+  bool write_protect_ = false;
 };
 
 }  // namespace

@@ -378,7 +378,8 @@ uint32_t pick_target(uint32_t size, bool writes, Caution caution, Random& random
   if (choice < 22) return inside(kStack, size, random) & mask;
   if (choice < 26) return near_end(kData.base + kPageSize, size, random) & mask;
   if (choice < 28) return near_end(kData.end(), size, random);
-  if (choice < 29) return near_end(writes && random.one_in(2) ? kStack.end() : kReadOnly.end(), size, random);
+  if (choice < 29)
+    return near_end(writes && random.one_in(2) ? kStack.end() : kReadOnly.end(), size, random);
   if (choice < 30) return near_end(random.one_in(2) ? kData.base : kStack.base, size, random);
   if (choice < 31) return inside(kReadOnly, size, random) & mask;
   return interesting_integer(random);

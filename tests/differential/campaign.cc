@@ -47,6 +47,18 @@ FormCount& Campaign::count(const Case& test) {
   return test.form == kNoForm ? blocks_ : by_form_[test.form];
 }
 
+namespace {
+
+/// As differences(), also for runs that were lost or ran for too long.
+std::string difference(const Outcome& left, const Outcome& right, const FieldMask& mask) {
+  if (left.event == Event::kLost || right.event == Event::kLost)
+    return "  event    " + describe_event(left) + " | " + describe_event(right) + "\n";
+  if (left.event == Event::kTimeout && right.event == Event::kTimeout) return {};
+  return differences(left, right, mask);
+}
+
+}  // namespace
+
 void Campaign::judge(const Case& test, const Outcome& left, const Outcome& right) {
   FormCount& form = count(test);
   if (left.event == Event::kTimeout && right.event == Event::kTimeout) {
@@ -55,22 +67,19 @@ void Campaign::judge(const Case& test, const Outcome& left, const Outcome& right
   }
   ++form.compared;
   form.faulted += left.event == Event::kException;
-  const bool lost = left.event == Event::kLost || right.event == Event::kLost;
-  if (!lost && differences(left, right, mask(test, left)).empty()) return;
+  const std::string seen = difference(left, right, mask(test, left));
+  if (seen.empty()) return;
   ++form.failed;
   if (reported_ < options_.reports && (form.failed == 1 || test.form == kNoForm)) {
     ++reported_;
-    report(test);
+    report(test, seen);
   }
 }
 
 std::string Campaign::run_both(const Case& test, Outcome& left, Outcome& right) {
   left_.run(std::span(&test, 1), std::span(&left, 1));
   right_.run(std::span(&test, 1), std::span(&right, 1));
-  if (left.event == Event::kLost || right.event == Event::kLost)
-    return "  event    " + describe_event(left) + " | " + describe_event(right) + "\n";
-  if (left.event == Event::kTimeout && right.event == Event::kTimeout) return {};
-  return differences(left, right, mask(test, left));
+  return difference(left, right, mask(test, left));
 }
 
 /// Replaces instructions by NOPs of the same length as long as the outcomes still differ, so that
@@ -101,12 +110,14 @@ std::string Campaign::reproduction(const Case& test) const {
                 ull(test.number), what.c_str());
 }
 
-void Campaign::report(const Case& test) {
+void Campaign::report(const Case& test, const std::string& seen) {
   Outcome left, right;
   std::string difference = run_both(test, left, right);
   Case shown = test;
   if (difference.empty()) {
-    difference = "  (not when the case is run again: it depends on what ran before)\n";
+    difference = seen +
+                 "  (not when it is run again: it depends on what ran before, so take "
+                 "--first lower and --cases higher)\n";
   } else if (test.instruction_count > 1) {
     shown = minimise(test);
     difference = run_both(shown, left, right);

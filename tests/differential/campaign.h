@@ -48,7 +48,7 @@ class Campaign {
  private:
   Case make_case(uint64_t number) const;
   void judge(const Case& test, const Outcome& left, const Outcome& right);
-  void report(const Case& test);
+  void report(const Case& test, const std::string& seen);
   FieldMask mask(const Case& test, const Outcome& left) const;
   std::string run_both(const Case& test, Outcome& left, Outcome& right);
   Case minimise(const Case& test);

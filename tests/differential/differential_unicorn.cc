@@ -63,7 +63,7 @@ class Run {
     left_.run(test, left_outcome_);
     right_.run(test, right_outcome_);
     return left_outcome_.ending == Ending::kLost || right_outcome_.ending == Ending::kLost ||
-           !kernel_differences(left_outcome_, right_outcome_).empty();
+           !kernel_differences(test, left_outcome_, right_outcome_).empty();
   }
 
   void judge(const KernelCase& test) {
@@ -93,7 +93,7 @@ class Run {
     std::printf("=== differ: differential_unicorn --seed %llu --first %llu --cases 1\n%s",
                 ull(options_.seed), ull(test.number), again ? "" : "(not when run again)\n");
     std::printf("%s | %s:\n%s", left_.name().c_str(), right_.name().c_str(),
-                kernel_differences(left_outcome_, right_outcome_).c_str());
+                kernel_differences(test, left_outcome_, right_outcome_).c_str());
     std::printf("%s%s:\n%s%s:\n%s\n", without_nops(describe(test)).c_str(), left_.name().c_str(),
                 describe(left_outcome_).c_str(), right_.name().c_str(),
                 describe(right_outcome_).c_str());

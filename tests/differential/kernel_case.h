@@ -19,6 +19,7 @@ namespace trapline::differential::kernel {
 struct Step {
   uint32_t address = 0;
   const char* what = "";
+  bool may_cross = false;  ///< Holds an access that may lie in two pages.
 };
 
 struct KernelCase {
@@ -76,7 +77,8 @@ struct Deviation {
 };
 const std::vector<Deviation>& unicorn_deviations();
 
-std::string kernel_differences(const KernelOutcome& left, const KernelOutcome& right);
+std::string kernel_differences(const KernelCase& test, const KernelOutcome& left,
+                               const KernelOutcome& right);
 std::string describe(const KernelCase& test);
 std::string describe(const KernelOutcome& outcome);
 

@@ -38,7 +38,7 @@ class SequenceBuilder {
   }
 
  private:
-  void begin(const char* what) { test_.steps.push_back({code_.here(), what}); }
+  void begin(const char* what) { test_.steps.push_back({code_.here(), what, false}); }
 
   void add_step() {
     switch (random_.below(26)) {
@@ -231,6 +231,7 @@ class SequenceBuilder {
         code_.move(1, known.frame << 12 | known.bits);
         code_.put({0x36, 0x87, 0x0d});  // xchg ss:[entry], ecx
         code_.put32(entry);
+        code_.put({0x81, 0xe1, 0x9f, 0xff, 0xff, 0xff});  // and ecx, without A and D
         break;
       default:
         code_.store(entry, known.frame << 12 | known.bits);
@@ -264,6 +265,7 @@ class SequenceBuilder {
     const uint32_t page = random_.below(kPlayPages - 1);
     uint32_t address = kPlayBase + page * kPageSize + random_.below(kPageSize - 8);
     if (!random_.one_in(6)) return emit_access(address, may_modify(play_[space_][page].bits));
+    test_.steps.back().may_cross = true;
     // Across two pages read-modify-write is left out: see unicorn_deviations().
     address = (address & ~kPageMask) + kPageSize - 1 - random_.below(3);
     if (random_.one_in(2)) return emit_read(address);
@@ -398,6 +400,7 @@ class SequenceBuilder {
   /// Through ES, which is made flat first.
   void add_string() {
     begin("string over play pages");
+    test_.steps.back().may_cross = true;
     code_.move(0, kData0);
     code_.put({0x8e, 0xc0});
     const uint32_t page = random_.below(kPlayPages - 1);

@@ -10,8 +10,9 @@
 
 namespace trapline::differential {
 
-/// Two pages of code, executable and not writable, with nothing mapped around them.
-inline constexpr uint32_t kCodeBase = 0x10000000;
+/// Two pages of code, executable and not writable, with nothing mapped around them. No address that
+/// random operands are likely to have: what stands at the exits differs between backends.
+inline constexpr uint32_t kCodeBase = 0x1a4c6000;
 inline constexpr uint32_t kCodePages = 2;
 inline constexpr uint32_t kCodeBytes = kCodePages * kPageSize;
 

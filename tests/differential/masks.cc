@@ -13,6 +13,10 @@ constexpr const char* kPartialStore =
     "a store that runs into a page that faults may have written its first part; processors differ";
 constexpr const char* kTwoOperands =
     "when both operands fault, which one is reported is not defined";
+constexpr const char* kSecondBound =
+    "when the lower bound is violated already, some processors do not read the upper one";
+constexpr const char* kMaskedBytes =
+    "whether bytes that are not to be stored can fault, and which one is reported, is not defined";
 constexpr const char* kPartialPop = "some processors load registers before a later word faults";
 
 struct MaskRow {
@@ -56,8 +60,8 @@ constexpr MaskRow kRows[] = {
     {ZYDIS_MNEMONIC_FLDENV, cr2_offset(), kWholeOperand},
     {ZYDIS_MNEMONIC_FRSTOR, cr2_offset(), kWholeOperand},
     {ZYDIS_MNEMONIC_FXRSTOR, cr2_offset(), kWholeOperand},
-    {ZYDIS_MNEMONIC_MASKMOVQ, cr2_offset(), kWholeOperand},
-    {ZYDIS_MNEMONIC_MASKMOVDQU, cr2_offset(), kWholeOperand},
+    {ZYDIS_MNEMONIC_MASKMOVQ, which_fault(), kMaskedBytes},
+    {ZYDIS_MNEMONIC_MASKMOVDQU, which_fault(), kMaskedBytes},
     {ZYDIS_MNEMONIC_FNSTENV, large_store(), kPartialStore},
     {ZYDIS_MNEMONIC_FNSAVE, large_store(), kPartialStore},
     {ZYDIS_MNEMONIC_FXSAVE, large_store(), kPartialStore},
@@ -68,6 +72,7 @@ constexpr MaskRow kRows[] = {
     {ZYDIS_MNEMONIC_ENTER, memory(), kPartialStore},
     {ZYDIS_MNEMONIC_POPA, popped_registers(), kPartialPop},
     {ZYDIS_MNEMONIC_POPAD, popped_registers(), kPartialPop},
+    {ZYDIS_MNEMONIC_BOUND, which_fault(), kSecondBound},
     {ZYDIS_MNEMONIC_CMPSB, which_fault(), kTwoOperands},
     {ZYDIS_MNEMONIC_CMPSW, which_fault(), kTwoOperands},
     {ZYDIS_MNEMONIC_CMPSD, which_fault(), kTwoOperands},

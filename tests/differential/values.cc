@@ -220,7 +220,7 @@ void random_fpu(Random& random, FpuMood mood, FpuImage& fpu) {
   }
   fpu.opcode = static_cast<uint16_t>(random.next32() & 0x7ff);
   // As in real programs, where code is.
-  fpu.ip = kCodeBase | (random.next32() & 0xfffffff);
+  fpu.ip = kCodeBase + random.below(1u << 24);
   fpu.dp = random.next32();
   for (auto& st : fpu.st) {
     const auto value = interesting_extended(random);

@@ -605,8 +605,9 @@ void BlockEmitter::emit_cold() {
         flush_esp();
         set_eip(request_.eip + cold.record.guest);
         a.mov(host::kAddress.r32(), cold.fault.error_code);
-        a.mov(host::kDelta.r32(),
-              static_cast<uint32_t>(cold.fault.vector) | (cold.fault.has_error_code ? 0x100u : 0u));
+        a.mov(host::kDelta.r32(), static_cast<uint32_t>(cold.fault.vector) |
+                                      (cold.fault.has_error_code ? 0x100u : 0u) |
+                                      (block_size() - cold.record.index) << 16);
         a.jmp(imm(thunks_.system[static_cast<int>(SystemOp::kRaise)]));
         break;
       }

@@ -153,7 +153,7 @@ void CodeCache::kill(Block& block) {
   }
   --table.live_blocks;
   for (uint32_t number : block.incoming)
-    if (exits_[number].linked) unlink(number);
+    if (exits_[number].linked && unlinks_killed_) unlink(number);
   block.incoming.clear();
   ++counters_.invalidated;
 }

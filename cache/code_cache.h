@@ -140,6 +140,8 @@ class CodeCache {
   /// Kills every block that depends on the bytes. True when any did.
   bool invalidate(uint64_t frame, uint32_t start, uint32_t length);
   void kill(Block& block);
+  /// For tests only: breaks C2.
+  void keep_links_of_killed() { unlinks_killed_ = false; }
   bool has_code(uint64_t frame) const;
 
   /// Forgets everything (C3). Every pointer to a table or block dangles.
@@ -175,6 +177,7 @@ class CodeCache {
   std::deque<EntryTable> tables_;
   std::unordered_map<uint64_t, FrameCode> frames_;
   Counters counters_;
+  bool unlinks_killed_ = true;
 };
 
 }  // namespace trapline

@@ -70,6 +70,7 @@ Result<void> Engine::build(const MachineOptions& options) {
   TRAPLINE_ASSERT(used <= kThunkBytes);
   cache_ = std::make_unique<CodeCache>(*code_memory_, kThunkBytes,
                                        CodeEntry{thunks_.miss_host, thunks_.miss_saved});
+  if (options.mutation == Mutation::kLinksKept) cache_->keep_links_of_killed();
   translator_ = std::make_unique<Translator>(model_, options.switches, thunks_);
   context_->miss_table.fill({thunks_.miss_host, thunks_.miss_saved});
   context_->hot.exec_table = reinterpret_cast<uint64_t>(execution_views_->empty_table());
@@ -118,8 +119,9 @@ void Engine::refresh_mode() {
   }
   const uint64_t removals = mmu_->removals();
   if (hot.tables != tables || removals != removals_seen_) {
+    const bool stale = hot.tables == tables && options_.mutation == Mutation::kStaleWindow;
     removals_seen_ = removals;
-    drop_window();
+    if (!stale) drop_window();
   }
   hot.tables = tables;
   hot.exec_table = reinterpret_cast<uint64_t>(execution_view_->table);
@@ -134,6 +136,7 @@ void Engine::invalidate_page(Linear) {
 }
 
 void Engine::mapping_dropped(View& view, uint32_t page) {
+  if (options_.mutation == Mutation::kStaleMapping) return;
   ++mapping_epoch_;
   execution_views_->drop_page(view.serial(), page);
 }
@@ -152,8 +155,9 @@ void Engine::code_written(Physical address, uint32_t bytes) {
   while (at < end) {
     const uint64_t frame = at >> kPageShift;
     const uint64_t stop = std::min(end, (frame + 1) << kPageShift);
-    cache_->invalidate(frame, static_cast<uint32_t>(at & kPageMask),
-                       static_cast<uint32_t>(stop - at));
+    if (options_.mutation != Mutation::kCodeWriteIgnored)
+      cache_->invalidate(frame, static_cast<uint32_t>(at & kPageMask),
+                         static_cast<uint32_t>(stop - at));
     if (!cache_->has_code(frame)) mmu_->allow_writes(frame, denial::kCode);
     at = stop;
   }
@@ -299,6 +303,7 @@ OrFault<Block*> Engine::translate_block(EntryTable& table, const Resolution& cod
   request.linear = state.eip + cs.base;
   request.mode = mode_;
   request.variant = variant;
+  request.mutation = options_.mutation;
   request.limit_left = uint64_t{cs.limit} - state.eip + 1;
   request.page = page_bytes(code);
   request.first_exit = cache_->next_exit();

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "shadowmmu/physical_memory.h"
+#include "translator/mutations.h"
 #include "translator/switches.h"
 #include "vcpu/cpu_model.h"
 #include "vcpu/fault.h"
@@ -40,6 +41,8 @@ struct MachineOptions {
   PortSpace* ports = nullptr;
   /// Guest exceptions with these vectors' bits set are exits (kException) and are not delivered.
   uint32_t exit_on_exceptions = 0;
+  /// For tests only: makes the engine wrong in one way.
+  Mutation mutation = Mutation::kNone;
 };
 
 struct RunLimits {

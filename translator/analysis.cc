@@ -189,7 +189,7 @@ class StackTracker {
 };
 
 void analyse_flags(std::span<const Instruction> instructions, const Switches& switches,
-                   FlagLookahead& lookahead, BlockAnalysis& out) {
+                   bool die_early, FlagLookahead& lookahead, BlockAnalysis& out) {
   uint32_t live = eflags::kArithmetic;
   const Instruction& last = instructions.back();
   if (!ends_flow(last)) {
@@ -209,6 +209,7 @@ void analyse_flags(std::span<const Instruction> instructions, const Switches& sw
       info.live_before = live = eflags::kArithmetic;
     }
     info.needed = switches.exact_flags ? eflags::kArithmetic : info.live_before;
+    if (die_early) info.needed = info.live_after & ~kills_of(in, false);
     if (switches.exact_flags) info.live_before = live = eflags::kArithmetic;
   }
   out.live_at_entry = live;
@@ -268,13 +269,14 @@ bool stack_operand(const Operand& operand, const Instruction& in, const Instruct
 }
 
 void analyse(std::span<const Instruction> instructions, const ModeKey& mode,
-             const Switches& switches, bool windows, FlagLookahead& lookahead, BlockAnalysis& out) {
+             const Switches& switches, bool windows, bool die_early, FlagLookahead& lookahead,
+             BlockAnalysis& out) {
   out.instruction.assign(instructions.size(), {});
   out.stack.clear();
   const bool flat_stack = mode.stack32() && mode.segment_class(kSs) == SegmentClass::kFlat;
   StackTracker stack(windows && flat_stack, out);
   for (size_t i = 0; i < instructions.size(); ++i) stack.visit(instructions[i], out.instruction[i]);
-  analyse_flags(instructions, switches, lookahead, out);
+  analyse_flags(instructions, switches, die_early, lookahead, out);
 }
 
 }  // namespace trapline

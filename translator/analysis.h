@@ -63,7 +63,8 @@ class FlagLookahead {
 };
 
 void analyse(std::span<const Instruction> instructions, const ModeKey& mode,
-             const Switches& switches, bool windows, FlagLookahead& lookahead, BlockAnalysis& out);
+             const Switches& switches, bool windows, bool die_early, FlagLookahead& lookahead,
+             BlockAnalysis& out);
 
 /// How a memory operand relates to the stack: its displacement from the stack segment's start.
 bool stack_operand(const Operand& operand, const Instruction& in, const InstructionAnalysis& info,

@@ -123,7 +123,10 @@ void BlockEmitter::emit_instruction(const Instruction& in) {
 void BlockEmitter::emit_save_flags() {
   a.mov(host::kFlags.r32(), x86::eax);
   a.lahf();
-  a.seto(x86::al);
+  if (mutated(Mutation::kSavedFlagsLoseOverflow))
+    a.mov(x86::al, 0);
+  else
+    a.seto(x86::al);
   a.xchg(host::kFlags.r32(), x86::eax);
 }
 
@@ -155,7 +158,8 @@ void BlockEmitter::prepare_flags(const Instruction& in) {
   const uint32_t sure = in.flags_conditional ? 0 : in.flags_written & ~undefined;
   const bool reads = in.flags_read != 0;
   const bool keeps = in.flags_written && (current_->live_after & ~sure);
-  if (reads || keeps) need_flags();
+  const bool partial = keeps && !mutated(Mutation::kIncLosesCarry);
+  if (reads || partial) need_flags();
 }
 
 void BlockEmitter::save_flags_for_exit() {
@@ -282,7 +286,8 @@ x86::Mem BlockEmitter::open_offset(SegmentName segment, uint32_t size, AccessKin
     Cold& cold = add_cold(Cold::Kind::kGate);
     cold.gate = Gate::kSegment;
     cold.info = info.pack();
-    a.lea(host::kDelta, x86::ptr(host::kAddress, static_cast<int32_t>(size)));
+    const uint32_t checked = size - (mutated(Mutation::kLimitOffByOne) ? 1 : 0);
+    a.lea(host::kDelta, x86::ptr(host::kAddress, static_cast<int32_t>(checked)));
     a.cmp(host::kDelta, host::context(field + static_cast<int32_t>(limit), 8));
     a.ja(cold.entry);
     a.bind(cold.resume);
@@ -550,10 +555,12 @@ void BlockEmitter::emit_misaligned(const Cold& cold) {
                               : host::guest64(cold.address_register);
   const x86::Gp delta = host::kDelta.r32();
   a.bind(cold.misaligned);
-  a.lea(delta, x86::ptr(address, cold.size - 1));
-  a.xor_(delta, address.r32());
-  a.test(delta, kPageSize);
-  a.jnz(cold.entry);
+  if (!mutated(Mutation::kCrossingUnnoticed)) {
+    a.lea(delta, x86::ptr(address, cold.size - 1));
+    a.xor_(delta, address.r32());
+    a.test(delta, kPageSize);
+    a.jnz(cold.entry);
+  }
   load_delta(address, cold.table);
   a.test(host::kDelta, host::kDelta);
   a.jnz(cold.resume);
@@ -598,8 +605,9 @@ void BlockEmitter::emit_cold() {
         flush_esp();
         set_eip(request_.eip + cold.record.guest);
         a.mov(host::kAddress.r32(), cold.fault.error_code);
-        a.mov(host::kDelta.r32(),
-              static_cast<uint32_t>(cold.fault.vector) | (cold.fault.has_error_code ? 0x100u : 0u));
+        a.mov(host::kDelta.r32(), static_cast<uint32_t>(cold.fault.vector) |
+                                      (cold.fault.has_error_code ? 0x100u : 0u) |
+                                      (block_size() - cold.record.index) << 16);
         a.jmp(imm(thunks_.system[static_cast<int>(SystemOp::kRaise)]));
         break;
       }

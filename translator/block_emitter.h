@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "translator/analysis.h"
@@ -40,6 +41,7 @@ class BlockEmitter {
   const ModeKey& mode() const { return request_.mode; }
   const Switches& switches() const { return switches_; }
   const TranslationRequest& request() const { return request_; }
+  bool mutated(Mutation mutation) const { return request_.mutation == mutation; }
   bool stack32() const { return request_.mode.stack32(); }
   uint32_t flags_live_after() const { return current_->live_after; }
 
@@ -60,6 +62,8 @@ class BlockEmitter {
   void flush_esp();
   void adjust_esp(int32_t bytes) { esp_pending_ += bytes; }
   int32_t esp_pending() const { return esp_pending_; }
+  /// For a mutation: the change that is pending, which nobody will make.
+  int32_t forget_esp() { return std::exchange(esp_pending_, 0); }
 
   // --- addresses and memory ---
   /// Offset (before segmentation) of a memory operand into the address register. `esp_bias` is

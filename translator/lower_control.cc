@@ -152,6 +152,7 @@ void lower_ret(BlockEmitter& e, const Instruction& in) {
 void lower_jcc(BlockEmitter& e, const Instruction& in) {
   const uint8_t condition = in.opcode & 15;
   const uint32_t target = relative_target(e, in);
+  const int32_t lost = e.mutated(Mutation::kSideExitLosesStack) ? e.forget_esp() : 0;
   e.flush_esp();
   uint32_t mask = 0;
   bool when_set = false;
@@ -176,6 +177,7 @@ void lower_jcc(BlockEmitter& e, const Instruction& in) {
     return;
   }
   e.branch_to(code, target);
+  e.adjust_esp(lost);
 }
 
 void lower_jecxz(BlockEmitter& e, const Instruction& in) {

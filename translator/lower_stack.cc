@@ -39,6 +39,13 @@ void push_segment(BlockEmitter& e, const Instruction& in) {
 void lower_push(BlockEmitter& e, const Instruction& in) {
   const Operand& from = in.operand[0];
   const uint8_t size = in.operand_size;
+  if (e.mutated(Mutation::kPushMovesFirst) && from.kind == Operand::Kind::kImmediate) {
+    change_esp(e, -size);
+    e.flush_esp();
+    e.a.mov(e.open_stack(0, size, AccessKind::kWrite), host_immediate(from));
+    e.commit();
+    return;
+  }
   if (from.kind == Operand::Kind::kRegister && from.register_kind == RegisterKind::kSegment) {
     push_segment(e, in);
     return;

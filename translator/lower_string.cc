@@ -48,7 +48,7 @@ StringOp classify(const BlockEmitter& e, const Instruction& in) {
       break;
   }
   op.size = in.opcode & 1 ? in.operand_size : uint8_t{1};
-  op.down = e.mode().has(mode::kDown);
+  op.down = e.mode().has(mode::kDown) && !e.mutated(Mutation::kDirectionIgnored);
   op.wide = in.address_size == 4;
   op.source = in.data_segment;
   return op;
@@ -132,6 +132,7 @@ void emit_run(BlockEmitter& e, const StringOp& op, const asmjit::Label& again,
   }
   a.inc(room);
   if (shift) a.shr(room, shift);
+  if (e.mutated(Mutation::kRunTooLong)) a.inc(room);
   a.cmp(room, x86::ecx);
   a.cmova(room, x86::ecx);
   a.cmp(room, 2);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "translator/mode.h"
+#include "translator/mutations.h"
 #include "translator/switches.h"
 #include "vcpu/cpu_model.h"
 
@@ -126,10 +127,11 @@ struct TranslationRequest {
   std::span<const uint8_t> page;
   /// How many instruction bytes CS's limit leaves at `eip`.
   uint64_t limit_left = ~uint64_t{0};
-  uint64_t straddle_entry = 0;   ///< What the execution table must hold for the second page.
-  uint32_t first_exit = 0;       ///< Number of the first ExitSite.
-  uint32_t code_address = 0;     ///< Where the block will be put.
-  bool fpu_error_native = true;  ///< CR0.NE.
+  uint64_t straddle_entry = 0;          ///< What the execution table must hold for the second page.
+  uint32_t first_exit = 0;              ///< Number of the first ExitSite.
+  uint32_t code_address = 0;            ///< Where the block will be put.
+  bool fpu_error_native = true;         ///< CR0.NE.
+  Mutation mutation = Mutation::kNone;  ///< For tests.
   std::function<bool(uint32_t)> is_breakpoint;  ///< By linear address; may be empty.
 };
 

@@ -114,7 +114,8 @@ void Translator::emit(const TranslationRequest& request) {
                        !one_instruction(request, switches_);
   FlagLookahead lookahead(request, switches_.flag_lookahead && !switches_.exact_flags,
                           translation_.lookahead);
-  analyse(instructions_, request.mode, switches_, windows, lookahead, analysis_);
+  analyse(instructions_, request.mode, switches_, windows,
+          request.mutation == Mutation::kFlagsDieEarly, lookahead, analysis_);
   asmjit::CodeHolder& code = assembly_->code;
   code.reset(asmjit::ResetPolicy::kSoft);
   TRAPLINE_ASSERT(code.init(asmjit::Environment::host(), request.code_address) == asmjit::kErrorOk);

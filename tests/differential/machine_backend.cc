@@ -63,11 +63,13 @@ CpuState start_state(const Environment& environment) {
 
 Result<std::unique_ptr<MachineBackend>> MachineBackend::create(const WindowImage& common,
                                                                const Environment& environment,
-                                                               const Switches& switches) {
+                                                               const Switches& switches,
+                                                               Mutation mutation) {
   MachineOptions options;
   options.memory_bytes = 16u << 20;
   options.code_cache_bytes = 16u << 20;
   options.switches = switches;
+  options.mutation = mutation;
   options.exit_on_exceptions = ~0u;
   auto machine = Machine::create(options);
   if (!machine.ok()) return machine.error();

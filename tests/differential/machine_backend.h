@@ -20,7 +20,8 @@ class MachineBackend : public Backend {
  public:
   static Result<std::unique_ptr<MachineBackend>> create(const WindowImage& common,
                                                         const Environment& environment,
-                                                        const Switches& switches);
+                                                        const Switches& switches,
+                                                        Mutation mutation = Mutation::kNone);
   std::string_view name() const override { return "engine"; }
   void run(std::span<const Case> cases, std::span<Outcome> outcomes) override;
   Machine& machine() { return *machine_; }

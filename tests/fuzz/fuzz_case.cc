@@ -151,6 +151,26 @@ bool same(const Result& a, const Result& b) {
   return a.last == b.last && a.instructions == b.instructions && a.hash == b.hash;
 }
 
+std::string switched_off(const Switches& switches) {
+  std::string out;
+  for (const SwitchName& name : switch_names())
+    if (!(switches.*name.member)) out += " -" + std::string(name.name);
+  if (switches.single_instruction) out += " +single";
+  return out;
+}
+
+/// Memory at the next instruction as if paging were off, which it is or nearly is.
+std::string code_at(const Result& result, const Guest& guest) {
+  const uint32_t linear = result.state.eip + result.state.segment[kCs].base;
+  std::string out;
+  for (uint32_t i = 0; i < 8; ++i) {
+    char text[8];
+    std::snprintf(text, sizeof text, " %02x", guest.memory[(linear + i) % guest.memory.size()]);
+    out += text;
+  }
+  return out;
+}
+
 /// What the two runs differ in after the first instruction after which they do, and its place.
 std::string explain(const Guest& guest, const Switches& switches, const Switches& others) {
   uint64_t good = 0;
@@ -166,8 +186,11 @@ std::string explain(const Guest& guest, const Switches& switches, const Switches
   const Result first = run_once(guest, switches, bad);
   const Result second = run_once(guest, others, bad);
   return "instruction " + number(bad) + " at cs base " + number(before.state.segment[kCs].base) +
-         " + " + number(before.state.eip) + ": exits " + number(static_cast<uint32_t>(first.last)) +
-         "|" + number(static_cast<uint32_t>(second.last)) + ", instructions " +
+         " + " + number(before.state.eip) + ":" + code_at(before, guest) + " (cpl " +
+         number(before.state.cpl) + ", cr0 " + number(before.state.cr0) + ", eflags " +
+         number(before.state.eflags) + ";" + switched_off(others) + ")" + ": exits " +
+         number(static_cast<uint32_t>(first.last)) + "|" +
+         number(static_cast<uint32_t>(second.last)) + ", instructions " +
          number(first.instructions) + "|" + number(second.instructions) + "," +
          differing(first.state, second.state);
 }

@@ -200,6 +200,7 @@ uint64_t Engine::leave_with(Exit exit) {
 }
 
 void Engine::flush_code() {
+  sync_fpu_pointers();  // While the block that they point into is still known.
   for (uint64_t frame : cache_->code_frames()) mmu_->allow_writes(frame, denial::kCode);
   cache_->flush();
   execution_views_->clear();

@@ -109,6 +109,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   struct OpenAccess {
     uint32_t linear = 0;
     uint32_t size = 0;
+    bool one_store = false;  ///< A write that is one store, to `physical`.
+    Physical physical;
     alignas(16) std::array<std::byte, 64> buffer{};
     /// As misaligned as the guest's address: SSE faults on it the same.
     std::byte* bytes() { return buffer.data() + (linear & 15); }

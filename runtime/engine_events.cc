@@ -108,6 +108,7 @@ uint64_t Engine::interpret_instruction(uint32_t payload) {
   const Segment ss = state.segment[kSs];
   if (!options_.ports) before_ports_ = state;
   const StepResult result = interpret(cpu_);
+  context_->hot.fpu_operand = state.fpu.dp;
   ++counters_.interpreted;
   if (result.mnemonic < interpreted_by_mnemonic_.size())
     ++interpreted_by_mnemonic_[result.mnemonic];
@@ -188,6 +189,7 @@ std::optional<uint16_t> x87_opcode(std::span<const uint8_t> bytes) {
 /// opcode does too, where the host has updated it at all: many only do for unmasked exceptions.
 void Engine::sync_fpu_pointers() {
   FpuImage& fpu = context_->cpu.fpu;
+  fpu.dp = context_->hot.fpu_operand;
   if (!code_memory_->contains(fpu.ip)) return;
   const Block* block = cache_->block_at(fpu.ip);
   if (!block) return;

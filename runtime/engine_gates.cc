@@ -1,5 +1,6 @@
 // The C++ side of gates: calls from the middle of an instruction that come back, or leave the block
 // with the state as it was before the instruction.
+#include <bit>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -97,9 +98,18 @@ struct Gates {
     Engine::OpenAccess& access = e.open_[slot];
     access.linear = checked->value;
     access.size = info.size;
+    access.one_store = false;
     if (info.write) {
-      const auto allowed = e.probe_write(*checked, info.size, Privilege::kCurrent);
-      if (!allowed.ok()) return fault(e, from, allowed.fault());
+      const bool crosses = checked->offset() + info.size > kPageSize;
+      if (!crosses && info.size <= 8 && std::has_single_bit(info.size)) {
+        const auto found = e.mmu_->resolve(e.current_view(), *checked, Access::kWrite);
+        if (!found.ok()) return fault(e, from, found.fault());
+        access.one_store = true;
+        access.physical = found->address;
+      } else {
+        const auto allowed = e.probe_write(*checked, info.size, Privilege::kCurrent);
+        if (!allowed.ok()) return fault(e, from, allowed.fault());
+      }
     }
     if (info.read) {
       for (uint32_t done = 0; done < info.size;) {
@@ -122,6 +132,12 @@ struct Gates {
   }
 
   static void write_back(Engine& e, Engine::OpenAccess& access) {
+    if (access.one_store) {
+      uint64_t value = 0;
+      std::memcpy(&value, access.bytes(), access.size);
+      e.mmu_->store(access.physical, access.size, value);
+      return;
+    }
     for (uint32_t done = 0; done < access.size;) {
       const uint32_t part = chunk(access.size - done);
       uint64_t value = 0;

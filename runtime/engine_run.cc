@@ -101,6 +101,7 @@ void Engine::set_state(const CpuState& state) {
   context_->cpu.tr.derive();
   context_->cpu.eflags = (state.eflags & eflags::kDefined) | eflags::kFixed1;
   context_->hot.fpu_loaded = 0;
+  context_->hot.fpu_operand = state.fpu.dp;
   views_ = {};
   drop_window();
   port_read_completed_ = false;

@@ -179,10 +179,10 @@ void BlockEmitter::flush_esp() {
 
 // --- addresses -----------------------------------------------------------------------------------
 
-void BlockEmitter::load_offset(const Operand& operand, const Instruction& in, int32_t esp_bias) {
+void BlockEmitter::load_offset(const Operand& operand, const Instruction& in, int32_t esp_bias,
+                               const x86::Gp& address) {
   int32_t displacement = static_cast<int32_t>(operand.value);
   if (operand.base == kEsp) displacement += esp_pending_ + esp_bias;
-  const x86::Gp address = host::kAddress;
   const bool has_base = operand.base != Operand::kNoRegister;
   const bool has_index = operand.index != Operand::kNoRegister;
   const uint32_t shift = operand.scale == 8   ? 3
@@ -253,6 +253,7 @@ x86::Mem BlockEmitter::open(const Operand& operand, const Instruction& in, uint3
     if (segment.used && displacement >= segment.low &&
         displacement + static_cast<int32_t>(size) <= segment.high) {
       ensure_window(*current_);
+      aligned_ = false;  // The host checks that by itself, and a signal tells.
       if (operand.base == kEsp)
         return window_operand(kEsp, displacement - current_->esp_offset + esp_pending_, size);
       return window_operand(kEbp, static_cast<int32_t>(operand.value), size);

@@ -68,7 +68,8 @@ class BlockEmitter {
   // --- addresses and memory ---
   /// Offset (before segmentation) of a memory operand into the address register. `esp_bias` is
   /// added when the base is ESP (POP counts it already incremented).
-  void load_offset(const Operand& operand, const Instruction& in, int32_t esp_bias = 0);
+  void load_offset(const Operand& operand, const Instruction& in, int32_t esp_bias = 0,
+                   const asmjit::x86::Gp& address = host::kAddress);
   /// Opens a memory operand and gives the host operand for it. Uses the address and delta registers
   /// (not for window accesses). Two accesses may be open at once only if the first is not used
   /// again.

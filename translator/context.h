@@ -55,7 +55,8 @@ struct HotFields {
   uint32_t reserved2{};
   uint64_t gate_address = 0;  ///< The address register while a gate is in C++.
   uint64_t gate_value = 0;    ///< The value register likewise.
-  uint64_t reserved3{};
+  uint32_t fpu_operand = 0;   ///< FDP: the offset of the last x87 memory operand.
+  uint32_t reserved3{};
 };
 static_assert(sizeof(HotFields) == 128, "the context register points just behind these");
 

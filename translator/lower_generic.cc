@@ -1,4 +1,6 @@
 // Instructions that the host executes as they are.
+#include <Zydis/Mnemonic.h>
+
 #include "translator/instruction_table.h"
 #include "translator/lower.h"
 #include "translator/lower_operands.h"
@@ -146,6 +148,14 @@ void lower_no_operand(BlockEmitter& e, const Instruction& in) {
   if (in.flags_written) e.flags_are_in_host();
 }
 
+namespace {
+/// The host's own data pointer is a host address, and many hosts keep it for exceptions only.
+bool moves_fpu_pointers(const Instruction& in) {
+  return in.mnemonic != ZYDIS_MNEMONIC_FLDCW && in.mnemonic != ZYDIS_MNEMONIC_FNSTCW &&
+         in.mnemonic != ZYDIS_MNEMONIC_FNSTSW;
+}
+}  // namespace
+
 void lower_x87(BlockEmitter& e, const Instruction& in) {
   const Operand* memory = in.memory();
   if (!memory) {
@@ -155,6 +165,8 @@ void lower_x87(BlockEmitter& e, const Instruction& in) {
     const size_t prefixes =
         bytes.size() >= 2 && in.opcode != 0x9b ? bytes.size() - 2 : bytes.size() - 1;
     e.a.embed(bytes.data() + prefixes, bytes.size() - prefixes);
+    if (in.mnemonic == ZYDIS_MNEMONIC_FNINIT)
+      e.a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(hot.fpu_operand), 4), 0);
     if (in.flags_written) e.flags_are_in_host();
     return;
   }
@@ -162,6 +174,10 @@ void lower_x87(BlockEmitter& e, const Instruction& in) {
   const AccessKind kind =
       e.careful() && memory->written ? AccessKind::kModify : access_kind(*memory);
   const x86::Mem host_memory = e.open(*memory, in, memory->size, kind);
+  if (moves_fpu_pointers(in)) {
+    e.load_offset(*memory, in, 0, host::kValue);
+    e.a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(hot.fpu_operand), 4), host::kValue.r32());
+  }
   TRAPLINE_ASSERT(e.a.emit(in.row->host_id, host_memory) == asmjit::kErrorOk);
   e.commit();
 }

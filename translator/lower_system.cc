@@ -110,8 +110,8 @@ void lower_control_register(BlockEmitter& e, const Instruction& in) {
   const Operand& from = in.operand[1];
   const bool writes = to.register_kind == RegisterKind::kControl;
   const uint8_t number = writes ? to.number : from.number;
-  if (number == 1) {
-    e.raise(Vector::kInvalidOpcode, false, 0, in);
+  if (number == 1 || number == 4) {  // No such register, in this model or in any.
+    lower_interpreted(e, in);
     return;
   }
   e.flush_esp();

@@ -67,6 +67,9 @@ class Campaign {
 
 /// What masks.cc says about the instruction that raised the exception, if one did.
 FieldMask mask_for(const Case& test, const Outcome& outcome);
+/// A known deviation of the engine's: an x87 store that its own unmasked exception suppresses still
+/// faults when its page is not there.
+bool suppressed_store(const Case& test, const Outcome& host, const Outcome& engine);
 /// The rows with their reasons.
 void print_masks();
 

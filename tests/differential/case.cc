@@ -95,17 +95,19 @@ void compare_registers(std::string& out, const CpuImage& left, const CpuImage& r
 
 void compare_fpu(std::string& out, const FpuImage& left, const FpuImage& right,
                  const FieldMask& mask) {
+  constexpr uint16_t kTop = 0x3800;
+  const uint16_t status = mask.x87_top ? static_cast<uint16_t>(~kTop) : uint16_t{0xffff};
   compare_hex(out, "fcw", left.control, right.control);
-  compare_hex(out, "fsw", left.status, right.status);
-  compare_hex(out, "ftag", left.abridged_tag, right.abridged_tag);
+  compare_hex(out, "fsw", left.status & status, right.status & status);
+  if (!mask.x87_top) compare_hex(out, "ftag", left.abridged_tag, right.abridged_tag);
   compare_hex(out, "mxcsr", left.mxcsr, right.mxcsr);
   if (!mask.fpu_pointers) {
     compare_hex(out, "fop", left.opcode, right.opcode);
     compare_hex(out, "fip", left.ip, right.ip);
-    compare_hex(out, "fdp", left.dp, right.dp);
+    if (!mask.data_pointer) compare_hex(out, "fdp", left.dp, right.dp);
   }
   for (size_t i = 0; i < 8; ++i) {
-    if (left.st[i] != right.st[i])
+    if (!mask.x87_top && left.st[i] != right.st[i])
       out +=
           format("  st(%zu)    %s | %s\n", i, hex_number(std::span(left.st[i]).first(10)).c_str(),
                  hex_number(std::span(right.st[i]).first(10)).c_str());

@@ -17,6 +17,8 @@ constexpr const char* kSecondBound =
     "when the lower bound is violated already, some processors do not read the upper one";
 constexpr const char* kMaskedBytes =
     "whether bytes that are not to be stored can fault, and which one is reported, is not defined";
+constexpr const char* kMmxTop =
+    "some processors set TOP to 0 before the store of an MMX register faults";
 constexpr const char* kPartialPop = "some processors load registers before a later word faults";
 
 struct MaskRow {
@@ -50,6 +52,18 @@ constexpr FieldMask which_fault() {
   return mask;
 }
 
+constexpr FieldMask mmx_top() {
+  FieldMask mask;
+  mask.x87_top = true;
+  return mask;
+}
+
+constexpr FieldMask masked_mmx() {
+  FieldMask mask = which_fault();
+  mask.x87_top = true;
+  return mask;
+}
+
 constexpr FieldMask popped_registers() {
   FieldMask mask;
   mask.gprs = 0xff & ~(1u << kEsp);
@@ -60,7 +74,10 @@ constexpr MaskRow kRows[] = {
     {ZYDIS_MNEMONIC_FLDENV, cr2_offset(), kWholeOperand},
     {ZYDIS_MNEMONIC_FRSTOR, cr2_offset(), kWholeOperand},
     {ZYDIS_MNEMONIC_FXRSTOR, cr2_offset(), kWholeOperand},
-    {ZYDIS_MNEMONIC_MASKMOVQ, which_fault(), kMaskedBytes},
+    {ZYDIS_MNEMONIC_MASKMOVQ, masked_mmx(), kMaskedBytes},
+    {ZYDIS_MNEMONIC_MOVQ, mmx_top(), kMmxTop},
+    {ZYDIS_MNEMONIC_MOVD, mmx_top(), kMmxTop},
+    {ZYDIS_MNEMONIC_MOVNTQ, mmx_top(), kMmxTop},
     {ZYDIS_MNEMONIC_MASKMOVDQU, which_fault(), kMaskedBytes},
     {ZYDIS_MNEMONIC_FNSTENV, large_store(), kPartialStore},
     {ZYDIS_MNEMONIC_FNSAVE, large_store(), kPartialStore},
@@ -98,6 +115,20 @@ FieldMask mask_for(const Case& test, const Outcome& outcome) {
     if (row.mnemonic == mnemonic) return row.mask;
   }
   return {};
+}
+
+bool suppressed_store(const Case& test, const Outcome& host, const Outcome& engine) {
+  if (engine.event != Event::kException || !(host.final.fpu.status & 0x80)) return false;
+  switch (instruction_at(test, engine.final.eip)) {
+    case ZYDIS_MNEMONIC_FST:
+    case ZYDIS_MNEMONIC_FSTP:
+    case ZYDIS_MNEMONIC_FIST:
+    case ZYDIS_MNEMONIC_FISTP:
+    case ZYDIS_MNEMONIC_FBSTP:
+      return host.event != engine.event || host.vector != engine.vector;
+    default:
+      return false;
+  }
 }
 
 void print_masks() {

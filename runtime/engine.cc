@@ -334,6 +334,7 @@ OrFault<Block*> Engine::translate_block(EntryTable& table, const Resolution& cod
     request.page = {reinterpret_cast<const uint8_t*>(straddle_buffer_.data()), kPageSize + 15};
     request.straddle_entry = slot_of(next_table);
     made = &translator_->translate(request);
+    if (made->status == Translation::Status::kPastLimit) return Fault::general_protection();
     second.frame = next_code.address.frame();
   }
   Block& block = insert_block(table, request, *made, second.frame);

@@ -162,6 +162,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
 
   Exit loop();
   void sync_fpu_pointers();
+  void translate_fpu_instruction_pointer(bool opcode_moved);
   /// Whether the instruction at EIP reports pending x87 exceptions.
   bool waits_for_x87();
   uint64_t raise_x87();
@@ -204,7 +205,13 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::array<std::byte, kPageSize + 16> straddle_buffer_{};
 
   Exit exit_;
-  CpuState before_ports_;   ///< To go back to when an interpreted IN has to leave for its value.
+  CpuState before_ports_;  ///< To go back to when an interpreted IN has to leave for its value.
+  /// The guest's pointers as they were when the host's FPU was last given them.
+  struct FpuPointers {
+    uint32_t dp = 0;
+    uint16_t opcode = 0;
+  };
+  FpuPointers fpu_loaded_;
   bool port_exit_ = false;  ///< in() or out() filled exit_ and wants to leave.
   bool port_read_completed_ = false;
   uint32_t port_read_value_ = 0;

@@ -108,7 +108,7 @@ uint64_t Engine::interpret_instruction(uint32_t payload) {
   const Segment ss = state.segment[kSs];
   if (!options_.ports) before_ports_ = state;
   const StepResult result = interpret(cpu_);
-  context_->hot.fpu_operand = state.fpu.dp;
+  fpu_loaded_ = {state.fpu.dp, state.fpu.opcode};
   ++counters_.interpreted;
   if (result.mnemonic < interpreted_by_mnemonic_.size())
     ++interpreted_by_mnemonic_[result.mnemonic];
@@ -189,7 +189,16 @@ std::optional<uint16_t> x87_opcode(std::span<const uint8_t> bytes) {
 /// opcode does too, where the host has updated it at all: many only do for unmasked exceptions.
 void Engine::sync_fpu_pointers() {
   FpuImage& fpu = context_->cpu.fpu;
-  fpu.dp = context_->hot.fpu_operand;
+  // Many hosts move the operand pointer and the opcode for unmasked exceptions only: what the host
+  // has not changed stays, and what FNINIT has cleared is clear.
+  if (fpu.dp != fpu_loaded_.dp && fpu.dp != 0) fpu.dp = context_->hot.fpu_operand;
+  const bool opcode_moved = fpu.opcode != fpu_loaded_.opcode;
+  translate_fpu_instruction_pointer(opcode_moved);
+  fpu_loaded_ = {fpu.dp, fpu.opcode};
+}
+
+void Engine::translate_fpu_instruction_pointer(bool opcode_moved) {
+  FpuImage& fpu = context_->cpu.fpu;
   if (!code_memory_->contains(fpu.ip)) return;
   const Block* block = cache_->block_at(fpu.ip);
   if (!block) return;
@@ -197,7 +206,7 @@ void Engine::sync_fpu_pointers() {
   const auto host_opcode = x87_opcode({code, 15});
   const CodeRecord& record = cache_->record_at(*block, fpu.ip);
   fpu.ip = block->eip + record.guest;
-  if (host_opcode != (fpu.opcode & 0x7ff)) return;
+  if (!opcode_moved || host_opcode != (fpu.opcode & 0x7ff)) return;
   std::array<uint8_t, 15> bytes{};
   const uint32_t linear = fpu.ip + context_->cpu.segment[kCs].base;
   for (uint32_t i = 0; i < bytes.size(); ++i) {

@@ -11,6 +11,8 @@
 namespace trapline {
 
 namespace {
+constexpr uint32_t kMxcsrBits = 0xffff;  ///< The others are reserved; FXRSTOR refuses them.
+
 Exit exit_of(Exit::Kind kind) {
   Exit exit;
   exit.kind = kind;
@@ -101,7 +103,8 @@ void Engine::set_state(const CpuState& state) {
   context_->cpu.tr.derive();
   context_->cpu.eflags = (state.eflags & eflags::kDefined) | eflags::kFixed1;
   context_->hot.fpu_loaded = 0;
-  context_->hot.fpu_operand = state.fpu.dp;
+  context_->cpu.fpu.mxcsr &= kMxcsrBits;
+  fpu_loaded_ = {state.fpu.dp, state.fpu.opcode};
   views_ = {};
   drop_window();
   port_read_completed_ = false;

@@ -174,11 +174,11 @@ void lower_x87(BlockEmitter& e, const Instruction& in) {
   const AccessKind kind =
       e.careful() && memory->written ? AccessKind::kModify : access_kind(*memory);
   const x86::Mem host_memory = e.open(*memory, in, memory->size, kind);
-  if (moves_fpu_pointers(in)) {
+  TRAPLINE_ASSERT(e.a.emit(in.row->host_id, host_memory) == asmjit::kErrorOk);
+  if (moves_fpu_pointers(in)) {  // After it: it may have reported an earlier one's exception.
     e.load_offset(*memory, in, 0, host::kValue);
     e.a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(hot.fpu_operand), 4), host::kValue.r32());
   }
-  TRAPLINE_ASSERT(e.a.emit(in.row->host_id, host_memory) == asmjit::kErrorOk);
   e.commit();
 }
 
@@ -200,6 +200,7 @@ void lower_masked_store(BlockEmitter& e, const Instruction& in) {
   const uint8_t size = xmm ? 16 : 8;
   e.flush_esp();
   const x86::Mem memory = e.open(target, in, size, AccessKind::kModify);
+  if (!xmm) e.a.fwait();  // Reports a pending x87 exception while EDI is still the guest's.
   e.a.mov(host::kValue, x86::rdi);
   e.a.lea(x86::rdi, memory);
   uint8_t source[2] = {0, 0};

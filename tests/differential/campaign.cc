@@ -39,9 +39,8 @@ void Campaign::run() {
 
 FieldMask Campaign::mask(const Case& test, const Outcome& left) const {
   FieldMask mask = mask_for(test, left);
-  // A host with FDP_EXCPTN_ONLY moves it for unmasked exceptions alone; the engine always does.
-  mask.data_pointer = left.final.fpu.dp == test.initial.fpu.dp;
   mask.fpu_pointers |= options_.ignored.fpu_pointers;
+  mask.memory |= passes_environment_on(test);
   return mask;
 }
 

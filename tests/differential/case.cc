@@ -104,7 +104,7 @@ void compare_fpu(std::string& out, const FpuImage& left, const FpuImage& right,
   if (!mask.fpu_pointers) {
     compare_hex(out, "fop", left.opcode, right.opcode);
     compare_hex(out, "fip", left.ip, right.ip);
-    if (!mask.data_pointer) compare_hex(out, "fdp", left.dp, right.dp);
+    compare_hex(out, "fdp", left.dp, right.dp);
   }
   for (size_t i = 0; i < 8; ++i) {
     if (!mask.x87_top && left.st[i] != right.st[i])

@@ -109,8 +109,7 @@ struct FieldMask {
   bool cr2_offset = false;    ///< Which byte of the page.
   bool which_fault = false;   ///< Vector, error code and CR2, where both sides fault.
   bool memory = false;
-  bool data_pointer = false;  ///< FDP.
-  bool x87_top = false;       ///< TOP, with it which register is st(0), and tags.
+  bool x87_top = false;  ///< TOP, with it which register is st(0), and tags.
 };
 
 /// Empty when they agree; else one line for each field that differs.

@@ -86,7 +86,7 @@ constexpr MaskRow kRows[] = {
     {ZYDIS_MNEMONIC_FBSTP, memory(), kPartialStore},
     {ZYDIS_MNEMONIC_PUSHA, memory(), kPartialStore},
     {ZYDIS_MNEMONIC_PUSHAD, memory(), kPartialStore},
-    {ZYDIS_MNEMONIC_ENTER, memory(), kPartialStore},
+    {ZYDIS_MNEMONIC_ENTER, large_store(), kPartialStore},
     {ZYDIS_MNEMONIC_POPA, popped_registers(), kPartialPop},
     {ZYDIS_MNEMONIC_POPAD, popped_registers(), kPartialPop},
     {ZYDIS_MNEMONIC_BOUND, which_fault(), kSecondBound},
@@ -115,6 +115,28 @@ FieldMask mask_for(const Case& test, const Outcome& outcome) {
     if (row.mnemonic == mnemonic) return row.mask;
   }
   return {};
+}
+
+namespace {
+bool loads_environment(ZydisMnemonic mnemonic) {
+  return mnemonic == ZYDIS_MNEMONIC_FLDENV || mnemonic == ZYDIS_MNEMONIC_FRSTOR ||
+         mnemonic == ZYDIS_MNEMONIC_FXRSTOR;
+}
+bool stores_environment(ZydisMnemonic mnemonic) {
+  return mnemonic == ZYDIS_MNEMONIC_FNSTENV || mnemonic == ZYDIS_MNEMONIC_FNSAVE ||
+         mnemonic == ZYDIS_MNEMONIC_FXSAVE;
+}
+}  // namespace
+
+bool passes_environment_on(const Case& test) {
+  bool loads = false;
+  bool stores = false;
+  for (uint32_t i = 0; i < test.instruction_count; ++i) {
+    const ZydisMnemonic mnemonic = instruction_at(test, test.initial.eip + test.instructions[i]);
+    loads |= loads_environment(mnemonic);
+    stores |= stores_environment(mnemonic);
+  }
+  return loads && stores;
 }
 
 bool suppressed_store(const Case& test, const Outcome& host, const Outcome& engine) {

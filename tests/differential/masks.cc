@@ -73,7 +73,7 @@ constexpr FieldMask popped_registers() {
 constexpr MaskRow kRows[] = {
     {ZYDIS_MNEMONIC_FLDENV, cr2_offset(), kWholeOperand},
     {ZYDIS_MNEMONIC_FRSTOR, cr2_offset(), kWholeOperand},
-    {ZYDIS_MNEMONIC_FXRSTOR, cr2_offset(), kWholeOperand},
+    {ZYDIS_MNEMONIC_FXRSTOR, which_fault(), kWholeOperand},
     {ZYDIS_MNEMONIC_MASKMOVQ, masked_mmx(), kMaskedBytes},
     {ZYDIS_MNEMONIC_MOVQ, mmx_top(), kMmxTop},
     {ZYDIS_MNEMONIC_MOVD, mmx_top(), kMmxTop},

@@ -40,7 +40,7 @@ void Campaign::run() {
 FieldMask Campaign::mask(const Case& test, const Outcome& left) const {
   FieldMask mask = mask_for(test, left);
   mask.fpu_pointers |= options_.ignored.fpu_pointers;
-  mask.memory |= passes_environment_on(test);
+  mask.memory |= passes_environment_on(test) || nests_frames(test);
   return mask;
 }
 

@@ -139,6 +139,13 @@ bool passes_environment_on(const Case& test) {
   return loads && stores;
 }
 
+bool nests_frames(const Case& test) {
+  for (uint32_t i = 0; i < test.instruction_count; ++i)
+    if (instruction_at(test, test.initial.eip + test.instructions[i]) == ZYDIS_MNEMONIC_ENTER)
+      return true;
+  return false;
+}
+
 bool suppressed_store(const Case& test, const Outcome& host, const Outcome& engine) {
   if (engine.event != Event::kException || !(host.final.fpu.status & 0x80)) return false;
   switch (instruction_at(test, engine.final.eip)) {

@@ -312,7 +312,7 @@ OrFault<Block*> Engine::translate_block(EntryTable& table, const Resolution& cod
   if (!breakpoints_.empty())
     request.is_breakpoint = [this](uint32_t linear) {
       const bool passed =
-          step_over_breakpoint_ && linear == context_->cpu.eip + context_->cpu.segment[kCs].base;
+          step_over_breakpoint_ && linear == breakpoint_at_ + context_->cpu.segment[kCs].base;
       return breakpoints_.contains(linear) && !passed;
     };
   const Translation* made = &translator_->translate(request);

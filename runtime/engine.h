@@ -224,7 +224,6 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
 
   std::unordered_set<uint32_t> breakpoints_;
   bool step_over_breakpoint_ = false;
-  bool flush_after_step_ = false;
   uint32_t breakpoint_at_ = 0;
 
   // What the signal handler found.

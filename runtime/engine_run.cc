@@ -61,15 +61,11 @@ Exit Engine::loop() {
     if (single) state.shadow = InterruptShadow::kNone;
     if (step_over_breakpoint_) flush_code();
     const uint64_t code = single ? resume_variant(Variant::kSingle) : resume();
-    if (step_over_breakpoint_) {
-      step_over_breakpoint_ = false;
-      flush_after_step_ = true;
-    }
     if (single) hot.attention = 1;
     enter(&state, code);
     import_flags();
-    if (flush_after_step_) {
-      flush_after_step_ = false;
+    if (step_over_breakpoint_) {
+      step_over_breakpoint_ = false;
       flush_code();
     }
     if (static_cast<Leave>(hot.exit_code) == Leave::kExit) {

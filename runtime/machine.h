@@ -26,6 +26,7 @@
 #include "translator/switches.h"
 #include "vcpu/cpu_model.h"
 #include "vcpu/fault.h"
+#include "vcpu/interrupt_source.h"
 #include "vcpu/memory.h"
 #include "vcpu/result.h"
 #include "vcpu/state.h"
@@ -72,14 +73,6 @@ struct Exit {
   uint32_t value = 0;   ///< kPortWrite.
   Fault fault;          ///< kException.
   std::string message;  ///< kError.
-};
-
-/// Where external interrupts come from: an interrupt controller, or inject_interrupt()'s queue.
-class InterruptSource {
- public:
-  virtual ~InterruptSource() = default;
-  /// Called when the CPU takes the interrupt that set_interrupt_line(true) announced.
-  virtual uint8_t acknowledge() = 0;
 };
 
 struct OpcodeCount {

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/unit/runtime/fake_backend.h"
+#include "tests/unit/devices/fake_backend.h"
 
 namespace trapline {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "runtime/devices/debug_console.h"
 #include "runtime/devices/debug_exit.h"
-#include "tests/unit/runtime/fake_backend.h"
+#include "tests/unit/devices/fake_backend.h"
 
 namespace trapline {
 namespace {

@@ -1,0 +1,73 @@
+// The machine's one clock, which every device and the processor's time stamp counter agree with,
+// and the queue of what is to happen at which of its times.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <set>
+#include <utility>
+
+namespace trapline {
+
+/// Time as the machine sees it. It never runs backwards.
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  /// Nanoseconds since the machine was switched on.
+  virtual uint64_t now() const = 0;
+  /// The time of day when now() was 0: nanoseconds since 1970, UTC.
+  virtual int64_t wall_at_start() const = 0;
+};
+
+class EventQueue;
+
+/// Something that a device wants to be called for at a time. Callbacks run between two guest
+/// instructions on the thread of the machine; they may arm and disarm any timer but
+/// destroy none.
+class Timer {
+ public:
+  Timer(EventQueue& queue, std::function<void()> callback);
+  ~Timer();
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+  /// Once, as soon as the clock has reached `when`; a time that has passed is due at once. Replaces
+  /// what was armed before.
+  void arm(uint64_t when);
+  void disarm();
+  bool armed() const { return armed_; }
+  /// Good while it is armed.
+  uint64_t due() const { return due_; }
+
+ private:
+  friend class EventQueue;
+  EventQueue& queue_;
+  std::function<void()> callback_;
+  uint64_t due_ = 0;
+  bool armed_ = false;
+};
+
+/// Must outlive its timers.
+class EventQueue {
+ public:
+  explicit EventQueue(const Clock& clock) : clock_(clock) {}
+
+  const Clock& clock() const { return clock_; }
+  uint64_t now() const { return clock_.now(); }
+  /// When the first timer is due; nothing when none is armed.
+  std::optional<uint64_t> next_due() const;
+  /// Calls what is due, in the order of the times. A callback that arms a timer for a time that has
+  /// passed already is called at the next run_due(), so that this always comes to an end.
+  void run_due();
+  /// Called when an armed timer becomes the first one: a run that is going on must end earlier.
+  void on_earlier(std::function<void()> callback) { on_earlier_ = std::move(callback); }
+
+ private:
+  friend class Timer;
+  const Clock& clock_;
+  std::set<std::pair<uint64_t, Timer*>> armed_;
+  std::function<void()> on_earlier_;
+};
+
+}  // namespace trapline

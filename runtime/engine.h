@@ -87,6 +87,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   uint64_t read_physical(Physical address) override;
   uint64_t time_stamp() override;
   void x87_error() override;
+  bool has_local_apic() const override;
+  void local_apic_base_written(uint64_t value) override;
   // --- MmuObserver ---
   void mapping_dropped(View& view, uint32_t page) override;
   void view_dropped(View& view) override;
@@ -150,6 +152,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void export_flags();
   bool interrupts_waiting() const;
   void ask_for_attention_if_due();
+  /// Makes the block that `from` is in end in the run loop, after an instruction that asked for it.
+  void leave_soon(uint64_t from);
   bool deliver_pending(Exit& exit);
   uint64_t resume_after();
   uint64_t interpret_instruction(uint32_t payload);

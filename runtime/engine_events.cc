@@ -69,6 +69,11 @@ void Engine::ask_for_attention_if_due() {
     context_->hot.attention = 1;
 }
 
+void Engine::leave_soon(uint64_t from) {
+  context_->hot.exec_table = reinterpret_cast<uint64_t>(execution_views_->empty_table());
+  if (const Block* block = cache_->block_at(from - 1)) cache_->cut_exits(*block);
+}
+
 bool Engine::deliver_pending(Exit& exit) {
   CpuState& state = context_->cpu;
   if (state.shadow != InterruptShadow::kNone) return false;
@@ -81,7 +86,7 @@ bool Engine::deliver_pending(Exit& exit) {
   } else if (state.eflags & eflags::kIf) {
     uint8_t vector = 0;
     if (interrupt_source_) {
-      vector = std::exchange(interrupt_source_, nullptr)->acknowledge();
+      vector = interrupt_source_->acknowledge();
     } else if (!queued_interrupts_.empty()) {
       vector = queued_interrupts_.front();
       queued_interrupts_.erase(queued_interrupts_.begin());

@@ -124,10 +124,13 @@ struct Gates {
     return stay(reinterpret_cast<uint64_t>(access.bytes()) - offset);
   }
 
-  static GateResult commit(Context* context, uint32_t, uint32_t, uint64_t) {
+  static GateResult commit(Context* context, uint32_t, uint32_t, uint64_t from) {
     Engine& e = engine(context);
     const uint32_t count = std::exchange(e.pending_count_, 0);
     for (uint32_t i = 0; i < count; ++i) write_back(e, e.open_[e.pending_[i]]);
+    // A device may have raised an interrupt, or asked the machine to stop.
+    e.ask_for_attention_if_due();
+    if (context->hot.attention) e.leave_soon(from);
     return stay(0);
   }
 

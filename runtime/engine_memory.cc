@@ -112,7 +112,17 @@ uint64_t Engine::time_stamp() {
   return __rdtsc();
 }
 
-void Engine::x87_error() {}
+void Engine::x87_error() {
+  if (options_.board) options_.board->x87_error();
+}
+
+bool Engine::has_local_apic() const {
+  return options_.board && options_.board->has_local_apic();
+}
+
+void Engine::local_apic_base_written(uint64_t value) {
+  if (options_.board) options_.board->local_apic_base_written(value);
+}
 
 uint32_t Engine::in(uint16_t port, uint32_t size) {
   ++counters_.port_accesses;

@@ -33,6 +33,16 @@
 
 namespace trapline {
 
+/// What the board around a CPU hears from it, beside ports and memory.
+class BoardEvents {
+ public:
+  virtual ~BoardEvents() = default;
+  /// FERR#: an unmasked x87 exception with CR0.NE clear (IRQ 13 on a PC).
+  virtual void x87_error() {}
+  virtual bool has_local_apic() const { return false; }
+  virtual void local_apic_base_written(uint64_t) {}
+};
+
 struct MachineOptions {
   uint64_t memory_bytes = 64ull << 20;
   const CpuModel* cpu = nullptr;  ///< nullptr: CpuModel::max().
@@ -40,6 +50,7 @@ struct MachineOptions {
   Switches switches{};
   /// Where IN and OUT go. nullptr: each one is an exit (kPortRead, kPortWrite).
   PortSpace* ports = nullptr;
+  BoardEvents* board = nullptr;
   /// Guest exceptions with these vectors' bits set are exits (kException) and are not delivered.
   uint32_t exit_on_exceptions = 0;
   /// For tests only: makes the engine wrong in one way.
@@ -128,7 +139,7 @@ class Machine {
   /// Delivered when the guest next accepts interrupts; queued in order.
   void inject_interrupt(uint8_t vector);
   void inject_nmi();
-  /// The interrupt controller's INTR line. The source must outlive the machine's runs.
+  /// The interrupt controller's INTR line: a level. The source must outlive the machine's runs.
   void set_interrupt_line(bool asserted, InterruptSource* source);
   /// Async-signal-safe; may come from any thread.
   void request_stop();

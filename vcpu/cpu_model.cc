@@ -38,12 +38,11 @@ struct FeatureBit {
   uint8_t bit;
 };
 constexpr FeatureBit kLeaf1Edx[] = {
-    {Feature::kFpu, 0},      {Feature::kVme, 1},   {Feature::kDe, 2},    {Feature::kPse, 3},
-    {Feature::kTsc, 4},      {Feature::kMsr, 5},   {Feature::kPae, 6},   {Feature::kCx8, 8},
-    {Feature::kApic, 9},     {Feature::kSep, 11},  {Feature::kMtrr, 12}, {Feature::kPge, 13},
-    {Feature::kMca, 14},     {Feature::kCmov, 15}, {Feature::kPat, 16},  {Feature::kPse36, 17},
-    {Feature::kClflush, 19}, {Feature::kMmx, 23},  {Feature::kFxsr, 24}, {Feature::kSse, 25},
-    {Feature::kSse2, 26},
+    {Feature::kFpu, 0},   {Feature::kVme, 1},   {Feature::kDe, 2},     {Feature::kPse, 3},
+    {Feature::kTsc, 4},   {Feature::kMsr, 5},   {Feature::kPae, 6},    {Feature::kCx8, 8},
+    {Feature::kSep, 11},  {Feature::kMtrr, 12}, {Feature::kPge, 13},   {Feature::kMca, 14},
+    {Feature::kCmov, 15}, {Feature::kPat, 16},  {Feature::kPse36, 17}, {Feature::kClflush, 19},
+    {Feature::kMmx, 23},  {Feature::kFxsr, 24}, {Feature::kSse, 25},   {Feature::kSse2, 26},
 };
 constexpr uint32_t kMachineCheckException = 1u << 7;  // Goes with CR4.MCE.
 

@@ -18,7 +18,6 @@ enum class Feature : uint32_t {
   kMsr = 1u << 6,
   kPae = 1u << 7,
   kCx8 = 1u << 8,
-  kApic = 1u << 9,
   kSep = 1u << 10,
   kMtrr = 1u << 11,
   kPge = 1u << 12,

@@ -179,8 +179,11 @@ OrFault<void> hlt(Execution& x) {
 }
 
 OrFault<void> cpuid(Execution& x) {
+  constexpr uint32_t kApicBit = 1u << 9;
   auto& gpr = x.state.gpr;
-  const CpuidResult result = x.cpu.model.cpuid(gpr[kEax], gpr[kEcx]);
+  CpuidResult result = x.cpu.model.cpuid(gpr[kEax], gpr[kEcx]);
+  const bool apic = x.cpu.events.has_local_apic() && (x.state.msr.apic_base & apic_base::kEnable);
+  if (gpr[kEax] == 1 && x.cpu.model.family >= 6 && apic) result.edx |= kApicBit;
   gpr[kEax] = result.eax;
   gpr[kEbx] = result.ebx;
   gpr[kEcx] = result.ecx;

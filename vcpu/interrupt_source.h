@@ -8,8 +8,8 @@ namespace trapline {
 class InterruptSource {
  public:
   virtual ~InterruptSource() = default;
-  /// Called when the CPU takes an interrupt that was announced to it: the vector. What the source
-  /// announces next, it announces again.
+  /// Called when the CPU takes an interrupt that the source's line announces: the vector. The
+  /// source takes its line back when nothing else is waiting.
   virtual uint8_t acknowledge() = 0;
 };
 

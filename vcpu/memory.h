@@ -52,6 +52,10 @@ class CpuEvents {
   virtual uint64_t time_stamp() = 0;  ///< The virtual clock's TSC, before CpuState::tsc_offset.
   /// FERR#: an unmasked x87 exception with CR0.NE clear (IRQ 13 on a PC).
   virtual void x87_error() = 0;
+  /// Whether the board has a local APIC for this CPU; models of family 6 show it then.
+  virtual bool has_local_apic() const { return false; }
+  /// IA32_APIC_BASE was written.
+  virtual void local_apic_base_written(uint64_t) {}
 };
 
 }  // namespace trapline

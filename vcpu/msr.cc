@@ -54,17 +54,16 @@ OrFault<void> write_tsc(Cpu& cpu, uint32_t, uint64_t value) {
   return {};
 }
 
-constexpr uint64_t kApicEnable = 1u << 11;
-
 uint64_t read_apic_base(Cpu& cpu, uint32_t) {
   const uint64_t value = cpu.state.msr.apic_base;
-  return cpu.model.has(Feature::kApic) ? value : value & ~kApicEnable;
+  return cpu.events.has_local_apic() ? value : value & ~apic_base::kEnable;
 }
 OrFault<void> write_apic_base(Cpu& cpu, uint32_t, uint64_t value) {
   constexpr uint64_t kBootProcessor = 1u << 8;
   const uint64_t allowed = ((uint64_t{1} << cpu.model.physical_bits) - 1) & ~uint64_t{0xfff};
-  if (value & ~(allowed | kApicEnable | kBootProcessor)) return Fault::general_protection();
+  if (value & ~(allowed | apic_base::kEnable | kBootProcessor)) return Fault::general_protection();
   cpu.state.msr.apic_base = value;
+  cpu.events.local_apic_base_written(value);
   return {};
 }
 

@@ -68,6 +68,9 @@ inline constexpr uint32_t kOsfxsr = 1u << 9;
 inline constexpr uint32_t kOsxmmexcpt = 1u << 10;
 }  // namespace cr4
 
+namespace apic_base {
+inline constexpr uint64_t kEnable = 1u << 11;
+}
 namespace efer {
 inline constexpr uint64_t kNxe = 1u << 11;
 }  // namespace efer

@@ -141,7 +141,7 @@ IsaBridge::IsaBridge(InterruptRouter& router)
 }
 
 void IsaBridge::program_as_firmware() {
-  config_write(kPirq, 4, 0x0b0a0b0a);
+  for (uint8_t i = 0; i < kFirmwareIrqs.size(); ++i) config_write(kPirq + i, 1, kFirmwareIrqs[i]);
 }
 
 void IsaBridge::config_changed() {

@@ -3,6 +3,7 @@
 // function 3). Registers that steer hardware which this machine does not have keep what is written.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -47,11 +48,13 @@ class IsaBridge : public PciFunction {
  public:
   static constexpr int kDevice = 1, kFunction = 0;
 
+  /// Where program_as_firmware() routes PIRQA to PIRQD.
+  static constexpr std::array<uint8_t, InterruptRouter::kPirqs> kFirmwareIrqs = {10, 11, 10, 11};
+
   /// The PIRQ registers steer the router.
   explicit IsaBridge(InterruptRouter& router);
 
-  /// Routes PIRQA to PIRQD to IRQs 10, 11, 10 and 11, as firmware would. To be called after reset()
-  /// when there is none.
+  /// Routes the PIRQs as firmware would. To be called after reset() when there is none.
   void program_as_firmware();
 
  protected:

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "runtime/boot/linux_kernel.h"
 #include "runtime/boot/multiboot.h"
 #include "runtime/cli/host_io.h"
 #include "runtime/cli/statistics_report.h"
@@ -170,10 +171,20 @@ Ending run_until_end(Machine& machine, Board& board, Limit& limit, bool count) {
   }
 }
 
-Result<std::unique_ptr<Machine>> boot(const RunOptions& options, PortBus& bus) {
-  auto image = load_multiboot(
+Result<BootImage> load_boot_image(const RunOptions& options) {
+  if (options.protocol == RunOptions::BootProtocol::kLinux)
+    return load_linux({.kernel_path = options.kernel,
+                       .initrd_path = options.initrd,
+                       .command_line = options.append,
+                       .special = {}},
+                      options.memory_bytes);
+  return load_multiboot(
       {.kernel_path = options.kernel, .append = options.append, .modules = options.modules},
       options.memory_bytes);
+}
+
+Result<std::unique_ptr<Machine>> boot(const RunOptions& options, PortBus& bus) {
+  auto image = load_boot_image(options);
   if (!image.ok()) return image.error();
   MachineOptions machine_options;
   machine_options.memory_bytes = options.memory_bytes;

@@ -62,6 +62,9 @@ class Usage(CliTest):
                 (("fly",), "fly"),
                 (("run",), "--multiboot"),
                 (("run", "--multiboot"), "--multiboot"),
+                (("run", "--multiboot", GUEST, "--kernel", GUEST), "one of the two"),
+                (("run", "--multiboot", GUEST, "--initrd", GUEST), "--initrd"),
+                (("run", "--kernel", GUEST, "--module", GUEST), "--module"),
                 (("run", "--multiboot", GUEST, "--warp"), "--warp"),
                 (("run", "--multiboot", GUEST, "stray"), "stray"),
                 (("run", "--multiboot", GUEST, "--memory", "0"), "more than zero"),
@@ -135,6 +138,37 @@ class Input(CliTest):
         self.refuse(good[:8] + b"\1" + good[9:], "checksum")
         self.refuse(b"\x7fELF\2\1\1" + b"\0" * 57 +
                     struct.pack("<III", 0x1BADB002, 0, 2**32 - 0x1BADB002), "64-bit")
+
+    def linux(self, **fields):
+        """The least that is a bzImage: what it would run is nothing but zeros."""
+        header = {"setup_sectors": (0x1F1, "B", 1), "units": (0x1F4, "I", 0x10),
+                  "flag": (0x1FE, "H", 0xAA55), "jump": (0x200, "H", 0x6AEB),
+                  "magic": (0x202, "I", 0x53726448), "version": (0x206, "H", 0x20F),
+                  "load_flags": (0x211, "B", 1), "entry": (0x214, "I", 0x100000),
+                  "initrd_max": (0x22C, "I", 0x7FFFFFFF), "more_flags": (0x236, "H", 0),
+                  "command_line_max": (0x238, "I", 255), "preferred": (0x258, "Q", 0x100000),
+                  "init_size": (0x260, "I", 4 << 20)}
+        image = bytearray(0x400 + 0x100)
+        for name, (offset, kind, value) in header.items():
+            struct.pack_into(f"<{kind}", image, offset, fields.get(name, value))
+        return bytes(image)
+
+    def refuse_linux(self, content, *words, arguments=()):
+        path = self.file("bzImage", content)
+        self.assert_one_sentence(trapline("run", "--kernel", path, *arguments), BAD_INPUT, *words)
+
+    def test_linux_kernels_that_cannot_be_booted(self):
+        initrd = self.file("initrd", b"\0" * (4 << 20))
+        self.refuse_linux(pathlib.Path(GUEST).read_bytes(), "not a Linux kernel image")
+        self.refuse_linux(self.linux()[:-100], "truncated")
+        self.refuse_linux(self.linux(more_flags=1), "64-bit")
+        self.refuse_linux(self.linux(version=0x201), "2.01")
+        self.refuse_linux(self.linux(), "--memory 5M", arguments=("--memory", "4M"))
+        self.refuse_linux(self.linux(), "--append", arguments=("--append", "x" * 256))
+        self.refuse_linux(self.linux(), "initrd", "--memory 10M",
+                          arguments=("--memory", "6M", "--initrd", initrd))
+        self.refuse_linux(self.linux(), "initrd", "No such file",
+                          arguments=("--initrd", str(self.folder / "missing")))
 
     def test_what_does_not_fit_into_memory(self):
         self.refuse(pathlib.Path(GUEST).read_bytes(), "--memory", arguments=("--memory", "1M"))

@@ -121,7 +121,7 @@ Result<RunOptions> validate(RawOptions raw) {
   if (raw.display != "none")
     return Error{ExitStatus::kUsage,
                  "--display: '" + raw.display + "' is not a display; none is the only one so far"};
-  if (raw.serial.empty())
+  if (raw.serial.empty() || raw.serial == "unix:")
     return Error{ExitStatus::kUsage, "--serial: give stdio, none, pty, unix:PATH or a file's path"};
   auto memory = parse_memory(raw.memory, host_memory_bytes());
   if (!memory.ok()) return memory.error();

@@ -110,6 +110,7 @@ TEST(Options, MistakesAreOneSentence) {
   expect_usage_error(with({"--timeout", "soon"}), "not a time");
   expect_usage_error(with({"--display", "vga"}), "none is the only one");
   expect_usage_error(with({"--serial", ""}), "--serial");
+  expect_usage_error(with({"--serial", "unix:"}), "--serial");
   expect_usage_error(with({"--switch", "link-blocks"}), "NAME=on");
   expect_usage_error(with({"--switch", "link-blocks=maybe"}), "NAME=on");
   expect_usage_error(with({"--switch", "warp=on"}), "stack-window");

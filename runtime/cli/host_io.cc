@@ -14,7 +14,6 @@ namespace {
 // A pipe that is writable at all takes this much without waiting (PIPE_BUF).
 constexpr size_t kBufferSize = 4096;
 constexpr int kPatienceMilliseconds = 50;
-constexpr std::chrono::milliseconds kBetweenQuestions{1};
 
 }  // namespace
 
@@ -69,39 +68,15 @@ void HostOutput::fail(int error_number) {
   failure_ = Error{ExitStatus::kHost, name_ + " cannot be written: " + std::strerror(error_number)};
 }
 
-HostInput::HostInput() : terminal_(isatty(STDIN_FILENO) == 1) {
-  if (!terminal_ || tcgetpgrp(STDIN_FILENO) != getpgrp()) return;
-  if (tcgetattr(STDIN_FILENO, &before_) != 0) return;
-  termios keys = before_;
-  keys.c_iflag &= ~static_cast<tcflag_t>(ISTRIP | INLCR | IGNCR | ICRNL | IXON);
-  keys.c_lflag &= ~static_cast<tcflag_t>(ECHO | ICANON | IEXTEN);
-  keys.c_cc[VMIN] = 1;
-  keys.c_cc[VTIME] = 0;
-  changed_ = tcsetattr(STDIN_FILENO, TCSANOW, &keys) == 0;
-}
-
-HostInput::~HostInput() {
-  if (changed_) tcsetattr(STDIN_FILENO, TCSANOW, &before_);
-}
-
-std::optional<uint8_t> HostInput::read() {
-  if (next_ == end_ && !closed_) ask_host();
-  if (next_ == end_) return std::nullopt;
-  return buffer_[next_++];
-}
-
-void HostInput::ask_host() {
-  const auto now = std::chrono::steady_clock::now();
-  if (now - asked_ < kBetweenQuestions) return;
-  asked_ = now;
-  if (terminal_ && tcgetpgrp(STDIN_FILENO) != getpgrp()) return;
-  pollfd question{STDIN_FILENO, POLLIN, 0};
-  if (poll(&question, 1, 0) <= 0) return;
-  const ssize_t got = ::read(STDIN_FILENO, buffer_.data(), buffer_.size());
-  if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
-  closed_ = got <= 0;
-  next_ = 0;
-  end_ = got > 0 ? static_cast<size_t>(got) : 0;
+void HostBackend::write(uint8_t byte) {
+  if (help_ && byte == '\n') {
+    if (last_ == '\r')
+      help_ = false;
+    else
+      output_.write('\r');
+  }
+  last_ = byte;
+  output_.write(byte);
 }
 
 }  // namespace trapline

@@ -1,10 +1,6 @@
-// The host's ends of the guest's character devices: file descriptors for output, standard input.
+// Output of the guest's character devices to descriptors of the host.
 #pragma once
 
-#include <termios.h>
-
-#include <array>
-#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -47,43 +43,27 @@ class HostOutput {
   std::optional<Error> failure_;
 };
 
-/// Standard input without waiting. A terminal gives single keys, without echo, while this lives;
-/// its signal keys still work. In the background, where reading would stop the process, and when
-/// standard input is closed, there is no input.
-class HostInput {
- public:
-  HostInput();
-  ~HostInput();
-  HostInput(const HostInput&) = delete;
-  HostInput& operator=(const HostInput&) = delete;
-
-  /// Asks the host at most once a millisecond.
-  std::optional<uint8_t> read();
-
- private:
-  void ask_host();
-
-  std::array<uint8_t, 256> buffer_{};
-  size_t next_ = 0;
-  size_t end_ = 0;
-  bool closed_ = false;
-  bool terminal_ = false;
-  bool changed_ = false;
-  termios before_{};
-  std::chrono::steady_clock::time_point asked_{};
+/// What becomes of line feeds.
+enum class LineEnds : uint8_t {
+  kAsTheyAre,
+  /// A raw terminal does not go back to the first column by itself. Until the guest has shown that
+  /// it sends carriage returns of its own, as to a serial terminal it must, it is helped.
+  kForRawTerminal,
 };
 
-/// Joins the two ends. `input` may be nullptr.
+/// A device's output among that of others.
 class HostBackend : public CharacterBackend {
  public:
-  HostBackend(HostOutput& output, HostInput* input) : output_(output), input_(input) {}
+  explicit HostBackend(HostOutput& output, LineEnds ends = LineEnds::kAsTheyAre)
+      : output_(output), help_(ends == LineEnds::kForRawTerminal) {}
 
-  void write(uint8_t byte) override { output_.write(byte); }
-  std::optional<uint8_t> read() override { return input_ ? input_->read() : std::nullopt; }
+  void write(uint8_t byte) override;
+  void flush() { output_.flush(); }
 
  private:
   HostOutput& output_;
-  HostInput* input_;
+  bool help_;
+  uint8_t last_ = 0;
 };
 
 }  // namespace trapline

@@ -13,12 +13,15 @@ constexpr const char* kVersion = "trapline " TRAPLINE_VERSION;
 
 /// What stands on the command line, as it stands there.
 struct RawOptions {
+  std::string multiboot;
   std::string kernel;
+  std::string initrd;
   std::vector<std::string> modules;
   std::string append;
   std::string memory = "64M";
   std::string cpu;
   std::string timeout;
+  bool no_reboot = false;
   std::string statistics;
   std::string serial = "stdio";
   std::string display = "none";
@@ -55,23 +58,28 @@ constexpr const char* kStatisticsFlag = "--stats{-}";
 
 void add_run(CLI::App& app, RawOptions& raw) {
   CLI::App* run = app.add_subcommand("run", "Boot a guest and run it until it ends.");
-  run->add_option("--multiboot", raw.kernel, "The Multiboot 1 kernel to boot")
-      ->type_name("FILE")
-      ->required();
-  run->add_option("--module", raw.modules,
-                  "A module for the kernel: a path, or \"path arguments\"; may be repeated")
+  run->add_option("--kernel", raw.kernel, "The Linux kernel to boot, a bzImage")->type_name("FILE");
+  run->add_option("--initrd", raw.initrd, "The Linux kernel's initial RAM disk")->type_name("FILE");
+  run->add_option("--multiboot", raw.multiboot, "The Multiboot 1 kernel to boot")
+      ->type_name("FILE");
+  run->add_option(
+         "--module", raw.modules,
+         "A module for the Multiboot kernel: a path, or \"path arguments\"; may be repeated")
       ->type_name("FILE")
       ->allow_extra_args(false);
-  run->add_option("--append", raw.append, "Text for the kernel's command line, after its path")
+  run->add_option("--append", raw.append,
+                  "Text for the kernel's command line (a Multiboot kernel's begins with its path)")
       ->type_name("TEXT");
   run->add_option("--memory", raw.memory, "RAM, a multiple of 4K (default 64M)")->type_name("SIZE");
   run->add_option("--cpu", raw.cpu, "The CPU model (default max)")->type_name("MODEL");
   run->add_option("--timeout", raw.timeout, "End with status 81 after this long")
       ->type_name("SECONDS");
+  run->add_flag("--no-reboot", raw.no_reboot, "End where the guest would reset the machine");
   run->add_flag(kStatisticsFlag, raw.statistics,
                 "Tell what the engine did, on standard error or in a file");
   run->add_option("--serial", raw.serial,
-                  "COM1: stdio, none, or a file to write to (default stdio)")
+                  "COM1: stdio, none, pty, unix:PATH for a socket to connect to, or a file to "
+                  "write to (default stdio)")
       ->type_name("WHERE");
   run->add_option("--display", raw.display, "The screen: none is the only one so far")
       ->type_name("none");
@@ -83,13 +91,38 @@ void add_run(CLI::App& app, RawOptions& raw) {
   run->footer(footer);
 }
 
+/// What is booted, and how.
+Result<void> choose_kernel(RawOptions& raw, RunOptions& options) {
+  const bool linux_kernel = !raw.kernel.empty();
+  if (linux_kernel == !raw.multiboot.empty())
+    return Error{ExitStatus::kUsage,
+                 linux_kernel
+                     ? "--kernel and --multiboot: give one of the two"
+                     : "nothing to boot: give --kernel FILE or --multiboot FILE; 'trapline "
+                       "run --help' tells what there is"};
+  if (linux_kernel && !raw.modules.empty())
+    return Error{ExitStatus::kUsage,
+                 "--module is for --multiboot; give --initrd to a Linux kernel"};
+  if (!linux_kernel && !raw.initrd.empty())
+    return Error{ExitStatus::kUsage,
+                 "--initrd is for --kernel; give --module to a Multiboot kernel"};
+  using Protocol = RunOptions::BootProtocol;
+  options.protocol = linux_kernel ? Protocol::kLinux : Protocol::kMultiboot;
+  options.kernel = std::move(linux_kernel ? raw.kernel : raw.multiboot);
+  options.initrd = std::move(raw.initrd);
+  options.modules = std::move(raw.modules);
+  options.append = std::move(raw.append);
+  return {};
+}
+
 Result<RunOptions> validate(RawOptions raw) {
   RunOptions options;
+  if (auto chosen = choose_kernel(raw, options); !chosen.ok()) return chosen.error();
   if (raw.display != "none")
     return Error{ExitStatus::kUsage,
                  "--display: '" + raw.display + "' is not a display; none is the only one so far"};
-  if (raw.serial.empty())
-    return Error{ExitStatus::kUsage, "--serial: give stdio, none, or a file's path"};
+  if (raw.serial.empty() || raw.serial == "unix:")
+    return Error{ExitStatus::kUsage, "--serial: give stdio, none, pty, unix:PATH or a file's path"};
   auto memory = parse_memory(raw.memory, host_memory_bytes());
   if (!memory.ok()) return memory.error();
   auto cache = parse_size("--code-cache", raw.code_cache);
@@ -103,11 +136,9 @@ Result<RunOptions> validate(RawOptions raw) {
   }
   for (const std::string& text : raw.switches)
     if (auto parsed = parse_switch(text, options.switches); !parsed.ok()) return parsed.error();
-  options.kernel = std::move(raw.kernel);
-  options.modules = std::move(raw.modules);
-  options.append = std::move(raw.append);
   options.memory_bytes = memory.value();
   options.cpu = cpu.value();
+  options.reboot = !raw.no_reboot;
   options.statistics = !raw.statistics.empty();
   if (raw.statistics != "-") options.statistics_file = std::move(raw.statistics);
   options.serial = std::move(raw.serial);

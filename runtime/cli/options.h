@@ -16,15 +16,19 @@ namespace trapline {
 
 /// `trapline run`.
 struct RunOptions {
+  enum class BootProtocol : uint8_t { kMultiboot, kLinux };
+  BootProtocol protocol = BootProtocol::kMultiboot;
   std::string kernel;
+  std::string initrd;                ///< Empty: none. Linux only, as modules are Multiboot only.
   std::vector<std::string> modules;  ///< "PATH" or "PATH ARGUMENTS".
   std::string append;
   uint64_t memory_bytes = 64ull << 20;
   const CpuModel* cpu = nullptr;
   std::optional<std::chrono::nanoseconds> timeout;
+  bool reboot = true;  ///< Whether a guest that resets the machine starts again.
   bool statistics = false;
   std::string statistics_file;   ///< Empty: a table on standard error.
-  std::string serial = "stdio";  ///< Or "none", or a file's path.
+  std::string serial = "stdio";  ///< Or "none", "pty", "unix:PATH", or a file's path.
   uint64_t code_cache_bytes = 64ull << 20;
   Switches switches;
 };

@@ -9,6 +9,7 @@
 
 #include "runtime/cli/options.h"
 #include "runtime/cli/run.h"
+#include "runtime/cli/terminal.h"
 
 namespace trapline {
 namespace {
@@ -32,7 +33,10 @@ void open_standard_descriptors() {
 
 /// A failed assertion aborts, with its sentence; its status is the documented one.
 void end_aborts_with_status() {
-  std::signal(SIGABRT, [](int) { _exit(static_cast<int>(ExitStatus::kInternal)); });
+  std::signal(SIGABRT, [](int) {
+    restore_terminal();
+    _exit(static_cast<int>(ExitStatus::kInternal));
+  });
 }
 
 int run_command(const RunOptions& options) {
@@ -68,6 +72,7 @@ int run_program(int argc, const char* const* argv) {
   open_standard_descriptors();
   std::signal(SIGPIPE, SIG_IGN);  // A closed pipe is an error of a write, and gets a sentence.
   end_aborts_with_status();
+  restore_terminal_on_fatal_signals();
   try {  // The library throws when memory runs out; nothing of ours does.
     return run_checked(argc, argv);
   } catch (const std::exception& error) {

@@ -5,11 +5,15 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <mutex>
 
+#include "runtime/boot/linux_kernel.h"
 #include "runtime/boot/multiboot.h"
 #include "runtime/cli/host_io.h"
+#include "runtime/cli/serial_backends.h"
 #include "runtime/cli/statistics_report.h"
 #include "runtime/cli/stop_signals.h"
+#include "runtime/cli/terminal.h"
 #include "runtime/devices/debug_console.h"
 #include "runtime/devices/debug_exit.h"
 #include "runtime/devices/uart16550.h"
@@ -45,67 +49,84 @@ class Limit {
   StopSignals signals_;
 };
 
+/// Lets other threads end a run of the machine, as long as there is one.
+class Waker {
+ public:
+  void set_machine(Machine* machine) {
+    const std::scoped_lock lock(mutex_);
+    machine_ = machine;
+  }
+  void wake() {
+    const std::scoped_lock lock(mutex_);
+    if (machine_ != nullptr) machine_->request_stop();
+  }
+
+ private:
+  std::mutex mutex_;
+  Machine* machine_ = nullptr;
+};
+
 /// The devices of the machine, on their bus, and what they are connected to on the host.
 class Board {
  public:
   static Result<std::unique_ptr<Board>> create(const RunOptions& options,
                                                const std::function<bool()>& give_up) {
-    std::unique_ptr<HostOutput> serial_file;
-    if (options.serial != "stdio" && options.serial != "none") {
-      auto opened = HostOutput::create_file(options.serial, give_up);
-      if (!opened.ok()) return opened.error();
-      serial_file = opened.take();
-    }
-    return std::unique_ptr<Board>(new Board(options, std::move(serial_file), give_up));
+    auto host = std::make_unique<Host>(give_up);
+    auto serial = open_serial(options.serial, {.standard_output = host->standard_output,
+                                               .wake = [waker = &host->waker] { waker->wake(); },
+                                               .give_up = give_up});
+    if (!serial.ok()) return serial.error();
+    host->serial_end = serial.take();
+    return std::unique_ptr<Board>(new Board(std::move(host)));
   }
 
   PortBus& bus() { return bus_; }
-  void set_machine(Machine* machine) { machine_ = machine; }
+  void set_machine(Machine* machine) { host_->waker.set_machine(machine); }
   std::optional<uint8_t> exit_status() const { return debug_exit_.status(); }
+  bool quit_requested() const { return host_->serial_end->quit_requested(); }
 
   void exchange_with_host() {
-    standard_output_.flush();
-    if (serial_file_) serial_file_->flush();
+    host_->serial_end->flush();
+    host_->standard_output.flush();
     uart_.poll();
   }
 
   const std::optional<Error>& output_failure() const {
-    return serial_file_ && serial_file_->failure() ? serial_file_->failure()
-                                                   : standard_output_.failure();
+    return host_->serial_end->failure() ? host_->serial_end->failure()
+                                        : host_->standard_output.failure();
   }
 
  private:
-  Board(const RunOptions& options, std::unique_ptr<HostOutput> serial_file,
-        const std::function<bool()>& give_up)
-      : standard_output_(STDOUT_FILENO, "standard output", give_up),
-        serial_file_(std::move(serial_file)),
-        console_end_(standard_output_, nullptr),
-        serial_end_(make_serial_end(options)),
-        uart_(*serial_end_, nullptr),
+  /// What the serial end's thread and the devices hold on to.
+  struct Host {
+    explicit Host(const std::function<bool()>& give_up)
+        : standard_output(STDOUT_FILENO, "standard output", [this, give_up] {
+            return give_up() || (serial_end && serial_end->quit_requested());
+          }) {}
+    HostOutput standard_output;
+    Waker waker;
+    std::unique_ptr<SerialEnd> serial_end;
+  };
+
+  explicit Board(std::unique_ptr<Host> host)
+      : host_(std::move(host)),
+        console_end_(host_->standard_output, host_->serial_end->terminal_is_raw()
+                                                 ? LineEnds::kForRawTerminal
+                                                 : LineEnds::kAsTheyAre),
+        uart_(*host_->serial_end, nullptr),
         console_(console_end_),
-        debug_exit_([this] { machine_->request_stop(); }) {
+        debug_exit_([this] { host_->waker.wake(); }) {
     bus_.claim(Uart16550::kCom1, Uart16550::kPorts, uart_);
     bus_.claim(DebugConsole::kPort, DebugConsole::kPorts, console_);
     bus_.claim(DebugExit::kPort, DebugExit::kPorts, debug_exit_);
   }
 
-  std::unique_ptr<CharacterBackend> make_serial_end(const RunOptions& options) {
-    if (options.serial == "none") return std::make_unique<NullBackend>();
-    if (serial_file_) return std::make_unique<HostBackend>(*serial_file_, nullptr);
-    input_ = std::make_unique<HostInput>();
-    return std::make_unique<HostBackend>(standard_output_, input_.get());
-  }
-
   PortBus bus_;
-  HostOutput standard_output_;
-  std::unique_ptr<HostOutput> serial_file_;
-  std::unique_ptr<HostInput> input_;
+  std::unique_ptr<Host> host_;
   HostBackend console_end_;
-  std::unique_ptr<CharacterBackend> serial_end_;
   Uart16550 uart_;
   DebugConsole console_;
   DebugExit debug_exit_;
-  Machine* machine_ = nullptr;
 };
 
 std::string place(const CpuState& state) {
@@ -131,6 +152,7 @@ Ending halted(const CpuState& state) {
 std::optional<Ending> judge(const Exit& exit, const CpuState& state, const Board& board,
                             const Limit& limit) {
   if (const auto status = board.exit_status()) return Ending{*status, "debug-exit", std::nullopt};
+  if (board.quit_requested()) return ending(ExitStatus::kOk, "quit", std::nullopt);
   if (const auto& failure = board.output_failure())
     return ending(failure->status, "output-failure", failure->message);
   switch (exit.kind) {
@@ -170,10 +192,20 @@ Ending run_until_end(Machine& machine, Board& board, Limit& limit, bool count) {
   }
 }
 
-Result<std::unique_ptr<Machine>> boot(const RunOptions& options, PortBus& bus) {
-  auto image = load_multiboot(
+Result<BootImage> load_boot_image(const RunOptions& options) {
+  if (options.protocol == RunOptions::BootProtocol::kLinux)
+    return load_linux({.kernel_path = options.kernel,
+                       .initrd_path = options.initrd,
+                       .command_line = options.append,
+                       .special = {}},
+                      options.memory_bytes);
+  return load_multiboot(
       {.kernel_path = options.kernel, .append = options.append, .modules = options.modules},
       options.memory_bytes);
+}
+
+Result<std::unique_ptr<Machine>> boot(const RunOptions& options, PortBus& bus) {
+  auto image = load_boot_image(options);
   if (!image.ok()) return image.error();
   MachineOptions machine_options;
   machine_options.memory_bytes = options.memory_bytes;
@@ -227,6 +259,8 @@ Result<Ending> run_guest(const RunOptions& options) {
   limit.signals().set_machine(&machine);
   Ending end = run_until_end(machine, *board.value(), limit, options.statistics);
   limit.signals().set_machine(nullptr);
+  board.value()->set_machine(nullptr);
+  restore_terminal();  // What is printed from here on is for people.
   if (options.statistics) {
     const RunReport report{machine.statistics(), limit.spent(), end.word, end.status};
     if (auto printed = sink.print(report); !printed.ok()) return printed.error();

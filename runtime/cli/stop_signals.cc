@@ -1,8 +1,10 @@
 #include "runtime/cli/stop_signals.h"
 
+#include <array>
 #include <atomic>
 #include <csignal>
 
+#include "runtime/cli/terminal.h"
 #include "runtime/machine.h"
 
 namespace trapline {
@@ -14,7 +16,16 @@ std::atomic<int> received_signal{0};
 static_assert(std::atomic<Machine*>::is_always_lock_free && std::atomic<int>::is_always_lock_free,
               "a signal handler touches them");
 
+constexpr std::array<int, 3> kSignals = {SIGINT, SIGTERM, SIGHUP};
+std::array<std::atomic<bool>, NSIG> asked{};
+
 extern "C" void stop_the_machine(int signal) {
+  if (asked[static_cast<size_t>(signal)].exchange(true)) {
+    restore_terminal();
+    std::signal(signal, SIG_DFL);
+    raise(signal);  // Delivered when this returns.
+    return;
+  }
   received_signal.store(signal);
   if (Machine* machine = stopped_machine.load()) machine->request_stop();
 }
@@ -25,13 +36,22 @@ StopSignals::StopSignals() {
   received_signal.store(0);
   struct sigaction action {};
   action.sa_handler = stop_the_machine;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);  // Without SA_RESTART: waits end.
-  sigemptyset(&action.sa_mask);
-  for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+  sigemptyset(&action.sa_mask);  // And without SA_RESTART: waits end.
+  for (const int signal : kSignals) {
+    asked[static_cast<size_t>(signal)].store(false);
+    struct sigaction before {};
+    sigaction(signal, nullptr, &before);
+    // Whoever started us with nohup wants to go on without the terminal.
+    if (signal != SIGHUP || before.sa_handler != SIG_IGN) sigaction(signal, &action, nullptr);
+  }
 }
 
 StopSignals::~StopSignals() {
-  for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, SIG_DFL);
+  for (const int signal : kSignals) {
+    struct sigaction now {};
+    sigaction(signal, nullptr, &now);
+    if (now.sa_handler == stop_the_machine) std::signal(signal, SIG_DFL);
+  }
   stopped_machine.store(nullptr);
 }
 

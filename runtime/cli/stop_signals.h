@@ -1,11 +1,12 @@
-// SIGINT and SIGTERM end a run cleanly: the first asks, a second one of the same kind kills.
+// SIGINT, SIGTERM and SIGHUP end a run cleanly: the first asks, a second one of the same kind
+// kills.
 #pragma once
 
 namespace trapline {
 
 class Machine;
 
-/// While one lives, the two signals stop its machine. Only one may live at a time.
+/// While one lives, the signals stop its machine. Only one may live at a time.
 class StopSignals {
  public:
   StopSignals();

@@ -34,6 +34,8 @@ class CharacterBackend {
   virtual void write(uint8_t byte) = 0;
   /// The next byte of input, if one has come. Called often: it must be cheap when there is none.
   virtual std::optional<uint8_t> read() { return std::nullopt; }
+  /// Takes a break, if one is next in the input; as cheap. read() gives nothing while one is.
+  virtual bool take_break() { return false; }
 };
 
 /// Swallows output and has no input.

@@ -37,7 +37,7 @@ namespace mcr {
 constexpr uint8_t kDtr = 1, kRts = 2, kOut1 = 4, kOut2 = 8, kLoopback = 16, kAll = 31;
 }
 namespace lsr {
-constexpr uint8_t kDataReady = 1, kOverrun = 2, kTransmitterIdle = 0x60;
+constexpr uint8_t kDataReady = 1, kOverrun = 2, kBreak = 16, kTransmitterIdle = 0x60;
 }
 namespace msr {
 constexpr uint8_t kCts = 0x10, kDsr = 0x20, kRing = 0x40, kCarrier = 0x80;
@@ -203,6 +203,11 @@ void Uart16550::write_modem_control(uint8_t value) {
 
 void Uart16550::refill() {
   if (loopback()) return;
+  // A break is a zero with an error bit that goes with the next byte to be read: it must be alone.
+  if (state_.received == 0 && backend_.take_break()) {
+    receive(0);
+    state_.line_errors |= lsr::kBreak;
+  }
   while (state_.received < capacity()) {
     const auto byte = backend_.read();
     if (!byte) return;
@@ -276,7 +281,7 @@ Result<void> Uart16550::load(SnapshotReader& in) {
   loaded.fifo_control = in.u8() & fcr::kKept;
   loaded.line_control = in.u8();
   loaded.modem_control = in.u8() & mcr::kAll;
-  loaded.line_errors = in.u8() & lsr::kOverrun;
+  loaded.line_errors = in.u8() & (lsr::kOverrun | lsr::kBreak);
   loaded.modem_changes = in.u8() & msr::kChanges;
   loaded.scratch = in.u8();
   loaded.last_received = in.u8();

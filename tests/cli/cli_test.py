@@ -1,13 +1,18 @@
 """Runs the program as users do and looks at its status, its one sentence, and its output."""
 
+import fcntl
 import json
 import os
 import pathlib
+import pty
 import re
+import select
 import signal
+import socket
 import struct
 import subprocess
 import tempfile
+import termios
 import time
 import unittest
 
@@ -62,6 +67,9 @@ class Usage(CliTest):
                 (("fly",), "fly"),
                 (("run",), "--multiboot"),
                 (("run", "--multiboot"), "--multiboot"),
+                (("run", "--multiboot", GUEST, "--kernel", GUEST), "one of the two"),
+                (("run", "--multiboot", GUEST, "--initrd", GUEST), "--initrd"),
+                (("run", "--kernel", GUEST, "--module", GUEST), "--module"),
                 (("run", "--multiboot", GUEST, "--warp"), "--warp"),
                 (("run", "--multiboot", GUEST, "stray"), "stray"),
                 (("run", "--multiboot", GUEST, "--memory", "0"), "more than zero"),
@@ -135,6 +143,37 @@ class Input(CliTest):
         self.refuse(good[:8] + b"\1" + good[9:], "checksum")
         self.refuse(b"\x7fELF\2\1\1" + b"\0" * 57 +
                     struct.pack("<III", 0x1BADB002, 0, 2**32 - 0x1BADB002), "64-bit")
+
+    def linux(self, **fields):
+        """The least that is a bzImage: what it would run is nothing but zeros."""
+        header = {"setup_sectors": (0x1F1, "B", 1), "units": (0x1F4, "I", 0x10),
+                  "flag": (0x1FE, "H", 0xAA55), "jump": (0x200, "H", 0x6AEB),
+                  "magic": (0x202, "I", 0x53726448), "version": (0x206, "H", 0x20F),
+                  "load_flags": (0x211, "B", 1), "entry": (0x214, "I", 0x100000),
+                  "initrd_max": (0x22C, "I", 0x7FFFFFFF), "more_flags": (0x236, "H", 0),
+                  "command_line_max": (0x238, "I", 255), "preferred": (0x258, "Q", 0x100000),
+                  "init_size": (0x260, "I", 4 << 20)}
+        image = bytearray(0x400 + 0x100)
+        for name, (offset, kind, value) in header.items():
+            struct.pack_into(f"<{kind}", image, offset, fields.get(name, value))
+        return bytes(image)
+
+    def refuse_linux(self, content, *words, arguments=()):
+        path = self.file("bzImage", content)
+        self.assert_one_sentence(trapline("run", "--kernel", path, *arguments), BAD_INPUT, *words)
+
+    def test_linux_kernels_that_cannot_be_booted(self):
+        initrd = self.file("initrd", b"\0" * (4 << 20))
+        self.refuse_linux(pathlib.Path(GUEST).read_bytes(), "not a Linux kernel image")
+        self.refuse_linux(self.linux()[:-100], "truncated")
+        self.refuse_linux(self.linux(more_flags=1), "64-bit")
+        self.refuse_linux(self.linux(version=0x201), "2.01")
+        self.refuse_linux(self.linux(), "--memory 5M", arguments=("--memory", "4M"))
+        self.refuse_linux(self.linux(), "--append", arguments=("--append", "x" * 256))
+        self.refuse_linux(self.linux(), "initrd", "--memory 10M",
+                          arguments=("--memory", "6M", "--initrd", initrd))
+        self.refuse_linux(self.linux(), "initrd", "No such file",
+                          arguments=("--initrd", str(self.folder / "missing")))
 
     def test_what_does_not_fit_into_memory(self):
         self.refuse(pathlib.Path(GUEST).read_bytes(), "--memory", arguments=("--memory", "1M"))
@@ -260,6 +299,147 @@ class Signals(CliTest):
                 self.assertEqual(process.returncode, SIGNALLED)
                 self.assertEqual(rest, (b"serial\n" * len(rest))[:len(rest)])
                 self.assert_sentence(error.decode(), f"signal {int(number)}")
+
+
+class Terminal(CliTest):
+    """The program on a terminal of its own, as a shell would start it."""
+
+    def setUp(self):
+        super().setUp()
+        self.user, self.tty = pty.openpty()
+        self.addCleanup(os.close, self.user)
+        self.addCleanup(os.close, self.tty)
+        self.modes = termios.tcgetattr(self.tty)
+        self.seen = b""
+
+    def start(self, mode, *arguments, **more):
+        def own_terminal():
+            os.setsid()
+            fcntl.ioctl(self.tty, termios.TIOCSCTTY, 0)
+        streams = {"stdin": self.tty, "stdout": self.tty, "stderr": self.tty, **more}
+        process = subprocess.Popen([TRAPLINE, "run", "--multiboot", GUEST, "--append", mode,
+                                    "--timeout", "60", *arguments],
+                                   preexec_fn=own_terminal, **streams)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def type(self, keys):
+        os.write(self.user, keys)
+
+    def see(self, text, seconds=20):
+        """Reads what the user sees until the text is there."""
+        end = time.monotonic() + seconds
+        while text not in self.seen and time.monotonic() < end:
+            if select.select([self.user], [], [], 0.1)[0]:
+                self.seen += os.read(self.user, 4096)
+        self.assertIn(text, self.seen)
+
+    def is_raw(self):
+        return not termios.tcgetattr(self.tty)[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
+
+    def assert_end(self, process, status):
+        self.assertEqual(process.wait(60), status, self.seen)
+        self.assertEqual(termios.tcgetattr(self.tty), self.modes)
+
+    def test_every_key_reaches_the_guest(self):
+        process = self.start("i")
+        self.see(b"Ctrl-A x quits")
+        self.assertTrue(self.is_raw())
+        self.type(b"<\x03\x1a\x11\x1b[A\r\x01\x01>")
+        self.see(b"<\x03\x1a\x11\x1b[A\r\x01>")
+        self.type(b"q")
+        self.assert_end(process, 0)
+
+    def test_help_is_shown_and_ctrl_a_x_quits(self):
+        process = self.start("l")
+        self.see(b"Ctrl-A x quits")
+        self.type(b"\x01h")
+        self.see(b"sends a break")
+        self.type(b"\x01x")
+        self.assert_end(process, 0)
+
+    def test_quitting_works_when_nobody_reads_the_output(self):
+        process = self.start("f")
+        time.sleep(0.5)
+        self.type(b"\x01x")
+        self.assert_end(process, 0)
+
+    def test_however_it_ends_the_terminal_is_as_before(self):
+        for number, status in ((signal.SIGTERM, SIGNALLED), (signal.SIGINT, SIGNALLED),
+                               (signal.SIGHUP, SIGNALLED), (signal.SIGSEGV, -signal.SIGSEGV),
+                               (signal.SIGQUIT, -signal.SIGQUIT), (signal.SIGABRT, 70)):
+            with self.subTest(signal=number):
+                self.seen = b""
+                process = self.start("l")
+                self.see(b"Ctrl-A x quits")
+                process.send_signal(number)
+                self.assert_end(process, status)
+        process = self.start("t")
+        self.assert_end(process, TRIPLE_FAULT)
+        self.seen = b""
+        self.see(b"triple-faulted")
+
+    def test_a_resize_does_not_disturb(self):
+        process = self.start("i")
+        self.see(b"Ctrl-A x quits")
+        for rows in range(20, 30):
+            fcntl.ioctl(self.user, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 80, 0, 0))
+            process.send_signal(signal.SIGWINCH)
+            self.type(b"x")
+        self.see(b"xxxxxxxxxx")
+        self.type(b"q")
+        self.assert_end(process, 0)
+
+    def test_line_ends_of_a_guest_that_knows_no_terminal_are_completed(self):
+        process = self.start("e")
+        self.see(b"serial\r\ndebug\r\n")
+        self.assert_end(process, 0x2B)
+
+    def test_output_may_be_redirected_alone(self):
+        process = self.start("i", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.see(b"Ctrl-A x quits")
+        self.type(b"a\nb\rq")
+        self.assert_end(process, 0)
+        self.assertEqual((process.stdout.read(), process.stderr.read()), (b"a\nb\r", b""))
+        process.stdout.close()
+        process.stderr.close()
+
+    def test_the_line_may_be_a_socket(self):
+        path = str(self.folder / "console")
+        process = self.start("i", "--serial", f"unix:{path}", stdin=subprocess.DEVNULL)
+        for _ in range(2):
+            client = socket.socket(socket.AF_UNIX)
+            self.addCleanup(client.close)
+            self.retry(lambda one=client: one.connect(path))
+            client.sendall(b"hello\x01x")
+            self.assertEqual(client.recv(7, socket.MSG_WAITALL), b"hello\x01x")
+            client.close()
+        client = socket.socket(socket.AF_UNIX)
+        self.addCleanup(client.close)
+        client.connect(path)
+        client.sendall(b"q")
+        self.assert_end(process, 0)
+        self.assertFalse(os.path.exists(path))
+
+    def retry(self, what):
+        for _ in range(200):
+            try:
+                return what()
+            except OSError:
+                time.sleep(0.05)
+        return what()
+
+    def test_the_line_may_be_another_terminal(self):
+        process = self.start("i", "--serial", "pty")
+        self.see(b"\n")
+        name = re.search(rb"is on (/dev/\S+)", self.seen)[1].decode()
+        line = os.open(name, os.O_RDWR | os.O_NOCTTY)
+        self.addCleanup(os.close, line)
+        os.write(line, b"hello\r")
+        self.assertEqual(os.read(line, 1), b"h")
+        os.write(line, b"q")
+        self.assert_end(process, 0)
 
 
 class Stats(CliTest):

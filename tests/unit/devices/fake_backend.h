@@ -12,15 +12,22 @@ class FakeBackend : public CharacterBackend {
  public:
   void write(uint8_t byte) override { output += static_cast<char>(byte); }
   std::optional<uint8_t> read() override {
-    if (input.empty()) return std::nullopt;
-    const uint8_t byte = input.front();
+    if (input.empty() || input.front() == kBreak) return std::nullopt;
+    const auto byte = static_cast<uint8_t>(input.front());
     input.pop_front();
     return byte;
   }
+  bool take_break() override {
+    if (input.empty() || input.front() != kBreak) return false;
+    input.pop_front();
+    return true;
+  }
   void type(std::string_view text) { input.insert(input.end(), text.begin(), text.end()); }
+  void type_break() { input.push_back(kBreak); }
 
+  static constexpr int kBreak = -1;
   std::string output;
-  std::deque<uint8_t> input;
+  std::deque<int> input;
 };
 
 class FakeLine : public InterruptLine {

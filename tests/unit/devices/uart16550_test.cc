@@ -69,6 +69,29 @@ TEST_F(Uart, WithoutFifosOneByteWaitsAndTheRestStaysOutside) {
   EXPECT_EQ(in(kData), 'c');  // An empty receiver shows the last byte again.
 }
 
+TEST_F(Uart, ABreakIsAZeroWhoseStatusSaysSo) {
+  out(kFcr, 0x01);
+  out(kIer, 0x04);
+  out(kMcr, kOut2);
+  backend.type("ab");
+  backend.type_break();
+  backend.type("c");
+  uart.poll();
+  EXPECT_FALSE(line.level);
+  EXPECT_EQ(in(kLsr), 0x61);
+  EXPECT_EQ(in(kData), 'a');
+  EXPECT_EQ(in(kLsr), 0x61);
+  EXPECT_EQ(in(kData), 'b');
+  EXPECT_TRUE(line.level);
+  EXPECT_EQ(in(kIir), 0xc6);
+  EXPECT_EQ(in(kLsr), 0x71);
+  EXPECT_FALSE(line.level);
+  EXPECT_EQ(in(kLsr), 0x61);
+  EXPECT_EQ(in(kData), 0);
+  EXPECT_EQ(in(kData), 'c');
+  EXPECT_EQ(in(kLsr), 0x60);
+}
+
 TEST_F(Uart, FifosAnnounceThemselvesAndHoldSixteen) {
   out(kFcr, 0x01);
   EXPECT_EQ(in(kIir), 0xc1);

@@ -73,6 +73,20 @@ TEST(HostOutput, AReaderThatNeverReadsIsGivenUp) {
   EXPECT_FALSE(pipe.read_all().empty());
 }
 
+TEST(HostBackend, HelpsOnARawTerminalUntilTheGuestShowsThatItNeedsNoHelp) {
+  Pipe pipe;
+  HostOutput output(pipe.writer(), "the pipe", {});
+  const auto print = [&](LineEnds ends, std::string_view text) {
+    HostBackend backend(output, ends);
+    for (const char c : text) backend.write(static_cast<uint8_t>(c));
+    backend.flush();
+    return pipe.read_all();
+  };
+  EXPECT_EQ(print(LineEnds::kAsTheyAre, "a\nb\n"), "a\nb\n");
+  EXPECT_EQ(print(LineEnds::kForRawTerminal, "a\nb\n\n"), "a\r\nb\r\n\r\n");
+  EXPECT_EQ(print(LineEnds::kForRawTerminal, "a\nb\r\nc\n"), "a\r\nb\r\nc\n");
+}
+
 TEST(HostOutput, FilesAreCreatedOrRefused) {
   const std::string path = ::testing::TempDir() + "output." + std::to_string(getpid());
   {

@@ -56,6 +56,24 @@ TEST(Options, AreAllTaken) {
   EXPECT_TRUE(options.switches.lazy_flags);
 }
 
+TEST(Options, ChooseBetweenTwoBootProtocols) {
+  using Protocol = RunOptions::BootProtocol;
+  EXPECT_EQ(parse_run({}).protocol, Protocol::kMultiboot);
+  auto command = parse({"run", "--kernel", "bzImage", "--initrd", "disk", "--append", "quiet"});
+  ASSERT_TRUE(command.ok()) << command.error().message;
+  const auto& options = std::get<RunOptions>(command.value());
+  EXPECT_EQ(options.protocol, Protocol::kLinux);
+  EXPECT_EQ(options.kernel, "bzImage");
+  EXPECT_EQ(options.initrd, "disk");
+  EXPECT_EQ(options.append, "quiet");
+  EXPECT_TRUE(options.reboot);
+  EXPECT_FALSE(parse_run({"--no-reboot"}).reboot);
+  expect_usage_error({"run", "--kernel", "a", "--multiboot", "b"}, "give one of the two");
+  expect_usage_error({"run", "--kernel", "a", "--module", "b"}, "--module is for --multiboot");
+  expect_usage_error({"run", "--multiboot", "a", "--initrd", "b"}, "--initrd is for --kernel");
+  expect_usage_error({"run", "--initrd", "b"}, "nothing to boot");
+}
+
 TEST(Options, StatisticsMayHaveAFileButNeverTakeTheNextWord) {
   const RunOptions table = parse_run({"--stats", "--memory", "1M"});
   EXPECT_TRUE(table.statistics);
@@ -92,6 +110,7 @@ TEST(Options, MistakesAreOneSentence) {
   expect_usage_error(with({"--timeout", "soon"}), "not a time");
   expect_usage_error(with({"--display", "vga"}), "none is the only one");
   expect_usage_error(with({"--serial", ""}), "--serial");
+  expect_usage_error(with({"--serial", "unix:"}), "--serial");
   expect_usage_error(with({"--switch", "link-blocks"}), "NAME=on");
   expect_usage_error(with({"--switch", "link-blocks=maybe"}), "NAME=on");
   expect_usage_error(with({"--switch", "warp=on"}), "stack-window");
@@ -106,7 +125,8 @@ TEST(Options, AnswersGoToStandardOutput) {
   const auto help = parse({"run", "--help"});
   ASSERT_TRUE(help.ok());
   const std::string& text = std::get<Answer>(help.value()).text;
-  for (const char* word : {"--multiboot", "--stats[=FILE.json]", "stack-window", "pentium3", "83"})
+  for (const char* word :
+       {"--kernel", "--multiboot", "--stats[=FILE.json]", "stack-window", "pentium3", "83"})
     EXPECT_NE(text.find(word), std::string::npos) << word << "\n" << text;
 }
 

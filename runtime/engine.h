@@ -161,6 +161,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   OrFault<void> write_slow(View& view, Linear address, uint32_t size, uint64_t value);
 
   Exit loop();
+  uint64_t retired() const;
   void sync_fpu_pointers();
   void translate_fpu_instruction_pointer(bool opcode_moved);
   /// Whether the instruction at EIP reports pending x87 exceptions.
@@ -196,6 +197,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::array<View*, 2> views_{};  ///< Supervisor, user; of the current paging context.
   ExecutionView* execution_view_ = nullptr;
   bool counted_ = false;
+  uint64_t budget_given_ = 0;  ///< What the budget was when the run began.
 
   std::array<std::byte, 64> gathered_{};  ///< A read across a page end.
   std::array<OpenAccess, 4> open_;        ///< Used in rotation: no instruction has more.

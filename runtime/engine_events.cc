@@ -107,21 +107,19 @@ uint64_t Engine::interpret_instruction(uint32_t payload) {
   const uint32_t ecx = state.gpr[kEcx];
   const Segment ss = state.segment[kSs];
   if (!options_.ports) before_ports_ = state;
+  if (counted_) context_->hot.budget += payload >> 16 & 0xff;  // It may ask for the time.
   const StepResult result = interpret(cpu_);
   fpu_loaded_ = {state.fpu.dp, state.fpu.opcode};
   ++counters_.interpreted;
   if (result.mnemonic < interpreted_by_mnemonic_.size())
     ++interpreted_by_mnemonic_[result.mnemonic];
-  const uint32_t from_here = payload >> 16 & 0xff;
   if (port_exit_ && exit_.kind == Exit::Kind::kPortRead) {
     state = before_ports_;  // Runs again when the value is there; what it stored is stored again.
-    if (counted_) context_->hot.budget += from_here;
     port_exit_ = false;
     return leave(Leave::kExit);
   }
   switch (result.step) {
     case Step::kFault:
-      if (counted_) context_->hot.budget += from_here;
       return raise(result.fault);
     case Step::kNotHandled:
       TRAPLINE_ASSERT(!"the interpreter was given an instruction that is not its own");
@@ -133,7 +131,7 @@ uint64_t Engine::interpret_instruction(uint32_t payload) {
   if (counted_) {
     // A REP that is not through yet has not retired.
     const bool unfinished = state.eip == eip && state.gpr[kEcx] != ecx;
-    context_->hot.budget += from_here - (unfinished ? 0 : 1);
+    context_->hot.budget -= unfinished ? 0 : 1;
   }
   if (state.segment[kSs].base != ss.base || state.segment[kSs].attributes != ss.attributes)
     drop_window();

@@ -29,18 +29,26 @@ uint64_t mix(uint64_t hash, uint64_t value) {
 Exit Engine::run(const RunLimits& limits) {
   HotFields& hot = context_->hot;
   if (limits.instructions && *limits.instructions == 0) return exit_of(Exit::Kind::kInstructions);
-  counted_ = limits.instructions.has_value();
+  counted_ = limits.instructions || options_.clock == TimeSource::kInstructions;
   constexpr uint64_t kLargestBudget = uint64_t{1} << 62;
-  const uint64_t budget = counted_ ? std::min(*limits.instructions, kLargestBudget) : 0;
-  hot.budget = static_cast<int64_t>(budget);
+  budget_given_ =
+      counted_ ? std::min(limits.instructions.value_or(kLargestBudget), kLargestBudget) : 0;
+  hot.budget = static_cast<int64_t>(budget_given_);
   deadline_passed_ = false;
   const RunningEngine running(*this, limits.time);
   Exit exit = running.ok() ? loop() : exit_of(Exit::Kind::kError);
   sync_fpu_pointers();
   if (exit.kind == Exit::Kind::kError && exit.message.empty())
     exit.message = "the host gives no timer for the deadline";
-  if (counted_) instructions_counted_ += budget - static_cast<uint64_t>(hot.budget);
+  instructions_counted_ = retired();
+  hot.budget = 0;
+  budget_given_ = 0;
   return exit;
+}
+
+/// Exact where the budget is: when no block runs, or gave back what it had not run yet.
+uint64_t Engine::retired() const {
+  return instructions_counted_ + budget_given_ - static_cast<uint64_t>(context_->hot.budget);
 }
 
 Exit Engine::loop() {
@@ -122,8 +130,8 @@ void Engine::set_interrupt_line(bool asserted, InterruptSource* source) {
 
 Statistics Engine::statistics() const {
   Statistics s;
-  s.instructions = instructions_counted_;
-  s.counted = instructions_counted_ != 0;
+  s.instructions = retired();
+  s.counted = s.instructions != 0;
   s.interpreted = counters_.interpreted;
   for (size_t i = 0; i < interpreted_by_mnemonic_.size(); ++i)
     if (interpreted_by_mnemonic_[i])

@@ -33,11 +33,19 @@
 
 namespace trapline {
 
+/// What the guest's time stamp counter counts.
+enum class TimeSource : uint8_t {
+  kHost,          ///< The host's time stamp counter.
+  kInstructions,  ///< Guest instructions retired: two runs of the same machine are the same.
+};
+
 struct MachineOptions {
   uint64_t memory_bytes = 64ull << 20;
   const CpuModel* cpu = nullptr;  ///< nullptr: CpuModel::max().
   uint64_t code_cache_bytes = 64ull << 20;
   Switches switches{};
+  /// kInstructions makes all runs count, as a budget does.
+  TimeSource clock = TimeSource::kHost;
   /// Where IN and OUT go. nullptr: each one is an exit (kPortRead, kPortWrite).
   PortSpace* ports = nullptr;
   /// Guest exceptions with these vectors' bits set are exits (kException) and are not delivered.
@@ -138,6 +146,9 @@ class Machine {
 
   const CpuModel& model() const;
   Statistics statistics() const;
+  /// MachineOptions::clock now, before CpuState::tsc_offset. Exact also while an IN or OUT of the
+  /// guest is being answered: it has not retired.
+  uint64_t time_stamp() const;
   /// A digest of CPU state and RAM: two runs with different switches compare by it.
   uint64_t state_hash() const;
 

@@ -23,6 +23,7 @@ struct RawOptions {
   std::string serial = "stdio";
   std::string display = "none";
   std::string code_cache = "64M";
+  std::string clock = "host";
   std::vector<std::string> switches;
 };
 
@@ -77,6 +78,10 @@ void add_run(CLI::App& app, RawOptions& raw) {
       ->type_name("none");
   run->add_option("--code-cache", raw.code_cache, "Room for translations (default 64M)")
       ->type_name("SIZE");
+  run->add_option("--clock", raw.clock,
+                  "What the guest's time follows: host, or instructions, which makes runs "
+                  "repeatable (default host)")
+      ->type_name("host|instructions");
   run->add_option("--switch", raw.switches, "Turn an optimisation: NAME=on or NAME=off")
       ->type_name("NAME=on|off")
       ->allow_extra_args(false);
@@ -101,6 +106,8 @@ Result<RunOptions> validate(RawOptions raw) {
     if (!timeout.ok()) return timeout.error();
     options.timeout = timeout.value();
   }
+  auto clock = parse_clock(raw.clock);
+  if (!clock.ok()) return clock.error();
   for (const std::string& text : raw.switches)
     if (auto parsed = parse_switch(text, options.switches); !parsed.ok()) return parsed.error();
   options.kernel = std::move(raw.kernel);
@@ -108,6 +115,7 @@ Result<RunOptions> validate(RawOptions raw) {
   options.append = std::move(raw.append);
   options.memory_bytes = memory.value();
   options.cpu = cpu.value();
+  options.clock = clock.value();
   options.statistics = !raw.statistics.empty();
   if (raw.statistics != "-") options.statistics_file = std::move(raw.statistics);
   options.serial = std::move(raw.serial);

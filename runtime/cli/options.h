@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "runtime/machine.h"
 #include "translator/switches.h"
 #include "vcpu/cpu_model.h"
 #include "vcpu/result.h"
@@ -27,6 +28,7 @@ struct RunOptions {
   std::string serial = "stdio";  ///< Or "none", or a file's path.
   uint64_t code_cache_bytes = 64ull << 20;
   Switches switches;
+  TimeSource clock = TimeSource::kHost;
 };
 
 /// --help, --version: what to print on standard output.

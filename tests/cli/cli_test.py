@@ -189,6 +189,13 @@ class Guest(CliTest):
                 with self.subTest(switch=name, value=value):
                     self.assertEqual(boot("e", "--switch", f"{name}={value}").returncode, 0x2B)
 
+    def test_a_clock_that_counts_instructions_makes_runs_the_same(self):
+        same = {boot("r", "--clock=instructions", *more).stdout
+                for more in ((), (), ("--switch", "single-instruction=on"))}
+        self.assertEqual(len(same), 1)
+        self.assertEqual(len(same.pop()), 100)
+        self.assertNotEqual(boot("r").stdout, boot("r", "--clock=host").stdout)
+
     def test_models_memory_and_cache_sizes(self):
         for model in ("486", "pentium", "pentium3", "max"):
             self.assertEqual(boot("e", "--cpu", model).returncode, 0x2B)

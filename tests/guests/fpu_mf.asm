@@ -4,7 +4,8 @@
 ; expect: exit 33
 ; deviates: qemu "ES, B and ZE, before the pop", "unmasked overflow stores nothing": an unmasked
 ;   exception keeps the operands, the destination and the stack (SDM volume 1, 8.5.3 and 8.5.4).
-; deviates: qemu "fld1", "fst", "fldcw", "mmx", "emms", "the next one faults", "one fault", "in ring 3":
+; deviates: qemu "fld1", "fst", "fldcw", "mmx", "emms", "the next one faults", "one fault", "in ring 3",
+;   "after a push":
 ;   every waiting x87 instruction and MMX report a pending exception (SDM volume 1, 8.6; volume 3,
 ;   12.4); QEMU does in WAIT only.
 ; deviates: qemu "armed": FLDCW that unmasks a flagged exception sets ES (SDM volume 2, FLDCW).
@@ -96,6 +97,18 @@ main:
     fldz
     fdivp
     expect_ring_fault 3, "in ring 3", MF, 0, fld1
+    ; ESP when the instruction before it has pushed, at the end of a translated block: what follows
+    ; cannot be decoded
+    mov ebp, esp
+    try .pushed
+    push eax
+.after_push:
+    fld1
+    db 0x0f, 0x04
+.pushed:
+    expect_exception "after a push", MF, 0, .after_push
+    sub ebp, [exc_esp]
+    expect_eq "after a push: esp", ebp, 4
     ; FNSAVE saves the pending state and clears it; FRSTOR brings it back
     fnsave [SCRATCH + 64]
     expect_no_fault "fnsave disarms", wait

@@ -1,5 +1,6 @@
 // The C++ side of gates: calls from the middle of an instruction that come back, or leave the block
 // with the state as it was before the instruction.
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <limits>
@@ -62,12 +63,21 @@ struct Gates {
     const uint64_t low = view.read_entry(address >> kPageShift);
     const uint32_t next = (address | kPageMask) + 1;
     const uint64_t high = view.read_entry(next >> kPageShift);
-    if (!low || !high) return carefully(e, from);
+    if (!low || !high || may_leave_segment(e, address, size)) return carefully(e, from);
     const uint32_t first = next - address;
     std::byte* bytes = e.gathered_.data();
     std::memcpy(bytes, reinterpret_cast<const void*>(low + address), first);
     std::memcpy(bytes + first, reinterpret_cast<const void*>(high + next), size - first);
     return stay(reinterpret_cast<uint64_t>(bytes) - address);
+  }
+
+  /// Whether the access goes past the end of a segment that emitted code does not check.
+  static bool may_leave_segment(const Engine& e, uint32_t address, uint32_t size) {
+    const auto past_end = [&](const Segment& segment) {
+      return segment.klass == SegmentClass::kBased &&
+             uint64_t{address - segment.base} + size > uint64_t{1} << 32;
+    };
+    return std::ranges::any_of(e.context_->cpu.segment, past_end);
   }
 
   static GateResult segment(Context* context, uint32_t offset, uint32_t bits, uint64_t from) {

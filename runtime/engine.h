@@ -23,6 +23,7 @@
 #include "runtime/machine.h"
 #include "shadowmmu/shadow_mmu.h"
 #include "translator/context.h"
+#include "translator/instruction.h"
 #include "translator/thunks.h"
 #include "translator/translator.h"
 #include "vcpu/cpu.h"
@@ -148,6 +149,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void locate(uint64_t from);
   void import_flags();
   void export_flags();
+  void keep_flags_before_compare(uint32_t saved_flags);
+  void restore_flags_before_compare();
   bool interrupts_waiting() const;
   void ask_for_attention_if_due();
   bool deliver_pending(Exit& exit);
@@ -162,11 +165,26 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
 
   Exit loop();
   uint64_t retired() const;
+
+  // engine_fpu.cc
+  struct CodeBytes {
+    std::array<uint8_t, 15> bytes{};
+    uint32_t count = 0;
+  };
+  CodeBytes code_bytes(uint32_t eip);
+  bool decode_here(const CodeBytes& code, Instruction& in) const;
+  /// Makes the pointers in the image, which the host has stored, the guest's.
   void sync_fpu_pointers();
-  void translate_fpu_instruction_pointer(bool opcode_moved);
+  void translate_fpu_instruction_pointer();
+  /// After C++ has changed the image. Also takes the selectors out: newer processors have none, and
+  /// 64-bit kernels lose those of older ones.
+  void note_fpu_pointers();
   /// Whether the instruction at EIP reports pending x87 exceptions.
   bool waits_for_x87();
   uint64_t raise_x87();
+  /// When the instruction at EIP, whose operand cannot be accessed, is an x87 store that an
+  /// unmasked exception of its own keeps from storing: it touches no memory, and has been executed.
+  bool finish_suppressed_store();
 
   MachineOptions options_;
   const CpuModel& model_;
@@ -227,6 +245,10 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::unordered_set<uint32_t> breakpoints_;
   bool step_over_breakpoint_ = false;
   uint32_t breakpoint_at_ = 0;
+
+  // Of a repeated CMPS or SCAS that is not through: HotFields::compare_unfinished.
+  uint32_t compare_eip_ = 0;
+  uint32_t flags_before_compare_ = 0;
 
   // What the signal handler found.
   int signal_trap_ = 0;

@@ -20,11 +20,13 @@ struct Gates {
 
   static GateResult fault(Engine& e, uint64_t from, const Fault& what) {
     e.locate(from);
+    e.restore_flags_before_compare();
     // A pending x87 exception is reported before the operand is looked at. Its error summary is in
     // the image, which the gate has just saved.
     if ((context_of(e).cpu.fpu.status & 0x80) && what.vector != Vector::kDivide &&
         e.waits_for_x87())
       return go(e.raise_x87());
+    if (e.finish_suppressed_store()) return go(e.resume_after());
     return go(e.raise(what));
   }
   static Context& context_of(Engine& e) { return *e.context_; }

@@ -90,6 +90,7 @@ Exit Engine::loop() {
 
 std::optional<Exit> Engine::single_step_trap() {
   ++counters_.exceptions;
+  context_->hot.compare_unfinished = 0;
   if (options_.exit_on_exceptions >> static_cast<int>(Vector::kDebug) & 1) {
     Exit exit = exit_of(Exit::Kind::kException);
     exit.fault = Fault::plain(Vector::kDebug);
@@ -107,8 +108,9 @@ void Engine::set_state(const CpuState& state) {
   context_->cpu.tr.derive();
   context_->cpu.eflags = (state.eflags & eflags::kDefined) | eflags::kFixed1;
   context_->hot.fpu_loaded = 0;
+  context_->hot.compare_unfinished = 0;
   context_->cpu.fpu.mxcsr &= kMxcsrBits;
-  fpu_loaded_ = {state.fpu.dp, state.fpu.opcode};
+  note_fpu_pointers();
   views_ = {};
   drop_window();
   port_read_completed_ = false;

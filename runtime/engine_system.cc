@@ -342,8 +342,9 @@ struct SystemOps {
     return transferred(e, payload, trapline::sysexit(e.cpu_));
   }
 
-  static uint64_t safepoint(Context* context, uint32_t, uint32_t payload) {
+  static uint64_t safepoint(Context* context, uint32_t flags, uint32_t payload) {
     Engine& e = enter(context);
+    if (payload & 1) e.keep_flags_before_compare(flags);
     refund(e, payload, false);
     return e.resume();
   }

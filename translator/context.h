@@ -49,7 +49,9 @@ struct HotFields {
   uint32_t exit_code = 0;
   uint8_t fpu_loaded = 0;  ///< The guest's FPU state is in the host's FPU.
   uint8_t attention = 0;   ///< Leave for the run loop at the next opportunity.
-  uint8_t reserved[2]{};
+  /// A repeated CMPS or SCAS was left between two elements; cleared when it is through.
+  uint8_t compare_unfinished = 0;
+  uint8_t reserved{};
   uint64_t scratch = 0;
   uint32_t host_mxcsr = 0x1f80;
   uint32_t reserved2{};

@@ -243,8 +243,7 @@ void repeat_compare(BlockEmitter& e, const Instruction& in, const StringOp& op) 
   e.a.mov(x86::eax, host::kDelta.r32());
   advance_pointers(e, op);
   advance(e, op, x86::rcx, -1);
-  // Another iteration could still fault, and then shows the flags from before all of them; but one
-  // that was completed by a safepoint shows its own.
+  // Another iteration could still fault, and then shows the flags from before all of them.
   if (in.repne)
     e.a.je(done);
   else
@@ -255,10 +254,12 @@ void repeat_compare(BlockEmitter& e, const Instruction& in, const StringOp& op) 
   }
   test_count(e, op);
   e.a.jz(done);
+  e.a.mov(host::kAddress.r32(), host::kFlags.r32());
   e.a.mov(host::kFlags.r32(), result);
-  e.system(SystemOp::kSafepoint, 0, in);
+  e.system(SystemOp::kSafepoint, 1, in);
   e.a.bind(done);
   e.a.mov(host::kFlags.r32(), result);
+  e.a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(hot.compare_unfinished), 1), 0);
 }
 
 }  // namespace

@@ -59,7 +59,9 @@ enum class SystemOp : uint8_t {
   kReadTsc,
   kSysenter,
   kSysexit,
-  kSafepoint,  ///< Payload: length << 24. Attention was asked for; go on at the next instruction.
+  /// A repeated string instruction is not through. Payload: whether it compares; value: then the
+  /// flags from before all of it.
+  kSafepoint,
 };
 enum class InterruptForm : uint8_t { kIntN, kInt1, kInt3, kInto };
 inline constexpr int kSystemOpCount = static_cast<int>(SystemOp::kSafepoint) + 1;

@@ -117,49 +117,6 @@ FieldMask mask_for(const Case& test, const Outcome& outcome) {
   return {};
 }
 
-namespace {
-bool loads_environment(ZydisMnemonic mnemonic) {
-  return mnemonic == ZYDIS_MNEMONIC_FLDENV || mnemonic == ZYDIS_MNEMONIC_FRSTOR ||
-         mnemonic == ZYDIS_MNEMONIC_FXRSTOR;
-}
-bool stores_environment(ZydisMnemonic mnemonic) {
-  return mnemonic == ZYDIS_MNEMONIC_FNSTENV || mnemonic == ZYDIS_MNEMONIC_FNSAVE ||
-         mnemonic == ZYDIS_MNEMONIC_FXSAVE;
-}
-}  // namespace
-
-bool passes_environment_on(const Case& test) {
-  bool loads = false;
-  bool stores = false;
-  for (uint32_t i = 0; i < test.instruction_count; ++i) {
-    const ZydisMnemonic mnemonic = instruction_at(test, test.initial.eip + test.instructions[i]);
-    loads |= loads_environment(mnemonic);
-    stores |= stores_environment(mnemonic);
-  }
-  return loads && stores;
-}
-
-bool nests_frames(const Case& test) {
-  for (uint32_t i = 0; i < test.instruction_count; ++i)
-    if (instruction_at(test, test.initial.eip + test.instructions[i]) == ZYDIS_MNEMONIC_ENTER)
-      return true;
-  return false;
-}
-
-bool suppressed_store(const Case& test, const Outcome& host, const Outcome& engine) {
-  if (engine.event != Event::kException || !(host.final.fpu.status & 0x80)) return false;
-  switch (instruction_at(test, engine.final.eip)) {
-    case ZYDIS_MNEMONIC_FST:
-    case ZYDIS_MNEMONIC_FSTP:
-    case ZYDIS_MNEMONIC_FIST:
-    case ZYDIS_MNEMONIC_FISTP:
-    case ZYDIS_MNEMONIC_FBSTP:
-      return host.event != engine.event || host.vector != engine.vector;
-    default:
-      return false;
-  }
-}
-
 void print_masks() {
   for (const MaskRow& row : kRows)
     std::printf("  %-12s %s\n", ZydisMnemonicGetString(row.mnemonic), row.reason);

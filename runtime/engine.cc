@@ -65,8 +65,8 @@ Result<void> Engine::build(const MachineOptions& options) {
     return made.error();
   mmu_ = std::make_unique<ShadowMmu>(*memory_, *this, ShadowMmu::Limits{});
   const uint32_t base = code_memory_->base();
-  const size_t used = emit_thunks(engine_entries(), base,
-                                  {code_memory_->writable(base), kThunkBytes}, false, thunks_);
+  const size_t used =
+      emit_thunks(engine_entries(), base, {code_memory_->writable(base), kThunkBytes}, thunks_);
   TRAPLINE_ASSERT(used <= kThunkBytes);
   cache_ = std::make_unique<CodeCache>(*code_memory_, kThunkBytes,
                                        CodeEntry{thunks_.miss_host, thunks_.miss_saved});

@@ -16,8 +16,7 @@ constexpr uint8_t kRegisters[] = {kEax, kEcx, kEdx, kEbx, kEsp, kEbp, kEsi, kEdi
 
 class ThunkEmitter {
  public:
-  ThunkEmitter(CodeHolder& code, uint32_t address, bool shrx)
-      : a(&code), address_(address), shrx_(shrx) {}
+  ThunkEmitter(CodeHolder& code, uint32_t address) : a(&code), address_(address) {}
 
   void emit(const ThunkTargets& targets, Thunks& thunks) {
     thunks.miss_host = here();
@@ -204,16 +203,15 @@ class ThunkEmitter {
   }
 
   uint32_t address_;
-  bool shrx_;
 };
 
 }  // namespace
 
 size_t emit_thunks(const ThunkTargets& targets, uint32_t address, std::span<std::byte> out,
-                   bool shrx, Thunks& thunks) {
+                   Thunks& thunks) {
   CodeHolder code;
   TRAPLINE_ASSERT(code.init(Environment::host(), address) == kErrorOk);
-  ThunkEmitter emitter(code, address, shrx);
+  ThunkEmitter emitter(code, address);
   emitter.emit(targets, thunks);
   const CodeBuffer& buffer = code.sectionById(0)->buffer();
   TRAPLINE_ASSERT(buffer.size() <= out.size());

@@ -8,7 +8,9 @@ namespace trapline::differential {
 namespace {
 
 constexpr const char* kWholeOperand =
-    "an operand of many words is checked in an order that differs between processors";
+    "an operand of many words is checked in an order that differs between processors, which may "
+    "have "
+    "stored its first part by then";
 constexpr const char* kPartialStore =
     "a store that runs into a page that faults may have written its first part; processors differ";
 constexpr const char* kTwoOperands =
@@ -36,6 +38,13 @@ constexpr FieldMask cr2_offset() {
 constexpr FieldMask large_store() {
   FieldMask mask;
   mask.cr2_offset = true;
+  mask.memory = true;
+  return mask;
+}
+
+constexpr FieldMask whole_store() {
+  FieldMask mask;
+  mask.which_fault = true;
   mask.memory = true;
   return mask;
 }
@@ -79,9 +88,9 @@ constexpr MaskRow kRows[] = {
     {ZYDIS_MNEMONIC_MOVD, mmx_top(), kMmxTop},
     {ZYDIS_MNEMONIC_MOVNTQ, mmx_top(), kMmxTop},
     {ZYDIS_MNEMONIC_MASKMOVDQU, which_fault(), kMaskedBytes},
-    {ZYDIS_MNEMONIC_FNSTENV, large_store(), kPartialStore},
-    {ZYDIS_MNEMONIC_FNSAVE, large_store(), kPartialStore},
-    {ZYDIS_MNEMONIC_FXSAVE, large_store(), kPartialStore},
+    {ZYDIS_MNEMONIC_FNSTENV, whole_store(), kWholeOperand},
+    {ZYDIS_MNEMONIC_FNSAVE, whole_store(), kWholeOperand},
+    {ZYDIS_MNEMONIC_FXSAVE, whole_store(), kWholeOperand},
     {ZYDIS_MNEMONIC_FSTP, memory(), kPartialStore},
     {ZYDIS_MNEMONIC_FBSTP, memory(), kPartialStore},
     {ZYDIS_MNEMONIC_PUSHA, memory(), kPartialStore},

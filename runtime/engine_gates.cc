@@ -160,6 +160,11 @@ struct Gates {
     }
   }
 
+  static GateResult fpu_sync(Context* context, uint32_t, uint32_t, uint64_t) {
+    engine(context).sync_fpu_pointers();
+    return stay(0);
+  }
+
   static uint32_t chunk(uint32_t left) { return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1; }
 
   template <typename Half, typename Whole>
@@ -204,6 +209,7 @@ void fill_gate_entries(ThunkTargets& targets) {
   set(Gate::kOpen, Gates::open);
   set(Gate::kCommit, Gates::commit);
   set(Gate::kDivide, Gates::divide);
+  set(Gate::kFpuSync, Gates::fpu_sync);
 }
 
 }  // namespace trapline

@@ -4,6 +4,8 @@
 #include <Zydis/Zydis.h>
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 
 #include "runtime/engine.h"
 #include "runtime/signals.h"
@@ -171,10 +173,12 @@ uint64_t Engine::state_hash() const {
         mix(mix(hash, uint64_t{s.base} << 32 | s.limit), uint64_t{s.attributes} << 16 | s.selector);
   const auto* fpu = reinterpret_cast<const uint64_t*>(&cpu.fpu);
   for (size_t i = 3; i < 36; ++i) hash = mix(hash, fpu[i]);
+  static constexpr std::array<std::byte, kPageSize> kZeros{};
   const uint64_t frames = memory_->ram_end().frame();
   for (uint64_t number = 0; number < frames; ++number) {
     const Frame& frame = memory_->frame(number);
     if (frame.kind != FrameKind::kRam) continue;
+    if (std::memcmp(frame.host, kZeros.data(), kPageSize) == 0) continue;
     const auto* words = reinterpret_cast<const uint64_t*>(frame.host);
     for (size_t i = 0; i < kPageSize / 8; ++i)
       if (words[i]) hash = mix(mix(hash, number << 12 | i), words[i]);

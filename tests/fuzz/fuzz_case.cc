@@ -13,7 +13,6 @@
 namespace trapline::fuzz {
 namespace {
 
-constexpr uint64_t kInstructions = 2000;
 constexpr auto kTime = std::chrono::milliseconds(100);
 /// A run that takes longer has not noticed its time limit; generous, for loaded machines.
 constexpr auto kHang = std::chrono::seconds(5);
@@ -77,8 +76,7 @@ bool goes_on(Machine& machine, const Exit& exit, Result& result) {
   }
 }
 
-Result run_once(const Guest& guest, const Switches& switches,
-                uint64_t instructions = kInstructions) {
+Result run_once(const Guest& guest, const Switches& switches, uint64_t instructions) {
   Result result;
   Ports ports;
   MachineOptions options;
@@ -191,9 +189,9 @@ std::string registers(const CpuState& state) {
 }
 
 /// What the two runs differ in after the first instruction after which they do, and its place.
-std::string explain(const Guest& guest, const Switches& switches, const Switches& others) {
+std::string explain(const Guest& guest, const Switches& switches, const Switches& others,
+                    uint64_t bad) {
   uint64_t good = 0;
-  uint64_t bad = kInstructions;
   while (bad - good > 1) {
     const uint64_t middle = (good + bad) / 2;
     if (same(run_once(guest, switches, middle), run_once(guest, others, middle)))
@@ -216,7 +214,7 @@ std::string explain(const Guest& guest, const Switches& switches, const Switches
 
 }  // namespace
 
-std::optional<std::string> run_input(std::span<const uint8_t> input) {
+std::optional<std::string> run_input(std::span<const uint8_t> input, uint64_t instructions) {
   std::array<uint8_t, kHeaderBytes> header{};
   std::copy_n(input.begin(), std::min(input.size(), kHeaderBytes), header.begin());
   uint32_t setup = 0;
@@ -230,13 +228,13 @@ std::optional<std::string> run_input(std::span<const uint8_t> input) {
   const Guest guest = make_guest(setup, seed, code);
   Switches switches;
   switches.exact_flags = true;
-  const Result first = run_once(guest, switches);
+  const Result first = run_once(guest, switches, instructions);
   if (first.problem) return first.problem;
   const Switches others = other_switches(setup);
-  const Result second = run_once(guest, others);
+  const Result second = run_once(guest, others, instructions);
   if (second.problem) return second.problem;
   if (first.timed_out || second.timed_out) return std::nullopt;
-  if (!same(first, second)) return explain(guest, switches, others);
+  if (!same(first, second)) return explain(guest, switches, others, instructions);
   return std::nullopt;
 }
 

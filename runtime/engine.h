@@ -30,6 +30,8 @@
 
 namespace trapline {
 
+struct CrashBundle;
+
 /// Why translated code was left for the run loop.
 enum class Leave : uint32_t {
   kAttention,  ///< Something asked for the run loop; the state is between two instructions.
@@ -76,6 +78,10 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   const CpuModel& model() const { return model_; }
   Statistics statistics() const;
   uint64_t state_hash() const;
+  /// For a broken invariant: what there is to know, as far as it can be known in the middle of
+  /// something. For the engine's thread.
+  CrashBundle crash_bundle();
+  const std::string& crash_directory() const { return options_.crash_directory; }
 
   // --- LinearMemory ---
   OrFault<uint64_t> read(Linear address, uint32_t size, Privilege privilege) override;

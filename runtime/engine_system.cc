@@ -129,6 +129,7 @@ struct SystemOps {
 
   static uint64_t halt(Context* context, uint32_t, uint32_t payload) {
     Engine& e = enter(context);
+    TRAPLINE_ASSERT(e.options_.mutation != Mutation::kBrokenInvariant);
     refund(e, payload, true);
     context->cpu.eip += length(payload);
     context->cpu.halted = true;

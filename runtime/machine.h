@@ -50,6 +50,9 @@ struct MachineOptions {
   PortSpace* ports = nullptr;
   /// Guest exceptions with these vectors' bits set are exits (kException) and are not delivered.
   uint32_t exit_on_exceptions = 0;
+  /// Where a broken invariant of the engine's leaves a crash bundle, for `trapline replay`. Empty:
+  /// nowhere.
+  std::string crash_directory{};
   /// For tests only: makes the engine wrong in one way.
   Mutation mutation = Mutation::kNone;
 };

@@ -68,6 +68,7 @@ struct alignas(64) Context {
   /// The entry table of pages that have none: every entry leads to the look-up in C++.
   alignas(64) std::array<EntryPair, kPageSize> miss_table{};
   void* engine = nullptr;
+  uint64_t gate_from = 0;  ///< Where the block is that called the gate in C++; 0 between blocks.
 };
 static_assert(offsetof(Context, cpu) == sizeof(HotFields), "one pointer reaches both");
 

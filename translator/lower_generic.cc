@@ -196,7 +196,9 @@ void lower_x87(BlockEmitter& e, const Instruction& in) {
   e.commit();
 }
 
-void lower_nothing(BlockEmitter&, const Instruction&) {}
+void lower_nothing(BlockEmitter& e, const Instruction&) {
+  if (e.mutated(Mutation::kWildAccess)) e.a.mov(host::kDelta, x86::ptr(uint64_t{0x10}));
+}
 
 /// CLFLUSH: the address must be accessible; caches are the host's business.
 void lower_touch(BlockEmitter& e, const Instruction& in) {

@@ -108,6 +108,7 @@ class ThunkEmitter {
   void emit_system(SystemFunction function) {
     spill();
     park_fpu(false);
+    a.mov(field(TRAPLINE_CONTEXT_OFFSET(gate_from), 8), 0);
     a.lea(x86::rdi, x86::ptr(host::kContext, -kContextBias));
     a.mov(x86::esi, host::kAddress.r32());
     a.mov(x86::edx, host::kDelta.r32());
@@ -178,6 +179,7 @@ class ThunkEmitter {
     a.mov(x86::esi, host::kAddress.r32());
     a.mov(x86::edx, host::kDelta.r32());
     a.mov(x86::rcx, x86::ptr(x86::rsp));
+    a.mov(field(TRAPLINE_CONTEXT_OFFSET(gate_from), 8), x86::rcx);
     a.sub(x86::rsp, 8);
     call(reinterpret_cast<const void*>(function));
     a.add(x86::rsp, 8);

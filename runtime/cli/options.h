@@ -29,6 +29,12 @@ struct RunOptions {
   uint64_t code_cache_bytes = 64ull << 20;
   Switches switches;
   TimeSource clock = TimeSource::kHost;
+  std::string crash_directory = ".";
+};
+
+/// `trapline replay`.
+struct ReplayOptions {
+  std::string bundle;  ///< The file's path.
 };
 
 /// --help, --version: what to print on standard output.
@@ -36,7 +42,7 @@ struct Answer {
   std::string text;
 };
 
-using Command = std::variant<RunOptions, Answer>;
+using Command = std::variant<RunOptions, ReplayOptions, Answer>;
 
 Result<Command> parse_command_line(int argc, const char* const* argv);
 

@@ -143,6 +143,11 @@ class Input(CliTest):
             trapline("run", "--multiboot", GUEST, "--memory", "2M", "--module", module), BAD_INPUT,
             "module", "--memory")
 
+    def test_crash_bundles_that_are_none(self):
+        self.assert_one_sentence(trapline("replay", str(self.folder / "none")), BAD_INPUT, "none")
+        self.assert_one_sentence(trapline("replay", GUEST), BAD_INPUT, "bundle")
+        self.assert_one_sentence(trapline("replay"), USAGE, "bundle")
+
     def test_files_that_cannot_be_written(self):
         for option in ("--serial=", "--stats="):
             result = boot("h", f"{option}{self.folder}/none/such")

@@ -25,10 +25,6 @@ uint64_t slot_of(const EntryTable& table) {
                 offsetof(CodeEntry, saved) == offsetof(EntryPair, saved));
   return entry_slot(reinterpret_cast<const EntryPair*>(table.entry.data()), table.page);
 }
-
-uint64_t empty_slot(const void* miss_table, uint32_t page) {
-  return entry_slot(static_cast<const EntryPair*>(miss_table), page);
-}
 }  // namespace
 
 Engine::Engine(const MachineOptions& options)
@@ -60,13 +56,15 @@ Result<void> Engine::build(const MachineOptions& options) {
   if (!code.ok()) return code.error();
   code_memory_ = code.take();
   execution_views_ = std::make_unique<ExecutionViews>(kExecutionViews);
-  if (auto made = execution_views_->make_empty_table(empty_slot, context_->miss_table.data());
+  const EntryPair* miss = context_->miss_table.data();
+  if (auto made = execution_views_->make_empty_table(entry_slot(miss, 0),
+                                                     entry_slot(miss, 0) - entry_slot(miss, 1));
       !made.ok())
     return made.error();
   mmu_ = std::make_unique<ShadowMmu>(*memory_, *this, ShadowMmu::Limits{});
   const uint32_t base = code_memory_->base();
-  const size_t used = emit_thunks(engine_entries(), base,
-                                  {code_memory_->writable(base), kThunkBytes}, false, thunks_);
+  const size_t used =
+      emit_thunks(engine_entries(), base, {code_memory_->writable(base), kThunkBytes}, thunks_);
   TRAPLINE_ASSERT(used <= kThunkBytes);
   cache_ = std::make_unique<CodeCache>(*code_memory_, kThunkBytes,
                                        CodeEntry{thunks_.miss_host, thunks_.miss_saved});

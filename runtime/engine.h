@@ -23,11 +23,14 @@
 #include "runtime/machine.h"
 #include "shadowmmu/shadow_mmu.h"
 #include "translator/context.h"
+#include "translator/instruction.h"
 #include "translator/thunks.h"
 #include "translator/translator.h"
 #include "vcpu/cpu.h"
 
 namespace trapline {
+
+struct CrashBundle;
 
 /// Why translated code was left for the run loop.
 enum class Leave : uint32_t {
@@ -75,6 +78,10 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   const CpuModel& model() const { return model_; }
   Statistics statistics() const;
   uint64_t state_hash() const;
+  /// For a broken invariant: what there is to know, as far as it can be known in the middle of
+  /// something. For the engine's thread.
+  CrashBundle crash_bundle();
+  const std::string& crash_directory() const { return options_.crash_directory; }
 
   // --- LinearMemory ---
   OrFault<uint64_t> read(Linear address, uint32_t size, Privilege privilege) override;
@@ -150,6 +157,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void locate(uint64_t from);
   void import_flags();
   void export_flags();
+  void keep_flags_before_compare(uint32_t saved_flags);
+  void restore_flags_before_compare();
   bool interrupts_waiting() const;
   void ask_for_attention_if_due();
   /// Makes the block that `from` is in end in the run loop, after an instruction that asked for it.
@@ -165,11 +174,27 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   OrFault<void> write_slow(View& view, Linear address, uint32_t size, uint64_t value);
 
   Exit loop();
+  uint64_t retired() const;
+
+  // engine_fpu.cc
+  struct CodeBytes {
+    std::array<uint8_t, 15> bytes{};
+    uint32_t count = 0;
+  };
+  CodeBytes code_bytes(uint32_t eip);
+  bool decode_here(const CodeBytes& code, Instruction& in) const;
+  /// Makes the pointers in the image, which the host has stored, the guest's.
   void sync_fpu_pointers();
-  void translate_fpu_instruction_pointer(bool opcode_moved);
+  void translate_fpu_instruction_pointer();
+  /// After C++ has changed the image. Also takes the selectors out: newer processors have none, and
+  /// 64-bit kernels lose those of older ones.
+  void note_fpu_pointers();
   /// Whether the instruction at EIP reports pending x87 exceptions.
   bool waits_for_x87();
   uint64_t raise_x87();
+  /// When the instruction at EIP, whose operand cannot be accessed, is an x87 store that an
+  /// unmasked exception of its own keeps from storing: it touches no memory, and has been executed.
+  bool finish_suppressed_store();
 
   MachineOptions options_;
   const CpuModel& model_;
@@ -200,6 +225,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::array<View*, 2> views_{};  ///< Supervisor, user; of the current paging context.
   ExecutionView* execution_view_ = nullptr;
   bool counted_ = false;
+  uint64_t budget_given_ = 0;  ///< What the budget was when the run began.
 
   std::array<std::byte, 64> gathered_{};  ///< A read across a page end.
   std::array<OpenAccess, 4> open_;        ///< Used in rotation: no instruction has more.
@@ -229,6 +255,10 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::unordered_set<uint32_t> breakpoints_;
   bool step_over_breakpoint_ = false;
   uint32_t breakpoint_at_ = 0;
+
+  // Of a repeated CMPS or SCAS that is not through: HotFields::compare_unfinished.
+  uint32_t compare_eip_ = 0;
+  uint32_t flags_before_compare_ = 0;
 
   // What the signal handler found.
   int signal_trap_ = 0;

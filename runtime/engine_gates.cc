@@ -1,5 +1,6 @@
 // The C++ side of gates: calls from the middle of an instruction that come back, or leave the block
 // with the state as it was before the instruction.
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <limits>
@@ -19,11 +20,13 @@ struct Gates {
 
   static GateResult fault(Engine& e, uint64_t from, const Fault& what) {
     e.locate(from);
+    e.restore_flags_before_compare();
     // A pending x87 exception is reported before the operand is looked at. Its error summary is in
     // the image, which the gate has just saved.
     if ((context_of(e).cpu.fpu.status & 0x80) && what.vector != Vector::kDivide &&
         e.waits_for_x87())
       return go(e.raise_x87());
+    if (e.finish_suppressed_store()) return go(e.resume_after());
     return go(e.raise(what));
   }
   static Context& context_of(Engine& e) { return *e.context_; }
@@ -62,12 +65,21 @@ struct Gates {
     const uint64_t low = view.read_entry(address >> kPageShift);
     const uint32_t next = (address | kPageMask) + 1;
     const uint64_t high = view.read_entry(next >> kPageShift);
-    if (!low || !high) return carefully(e, from);
+    if (!low || !high || may_leave_segment(e, address, size)) return carefully(e, from);
     const uint32_t first = next - address;
     std::byte* bytes = e.gathered_.data();
     std::memcpy(bytes, reinterpret_cast<const void*>(low + address), first);
     std::memcpy(bytes + first, reinterpret_cast<const void*>(high + next), size - first);
     return stay(reinterpret_cast<uint64_t>(bytes) - address);
+  }
+
+  /// Whether the access goes past the end of a segment that emitted code does not check.
+  static bool may_leave_segment(const Engine& e, uint32_t address, uint32_t size) {
+    const auto past_end = [&](const Segment& segment) {
+      return segment.klass == SegmentClass::kBased &&
+             uint64_t{address - segment.base} + size > uint64_t{1} << 32;
+    };
+    return std::ranges::any_of(e.context_->cpu.segment, past_end);
   }
 
   static GateResult segment(Context* context, uint32_t offset, uint32_t bits, uint64_t from) {
@@ -151,6 +163,11 @@ struct Gates {
     }
   }
 
+  static GateResult fpu_sync(Context* context, uint32_t, uint32_t, uint64_t) {
+    engine(context).sync_fpu_pointers();
+    return stay(0);
+  }
+
   static uint32_t chunk(uint32_t left) { return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1; }
 
   template <typename Half, typename Whole>
@@ -195,6 +212,7 @@ void fill_gate_entries(ThunkTargets& targets) {
   set(Gate::kOpen, Gates::open);
   set(Gate::kCommit, Gates::commit);
   set(Gate::kDivide, Gates::divide);
+  set(Gate::kFpuSync, Gates::fpu_sync);
 }
 
 }  // namespace trapline

@@ -109,7 +109,7 @@ uint64_t Engine::read_physical(Physical address) {
 }
 
 uint64_t Engine::time_stamp() {
-  return __rdtsc();
+  return options_.clock == TimeSource::kInstructions ? retired() : __rdtsc();
 }
 
 void Engine::x87_error() {

@@ -4,6 +4,8 @@
 #include <Zydis/Zydis.h>
 
 #include <algorithm>
+#include <array>
+#include <cstring>
 
 #include "runtime/engine.h"
 #include "runtime/signals.h"
@@ -29,18 +31,26 @@ uint64_t mix(uint64_t hash, uint64_t value) {
 Exit Engine::run(const RunLimits& limits) {
   HotFields& hot = context_->hot;
   if (limits.instructions && *limits.instructions == 0) return exit_of(Exit::Kind::kInstructions);
-  counted_ = limits.instructions.has_value();
+  counted_ = limits.instructions || options_.clock == TimeSource::kInstructions;
   constexpr uint64_t kLargestBudget = uint64_t{1} << 62;
-  const uint64_t budget = counted_ ? std::min(*limits.instructions, kLargestBudget) : 0;
-  hot.budget = static_cast<int64_t>(budget);
+  budget_given_ =
+      counted_ ? std::min(limits.instructions.value_or(kLargestBudget), kLargestBudget) : 0;
+  hot.budget = static_cast<int64_t>(budget_given_);
   deadline_passed_ = false;
   const RunningEngine running(*this, limits.time);
   Exit exit = running.ok() ? loop() : exit_of(Exit::Kind::kError);
   sync_fpu_pointers();
   if (exit.kind == Exit::Kind::kError && exit.message.empty())
     exit.message = "the host gives no timer for the deadline";
-  if (counted_) instructions_counted_ += budget - static_cast<uint64_t>(hot.budget);
+  instructions_counted_ = retired();
+  hot.budget = 0;
+  budget_given_ = 0;
   return exit;
+}
+
+/// Exact where the budget is: when no block runs, or gave back what it had not run yet.
+uint64_t Engine::retired() const {
+  return instructions_counted_ + budget_given_ - static_cast<uint64_t>(context_->hot.budget);
 }
 
 Exit Engine::loop() {
@@ -82,6 +92,7 @@ Exit Engine::loop() {
 
 std::optional<Exit> Engine::single_step_trap() {
   ++counters_.exceptions;
+  context_->hot.compare_unfinished = 0;
   if (options_.exit_on_exceptions >> static_cast<int>(Vector::kDebug) & 1) {
     Exit exit = exit_of(Exit::Kind::kException);
     exit.fault = Fault::plain(Vector::kDebug);
@@ -99,8 +110,9 @@ void Engine::set_state(const CpuState& state) {
   context_->cpu.tr.derive();
   context_->cpu.eflags = (state.eflags & eflags::kDefined) | eflags::kFixed1;
   context_->hot.fpu_loaded = 0;
+  context_->hot.compare_unfinished = 0;
   context_->cpu.fpu.mxcsr &= kMxcsrBits;
-  fpu_loaded_ = {state.fpu.dp, state.fpu.opcode};
+  note_fpu_pointers();
   views_ = {};
   drop_window();
   port_read_completed_ = false;
@@ -122,8 +134,8 @@ void Engine::set_interrupt_line(bool asserted, InterruptSource* source) {
 
 Statistics Engine::statistics() const {
   Statistics s;
-  s.instructions = instructions_counted_;
-  s.counted = instructions_counted_ != 0;
+  s.instructions = retired();
+  s.counted = s.instructions != 0;
   s.interpreted = counters_.interpreted;
   for (size_t i = 0; i < interpreted_by_mnemonic_.size(); ++i)
     if (interpreted_by_mnemonic_[i])
@@ -161,10 +173,12 @@ uint64_t Engine::state_hash() const {
         mix(mix(hash, uint64_t{s.base} << 32 | s.limit), uint64_t{s.attributes} << 16 | s.selector);
   const auto* fpu = reinterpret_cast<const uint64_t*>(&cpu.fpu);
   for (size_t i = 3; i < 36; ++i) hash = mix(hash, fpu[i]);
+  static constexpr std::array<std::byte, kPageSize> kZeros{};
   const uint64_t frames = memory_->ram_end().frame();
   for (uint64_t number = 0; number < frames; ++number) {
     const Frame& frame = memory_->frame(number);
     if (frame.kind != FrameKind::kRam) continue;
+    if (std::memcmp(frame.host, kZeros.data(), kPageSize) == 0) continue;
     const auto* words = reinterpret_cast<const uint64_t*>(frame.host);
     for (size_t i = 0; i < kPageSize / 8; ++i)
       if (words[i]) hash = mix(mix(hash, number << 12 | i), words[i]);

@@ -17,8 +17,14 @@ struct SystemOps {
   /// The budget was charged for the whole block: gives back what did not run.
   static void refund(Engine& e, uint32_t payload, bool retired) {
     if (!e.counted_) return;
-    const uint32_t from_here = payload >> 16 & 0xff;
+    const int64_t from_here = payload >> 16 & 0xff;
     e.context_->hot.budget += from_here - (retired ? 1 : 0);
+  }
+
+  /// Gives it back at once: for what asks for the time. The payload to go on with.
+  static uint32_t settle(Engine& e, uint32_t payload) {
+    refund(e, payload, false);
+    return payload & ~0xff0000u;
   }
 
   static uint64_t faulted(Engine& e, uint32_t payload, const Fault& fault) {
@@ -123,6 +129,7 @@ struct SystemOps {
 
   static uint64_t halt(Context* context, uint32_t, uint32_t payload) {
     Engine& e = enter(context);
+    TRAPLINE_ASSERT(e.options_.mutation != Mutation::kBrokenInvariant);
     refund(e, payload, true);
     context->cpu.eip += length(payload);
     context->cpu.halted = true;
@@ -210,6 +217,7 @@ struct SystemOps {
 
   static uint64_t in(Context* context, uint32_t port, uint32_t payload) {
     Engine& e = enter(context);
+    payload = settle(e, payload);
     const uint32_t size = payload & 0xff;
     const auto value = port_in(e.cpu_, static_cast<uint16_t>(port), size);
     if (!value.ok()) return faulted(e, payload, value.fault());
@@ -223,6 +231,7 @@ struct SystemOps {
 
   static uint64_t out(Context* context, uint32_t port, uint32_t payload) {
     Engine& e = enter(context);
+    payload = settle(e, payload);
     const uint32_t size = payload & 0xff;
     const uint32_t eax = context->cpu.gpr[kEax];
     const uint32_t value = size == 4 ? eax : size == 2 ? eax & 0xffff : eax & 0xff;
@@ -314,6 +323,7 @@ struct SystemOps {
 
   static uint64_t read_tsc(Context* context, uint32_t, uint32_t payload) {
     Engine& e = enter(context);
+    payload = settle(e, payload);
     CpuState& state = context->cpu;
     if ((state.cr4 & cr4::kTsd) && state.cpl != 0)
       return faulted(e, payload, Fault::general_protection());
@@ -333,8 +343,9 @@ struct SystemOps {
     return transferred(e, payload, trapline::sysexit(e.cpu_));
   }
 
-  static uint64_t safepoint(Context* context, uint32_t, uint32_t payload) {
+  static uint64_t safepoint(Context* context, uint32_t flags, uint32_t payload) {
     Engine& e = enter(context);
+    if (payload & 1) e.keep_flags_before_compare(flags);
     refund(e, payload, false);
     return e.resume();
   }

@@ -27,8 +27,7 @@ ExecutionViews::~ExecutionViews() {
   if (file_ >= 0) close(file_);
 }
 
-Result<void> ExecutionViews::make_empty_table(uint64_t (*empty_slot)(const void*, uint32_t),
-                                              const void* miss_table) {
+Result<void> ExecutionViews::make_empty_table(uint64_t first, uint64_t step) {
   const Error refused{ExitStatus::kHost,
                       "the host gives no memory for execution tables; free some and try again"};
   file_ = memfd_create("trapline-execution", MFD_CLOEXEC);
@@ -36,7 +35,7 @@ Result<void> ExecutionViews::make_empty_table(uint64_t (*empty_slot)(const void*
   void* shared = mmap(nullptr, kTableBytes, PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0);
   if (shared == MAP_FAILED) return refused;
   auto* slots = static_cast<uint64_t*>(shared);
-  for (uint32_t page = 0; page < kLinearPages; ++page) slots[page] = empty_slot(miss_table, page);
+  for (uint32_t page = 0; page < kLinearPages; ++page) slots[page] = first - page * step;
   munmap(shared, kTableBytes);
   empty_ = map_table();
   if (!empty_) return refused;

@@ -26,9 +26,8 @@ class ExecutionViews {
   ExecutionViews(const ExecutionViews&) = delete;
   ExecutionViews& operator=(const ExecutionViews&) = delete;
 
-  /// Makes the file; `empty_slot` gives what an empty slot of a page holds.
-  Result<void> make_empty_table(uint64_t (*empty_slot)(const void* miss_table, uint32_t page),
-                                const void* miss_table);
+  /// Makes the file. An empty slot holds `first` for page 0, and `step` less for each next page.
+  Result<void> make_empty_table(uint64_t first, uint64_t step);
   /// A table whose slots are all empty and stay so.
   uint64_t* empty_table() const { return empty_; }
 

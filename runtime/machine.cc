@@ -66,6 +66,9 @@ const CpuModel& Machine::model() const {
 Statistics Machine::statistics() const {
   return impl_->engine->statistics();
 }
+uint64_t Machine::time_stamp() const {
+  return impl_->engine->time_stamp();
+}
 uint64_t Machine::state_hash() const {
   return impl_->engine->state_hash();
 }

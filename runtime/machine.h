@@ -43,16 +43,27 @@ class BoardEvents {
   virtual void local_apic_base_written(uint64_t) {}
 };
 
+/// What the guest's time stamp counter counts.
+enum class TimeSource : uint8_t {
+  kHost,          ///< The host's time stamp counter.
+  kInstructions,  ///< Guest instructions retired: two runs of the same machine are the same.
+};
+
 struct MachineOptions {
   uint64_t memory_bytes = 64ull << 20;
   const CpuModel* cpu = nullptr;  ///< nullptr: CpuModel::max().
   uint64_t code_cache_bytes = 64ull << 20;
   Switches switches{};
+  /// kInstructions makes all runs count, as a budget does.
+  TimeSource clock = TimeSource::kHost;
   /// Where IN and OUT go. nullptr: each one is an exit (kPortRead, kPortWrite).
   PortSpace* ports = nullptr;
   BoardEvents* board = nullptr;
   /// Guest exceptions with these vectors' bits set are exits (kException) and are not delivered.
   uint32_t exit_on_exceptions = 0;
+  /// Where a broken invariant of the engine's leaves a crash bundle, for `trapline replay`. Empty:
+  /// nowhere.
+  std::string crash_directory{};
   /// For tests only: makes the engine wrong in one way.
   Mutation mutation = Mutation::kNone;
 };
@@ -149,6 +160,9 @@ class Machine {
 
   const CpuModel& model() const;
   Statistics statistics() const;
+  /// MachineOptions::clock now, before CpuState::tsc_offset. Exact also while an IN or OUT of the
+  /// guest is being answered: it has not retired.
+  uint64_t time_stamp() const;
   /// A digest of CPU state and RAM: two runs with different switches compare by it.
   uint64_t state_hash() const;
 

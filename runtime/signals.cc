@@ -12,7 +12,9 @@
 #include <cstring>
 #include <mutex>
 
+#include "runtime/crash_bundle.h"
 #include "runtime/engine.h"
+#include "vcpu/assert.h"
 
 namespace trapline {
 
@@ -113,6 +115,7 @@ Result<void> install_signal_handlers() {
 RunningEngine::RunningEngine(Engine& engine, std::optional<std::chrono::nanoseconds> deadline)
     : previous_(running_engine) {
   running_engine = &engine;
+  previous_hook_ = set_assertion_hook({write_crash_bundle, &engine});
   if (!kick_timer.make()) {
     ok_ = false;
     return;
@@ -136,6 +139,7 @@ RunningEngine::RunningEngine(Engine& engine, std::optional<std::chrono::nanoseco
 }
 
 RunningEngine::~RunningEngine() {
+  set_assertion_hook(previous_hook_);
   if (kick_timer.made) kick_timer.disarm();
   deadline_armed = false;
   if (own_slot && !previous_) {
@@ -197,6 +201,7 @@ bool Engine::handle_signal(int signal, void* info, void* context) {
 
 uint64_t Engine::handle_signal_exit() {
   locate(signal_pc_ + 1);
+  context_->gate_from = 0;
   switch (static_cast<Vector>(signal_trap_)) {
     case Vector::kDivide:
       return raise(Fault::plain(Vector::kDivide));
@@ -207,8 +212,11 @@ uint64_t Engine::handle_signal_exit() {
                                                                      : Vector::kInvalidOpcode));
     case Vector::kInvalidOpcode:
       return raise(Fault::invalid_opcode());
-    default:
+    case Vector::kGeneralProtection:
       return raise(Fault::general_protection());
+    default:
+      TRAPLINE_ASSERT(!"translated code made the host fault");
+      return 0;
   }
 }
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <optional>
 
+#include "vcpu/assert.h"
 #include "vcpu/result.h"
 
 namespace trapline {
@@ -24,6 +25,7 @@ class RunningEngine {
 
  private:
   Engine* previous_;
+  InstalledHook previous_hook_;
   bool ok_ = true;
   bool timed_ = false;
 };

@@ -113,7 +113,8 @@ void BlockEmitter::emit_instruction(const Instruction& in) {
   bool possible = true;
   if (in.row->fpu != FpuUse::kNone) possible = prepare_fpu(in);
   if (possible) in.row->lower(*this, in);
-  if (!flags_in_host_) out_.records[record].flags_saved = true;
+  if (!flags_in_host_)
+    for (size_t i = record; i < out_.records.size(); ++i) out_.records[i].flags_saved = true;
   out_.guest_bytes = in.next_eip() - request_.eip;
   if (esp_pending_ > 0x4000 || esp_pending_ < -0x4000) flush_esp();
 }
@@ -172,9 +173,16 @@ void BlockEmitter::save_flags_for_exit() {
 
 void BlockEmitter::flush_esp() {
   if (esp_pending_ == 0) return;
+  const uint32_t before = offset();
   a.lea(host::kStack.r32(), x86::ptr(host::kStack, esp_pending_));
   esp_pending_ = 0;
-  if (!out_.records.empty()) out_.records.back().esp_pending = 0;
+  if (out_.records.empty()) return;
+  // What the instruction emitted before this may still fault with the change pending.
+  Record record = out_.records.back();
+  if (record.host == before) out_.records.pop_back();
+  record.host = static_cast<uint16_t>(offset());
+  record.esp_pending = 0;
+  out_.records.push_back(record);
 }
 
 // --- addresses -----------------------------------------------------------------------------------

@@ -49,7 +49,9 @@ struct HotFields {
   uint32_t exit_code = 0;
   uint8_t fpu_loaded = 0;  ///< The guest's FPU state is in the host's FPU.
   uint8_t attention = 0;   ///< Leave for the run loop at the next opportunity.
-  uint8_t reserved[2]{};
+  /// A repeated CMPS or SCAS was left between two elements; cleared when it is through.
+  uint8_t compare_unfinished = 0;
+  uint8_t reserved{};
   uint64_t scratch = 0;
   uint32_t host_mxcsr = 0x1f80;
   uint32_t reserved2{};
@@ -66,6 +68,7 @@ struct alignas(64) Context {
   /// The entry table of pages that have none: every entry leads to the look-up in C++.
   alignas(64) std::array<EntryPair, kPageSize> miss_table{};
   void* engine = nullptr;
+  uint64_t gate_from = 0;  ///< Where the block is that called the gate in C++; 0 between blocks.
 };
 static_assert(offsetof(Context, cpu) == sizeof(HotFields), "one pointer reaches both");
 

@@ -156,9 +156,23 @@ bool moves_fpu_pointers(const Instruction& in) {
 }
 }  // namespace
 
+/// Many hosts move the opcode for unmasked exceptions only. It then belongs to the instruction that
+/// the instruction pointer names, until FNCLEX lets others come after it.
+void settle_fpu_pointers(BlockEmitter& e) {
+  const x86::Mem status = host::context(TRAPLINE_CONTEXT_OFFSET(hot.scratch), 2);
+  e.clobber_flags();
+  BlockEmitter::Cold& cold = e.add_cold(BlockEmitter::Cold::Kind::kGate);
+  cold.gate = Gate::kFpuSync;
+  e.a.fnstsw(status);
+  e.a.test(host::context(TRAPLINE_CONTEXT_OFFSET(hot.scratch), 1), 0x80);
+  e.a.jnz(cold.entry);
+  e.a.bind(cold.resume);
+}
+
 void lower_x87(BlockEmitter& e, const Instruction& in) {
   const Operand* memory = in.memory();
   if (!memory) {
+    if (in.mnemonic == ZYDIS_MNEMONIC_FNCLEX) settle_fpu_pointers(e);
     // Two bytes that mean the same in 64-bit mode.
     e.prepare_flags(in);
     const auto bytes = e.bytes_of(in);
@@ -182,7 +196,9 @@ void lower_x87(BlockEmitter& e, const Instruction& in) {
   e.commit();
 }
 
-void lower_nothing(BlockEmitter&, const Instruction&) {}
+void lower_nothing(BlockEmitter& e, const Instruction&) {
+  if (e.mutated(Mutation::kWildAccess)) e.a.mov(host::kDelta, x86::ptr(uint64_t{0x10}));
+}
 
 /// CLFLUSH: the address must be accessible; caches are the host's business.
 void lower_touch(BlockEmitter& e, const Instruction& in) {

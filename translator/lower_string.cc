@@ -109,9 +109,9 @@ void advance_pointers(BlockEmitter& e, const StringOp& op) {
 }
 
 /// Moves or stores as many whole elements as lie in the current pages, with the host's REP. Falls
-/// through to the element loop when that is none.
-void emit_run(BlockEmitter& e, const StringOp& op, const asmjit::Label& again,
-              const asmjit::Label& by_element) {
+/// through to the element when that is none, and goes to `next` when it is through.
+void emit_run(BlockEmitter& e, const StringOp& op, const asmjit::Label& by_element,
+              const asmjit::Label& next) {
   auto& a = e.a;
   const bool moves = op.kind == StringKind::kMove;
   const uint32_t shift = op.size == 4 ? 2 : op.size == 2 ? 1 : 0;
@@ -179,7 +179,7 @@ void emit_run(BlockEmitter& e, const StringOp& op, const asmjit::Label& again,
     a.mov(x86::esi, x86::esi);
   }
   a.mov(x86::ecx, host::kDelta.r32());
-  a.jmp(again);
+  a.jmp(next);
 }
 
 void test_count(BlockEmitter& e, const StringOp& op) {
@@ -204,19 +204,23 @@ void emit_safepoint(BlockEmitter& e, const Instruction& in, const StringOp& op,
 void repeat_plain(BlockEmitter& e, const Instruction& in, const StringOp& op) {
   asmjit::Label again = e.a.newLabel();
   asmjit::Label by_element = e.a.newLabel();
+  asmjit::Label next = e.a.newLabel();
   asmjit::Label done = e.a.newLabel();
   e.a.bind(again);
   test_count(e, op);
   e.a.jz(done);
+  // A single step is one element.
   const bool runs = op.kind != StringKind::kLoad && op.wide && !op.down && !e.careful() &&
-                    op.source == kDs && e.mode().segment_class(kEs) == SegmentClass::kFlat &&
+                    !e.mode().has(mode::kTrap) && op.source == kDs &&
+                    e.mode().segment_class(kEs) == SegmentClass::kFlat &&
                     e.mode().segment_class(kDs) == SegmentClass::kFlat;
-  if (runs) emit_run(e, op, again, by_element);
+  if (runs) emit_run(e, op, by_element, next);
   e.a.bind(by_element);
   element(e, op);
   e.commit();
   advance_pointers(e, op);
   advance(e, op, x86::rcx, -1);
+  e.a.bind(next);
   emit_safepoint(e, in, op, again, done);
   e.a.bind(done);
 }
@@ -239,8 +243,7 @@ void repeat_compare(BlockEmitter& e, const Instruction& in, const StringOp& op) 
   e.a.mov(x86::eax, host::kDelta.r32());
   advance_pointers(e, op);
   advance(e, op, x86::rcx, -1);
-  // Another iteration could still fault, and then shows the flags from before all of them; but one
-  // that was completed by a safepoint shows its own.
+  // Another iteration could still fault, and then shows the flags from before all of them.
   if (in.repne)
     e.a.je(done);
   else
@@ -251,10 +254,12 @@ void repeat_compare(BlockEmitter& e, const Instruction& in, const StringOp& op) 
   }
   test_count(e, op);
   e.a.jz(done);
+  e.a.mov(host::kAddress.r32(), host::kFlags.r32());
   e.a.mov(host::kFlags.r32(), result);
-  e.system(SystemOp::kSafepoint, 0, in);
+  e.system(SystemOp::kSafepoint, 1, in);
   e.a.bind(done);
   e.a.mov(host::kFlags.r32(), result);
+  e.a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(hot.compare_unfinished), 1), 0);
 }
 
 }  // namespace

@@ -23,6 +23,9 @@ enum class Mutation : uint8_t {
   kLinksKept,               ///< A killed block stays linked from others.
   kStaleMapping,            ///< A changed mapping leaves the page's code where it was.
   kStaleWindow,             ///< A changed mapping leaves the stack window where it was.
+  // Not miscompilations: what a crash bundle is written for.
+  kBrokenInvariant,  ///< HLT breaks an assertion.
+  kWildAccess,       ///< NOP's code reads where the host has nothing.
 };
 
 struct MutationName {
@@ -30,7 +33,7 @@ struct MutationName {
   std::string_view name;
 };
 
-/// All but kNone, in the order of the enumeration.
+/// All miscompilations, in the order of the enumeration.
 std::span<const MutationName> mutation_names();
 
 }  // namespace trapline

@@ -16,8 +16,7 @@ constexpr uint8_t kRegisters[] = {kEax, kEcx, kEdx, kEbx, kEsp, kEbp, kEsi, kEdi
 
 class ThunkEmitter {
  public:
-  ThunkEmitter(CodeHolder& code, uint32_t address, bool shrx)
-      : a(&code), address_(address), shrx_(shrx) {}
+  ThunkEmitter(CodeHolder& code, uint32_t address) : a(&code), address_(address) {}
 
   void emit(const ThunkTargets& targets, Thunks& thunks) {
     thunks.miss_host = here();
@@ -109,6 +108,7 @@ class ThunkEmitter {
   void emit_system(SystemFunction function) {
     spill();
     park_fpu(false);
+    a.mov(field(TRAPLINE_CONTEXT_OFFSET(gate_from), 8), 0);
     a.lea(x86::rdi, x86::ptr(host::kContext, -kContextBias));
     a.mov(x86::esi, host::kAddress.r32());
     a.mov(x86::edx, host::kDelta.r32());
@@ -179,6 +179,7 @@ class ThunkEmitter {
     a.mov(x86::esi, host::kAddress.r32());
     a.mov(x86::edx, host::kDelta.r32());
     a.mov(x86::rcx, x86::ptr(x86::rsp));
+    a.mov(field(TRAPLINE_CONTEXT_OFFSET(gate_from), 8), x86::rcx);
     a.sub(x86::rsp, 8);
     call(reinterpret_cast<const void*>(function));
     a.add(x86::rsp, 8);
@@ -204,16 +205,15 @@ class ThunkEmitter {
   }
 
   uint32_t address_;
-  bool shrx_;
 };
 
 }  // namespace
 
 size_t emit_thunks(const ThunkTargets& targets, uint32_t address, std::span<std::byte> out,
-                   bool shrx, Thunks& thunks) {
+                   Thunks& thunks) {
   CodeHolder code;
   TRAPLINE_ASSERT(code.init(Environment::host(), address) == kErrorOk);
-  ThunkEmitter emitter(code, address, shrx);
+  ThunkEmitter emitter(code, address);
   emitter.emit(targets, thunks);
   const CodeBuffer& buffer = code.sectionById(0)->buffer();
   TRAPLINE_ASSERT(buffer.size() <= out.size());

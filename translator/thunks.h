@@ -35,7 +35,7 @@ struct ThunkTargets {
 
 /// Emits the thunks for code memory at `address`; returns the bytes used.
 size_t emit_thunks(const ThunkTargets& targets, uint32_t address, std::span<std::byte> out,
-                   bool shrx, Thunks& thunks);
+                   Thunks& thunks);
 
 /// enter(&context->cpu, code): runs translated code until something leaves.
 using EnterFunction = void (*)(CpuState* state, uint64_t code);

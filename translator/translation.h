@@ -26,9 +26,10 @@ enum class Gate : uint8_t {
   kOpen,     ///< As kFill, but always gives an address, possibly of a buffer (AccessInfo).
   kCommit,   ///< Writes back what kOpen gave a buffer for.
   kDivide,   ///< Leaves with #DE when the signed division would overflow (value register: divisor).
+  kFpuSync,  ///< Makes the x87 pointers in the host's FPU the guest's.
   kFpuLoad,  ///< Puts the guest's FPU state into the host's FPU. Changes no register at all.
 };
-inline constexpr int kGateCount = 7;
+inline constexpr int kGateCount = 8;
 
 /// Jumps into C++ that end the block. In: CpuState::eip = the instruction, address register =
 /// value, delta register = payload, flags register = saved flags. C++ says where to go on.
@@ -59,7 +60,9 @@ enum class SystemOp : uint8_t {
   kReadTsc,
   kSysenter,
   kSysexit,
-  kSafepoint,  ///< Payload: length << 24. Attention was asked for; go on at the next instruction.
+  /// A repeated string instruction is not through. Payload: whether it compares; value: then the
+  /// flags from before all of it.
+  kSafepoint,
 };
 enum class InterruptForm : uint8_t { kIntN, kInt1, kInt3, kInto };
 inline constexpr int kSystemOpCount = static_cast<int>(SystemOp::kSafepoint) + 1;

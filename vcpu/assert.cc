@@ -2,25 +2,22 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 namespace trapline {
 namespace {
-thread_local AssertionHook current_hook = nullptr;
-thread_local void* current_context = nullptr;
+thread_local InstalledHook current_hook;
 }  // namespace
 
-void set_assertion_hook(AssertionHook hook, void* context) {
-  current_hook = hook;
-  current_context = context;
+InstalledHook set_assertion_hook(InstalledHook hook) {
+  return std::exchange(current_hook, hook);
 }
 
 void assertion_failed(const char* expression, const char* file, int line) {
   std::fprintf(stderr, "trapline: internal error: %s does not hold (%s:%d)\n", expression, file,
                line);
-  if (AssertionHook hook = current_hook) {
-    current_hook = nullptr;  // A hook that asserts must not loop.
-    hook(current_context);
-  }
+  const InstalledHook installed = set_assertion_hook({});  // A hook that asserts must not loop.
+  if (installed.hook) installed.hook(installed.context, expression);
   std::abort();
 }
 

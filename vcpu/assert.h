@@ -4,10 +4,15 @@
 
 namespace trapline {
 
-/// Called with what was broken before the program ends; the engine installs one that dumps the
-/// VCPU and the current block.
-using AssertionHook = void (*)(void* context);
-void set_assertion_hook(AssertionHook hook, void* context);
+/// Called with what was broken before the program ends; a running engine installs one that writes
+/// the VCPU and its code to a file.
+using AssertionHook = void (*)(void* context, const char* what);
+struct InstalledHook {
+  AssertionHook hook = nullptr;
+  void* context = nullptr;
+};
+/// For this thread. The one that was there before.
+InstalledHook set_assertion_hook(InstalledHook hook);
 
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line);
 

@@ -97,6 +97,14 @@ OrFault<void> deliver_to_inner(Cpu& cpu, const Event& event, const Descriptor& g
   return {};
 }
 
+// Pushes of a delivery that stays in ring 3 are checked like others.
+OrFault<void> check_alignment(const CpuState& state, const Frame& frame, uint32_t ext) {
+  const uint32_t top = state.segment[kSs].base + state.gpr[kEsp];
+  if ((top & (frame.size - 1)) && alignment_checked(state))
+    return Fault::with_error(Vector::kAlignment, ext);
+  return {};
+}
+
 OrFault<void> deliver_to_same(Cpu& cpu, const Event& event, const Descriptor& gate,
                               const Descriptor& code, Frame& frame) {
   CpuState& state = cpu.state;
@@ -106,6 +114,7 @@ OrFault<void> deliver_to_same(Cpu& cpu, const Event& event, const Descriptor& ga
   push_return(state, event, frame);
   TRAPLINE_TRY(check_frame(frame, place));
   if (gate.gate_offset() > cs.limit) return Fault::general_protection(ext);
+  TRAPLINE_TRY(check_alignment(state, frame, ext));
   TRAPLINE_TRY(mark_accessed(cpu, code));
   TRAPLINE_TRY_LET(esp, write_frame(cpu, frame, place));
   state.gpr[kEsp] = esp;
@@ -149,6 +158,7 @@ OrFault<void> deliver_through_ivt(Cpu& cpu, const Event& event, Linear table) {
   frame.push(event.flags);
   frame.push(state.segment[kCs].selector);
   frame.push(event.eip);
+  TRAPLINE_TRY(check_alignment(state, frame, event.ext()));
   TRAPLINE_TRY_LET(
       esp, push_frame(cpu, frame, {state.segment[kSs], state.gpr[kEsp], Privilege::kCurrent, 0}));
   const auto selector = static_cast<uint16_t>(entry >> 16);
@@ -252,7 +262,10 @@ OrFault<void> redirect_interrupt(Cpu& cpu, const Event& event) {
 
 Delivered deliver_fault(Cpu& cpu, const Fault& fault) {
   Fault current = fault;
-  for (;;) {
+  // #AC for the frame of #AC's own handler would come for ever: the machine is as good as shut
+  // down.
+  constexpr int kEnough = 16;
+  for (int attempt = 0; attempt < kEnough; ++attempt) {
     if (current.vector == Vector::kPageFault) cpu.state.cr2 = current.linear;
     const OrFault<void> result = deliver(cpu, event_of(cpu.state, current));
     if (result.ok()) return Delivered::kOk;
@@ -265,6 +278,7 @@ Delivered deliver_fault(Cpu& cpu, const Fault& fault) {
     if (next.vector == Vector::kPageFault) cpu.state.cr2 = next.linear;
     current = Fault::with_error(Vector::kDoubleFault, 0);
   }
+  return Delivered::kTripleFault;
 }
 
 OrFault<void> software_interrupt(Cpu& cpu, uint8_t vector, uint32_t next_eip,

@@ -119,8 +119,9 @@ constexpr bool within_limit(const Segment& segment, uint32_t offset, uint32_t si
   const uint64_t last = uint64_t{offset} + size - 1;
   if (segment.expand_down())
     return offset > segment.limit && last <= (segment.big() ? ~0u : 0xffffu);
-  // With a limit of 4 GiB - 1 nothing is outside: an access at the end wraps.
-  return last <= segment.limit || segment.limit == ~0u;
+  // An access at the end of a flat segment wraps. Processors differ in that; ours refuse it where
+  // there is a base.
+  return last <= segment.limit || (segment.limit == ~0u && segment.base == 0);
 }
 
 /// #AC for misaligned accesses.

@@ -103,44 +103,35 @@ OrFault<void> load_pointer(Execution& x) {
   return x.write(0, static_cast<uint32_t>(offset));
 }
 
-// The enclosing frames' pointers for ENTER: memory at EBP, except where the frame being built
-// already covers it.
-OrFault<uint32_t> display_entry(Execution& x, const Frame& frame, uint32_t offset) {
-  const Segment& ss = x.state.segment[kSs];
-  const uint32_t mask = stack_mask(ss);
-  const uint32_t below = (x.state.gpr[kEsp] - offset) & mask;
-  if (below != 0 && below % frame.size == 0 && below / frame.size <= frame.count)
-    return frame.values[below / frame.size - 1];
-  TRAPLINE_TRY_LET(value, x.load({kSs, offset & mask}, frame.size));
-  return static_cast<uint32_t>(value);
-}
-
+// Memory is written as the pushes come, before a later one can fault: the display that is copied
+// may lie in the frame that is being built, in part or by another mapping. Registers change at the
+// end only.
 OrFault<void> enter(Execution& x) {
   CpuState& state = x.state;
+  const uint32_t size = x.operand_bytes();
   const auto bytes = static_cast<uint32_t>(x.operands[0].imm.value.u & 0xffff);
   const auto level = static_cast<uint32_t>(x.operands[1].imm.value.u & 31);
   const Segment& ss = state.segment[kSs];
-  const uint32_t esp = state.gpr[kEsp];
-  Frame frame(x.operand_size());
-  frame.push(state.gpr[kEbp]);
-  const uint32_t frame_pointer = merge_sp(ss, esp, esp - frame.size);
+  const uint32_t mask = stack_mask(ss);
+  uint32_t esp = state.gpr[kEsp];
+  const auto push_value = [&](uint64_t value) {
+    esp = merge_sp(ss, esp, esp - size);
+    return x.store({kSs, esp & mask}, size, value);
+  };
+  TRAPLINE_TRY(push_value(state.gpr[kEbp]));
+  const uint32_t frame_pointer = esp;
   for (uint32_t i = 1; i < level; ++i) {
-    TRAPLINE_TRY_LET(entry, display_entry(x, frame, state.gpr[kEbp] - i * frame.size));
-    frame.push(entry);
+    TRAPLINE_TRY_LET(entry, x.load({kSs, (state.gpr[kEbp] - i * size) & mask}, size));
+    TRAPLINE_TRY(push_value(entry));
   }
-  if (level > 0) frame.push(frame_pointer);
+  if (level > 0) TRAPLINE_TRY(push_value(frame_pointer));
 
-  // The bottom of the new frame is probed too, after the pushes.
-  const uint32_t bottom = merge_sp(ss, esp, esp - frame.count * frame.size - bytes);
-  TRAPLINE_TRY(check_frame(frame, {ss, esp, Privilege::kCurrent, 0}));
-  TRAPLINE_TRY_LET(linear,
-                   x.range({kSs, bottom & stack_mask(ss)}, frame.size, SegmentAccess::kWrite));
-  const Linear first{ss.base + ((esp - frame.size) & stack_mask(ss))};
-  TRAPLINE_TRY(x.cpu.memory.probe_write(first, frame.size, Privilege::kCurrent));
-  TRAPLINE_TRY(x.cpu.memory.probe_write(linear, frame.size, Privilege::kCurrent));
-  TRAPLINE_TRY(push_frame(x.cpu, frame));
+  // The bottom of the new frame is probed too.
+  const uint32_t bottom = merge_sp(ss, esp, esp - bytes);
+  TRAPLINE_TRY_LET(linear, x.range({kSs, bottom & mask}, size, SegmentAccess::kWrite));
+  TRAPLINE_TRY(x.cpu.memory.probe_write(linear, size, Privilege::kCurrent));
   state.gpr[kEsp] = bottom;
-  x.set_gpr(kEbp, frame_pointer, frame.size);
+  x.set_gpr(kEbp, frame_pointer, size);
   return {};
 }
 

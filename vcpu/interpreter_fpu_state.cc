@@ -275,6 +275,8 @@ OrFault<Area> open_fx(Execution& x, SegmentAccess access) {
   if (x.state.cr0 & cr0::kTs) return Fault::plain(Vector::kDeviceNotAvailable);
   TRAPLINE_TRY_LET(linear, x.range(x.address(0), kFxBytes, access));
   if (linear.value & 15) return Fault::general_protection();
+  if (access == SegmentAccess::kRead)  // All of it must be there, also what is not used.
+    TRAPLINE_TRY(x.cpu.memory.read(linear + (kFxBytes - 1), 1, Privilege::kCurrent));
   return Area::open(x, kFxBytes, access, 1);
 }
 

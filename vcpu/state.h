@@ -98,7 +98,8 @@ inline constexpr uint32_t kUnusable = 1u << 16;  ///< Loaded with a null selecto
 /// What translated code may assume of a segment without looking at it again.
 enum class SegmentClass : uint8_t {
   kFlat,     ///< Base 0, limit 4 GiB, readable and writable: an offset is a linear address.
-  kBased,    ///< Any base, limit 4 GiB, readable and writable: one add.
+  kBased,    ///< A page's base, limit 4 GiB, readable and writable: one add. Accesses beyond the
+             ///< limit cross a page end, so that nothing has to be checked where there is none.
   kChecked,  ///< Everything else: base, and compare with read_end or write_end.
 };
 
@@ -137,7 +138,9 @@ struct Segment {
     if (end != uint64_t{1} << 32 || read_end == 0 || write_end == 0)
       klass = SegmentClass::kChecked;
     else
-      klass = base == 0 ? SegmentClass::kFlat : SegmentClass::kBased;
+      klass = base == 0             ? SegmentClass::kFlat
+              : (base & 0xfff) == 0 ? SegmentClass::kBased
+                                    : SegmentClass::kChecked;
   }
 
   /// A flat 4 GiB segment with the given descriptor type (S bit included) and privilege.

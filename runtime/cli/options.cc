@@ -26,6 +26,8 @@ struct RawOptions {
   std::string serial = "stdio";
   std::string display = "none";
   std::string code_cache = "64M";
+  std::string clock = "host";
+  std::string crash_directory = ".";
   std::vector<std::string> switches;
 };
 
@@ -85,6 +87,13 @@ void add_run(CLI::App& app, RawOptions& raw) {
       ->type_name("none");
   run->add_option("--code-cache", raw.code_cache, "Room for translations (default 64M)")
       ->type_name("SIZE");
+  run->add_option("--clock", raw.clock,
+                  "What the guest's time follows: host, or instructions, which makes runs "
+                  "repeatable (default host)")
+      ->type_name("host|instructions");
+  run->add_option("--crash-dir", raw.crash_directory,
+                  "Where a failure of the program's own leaves what is known of it (default here)")
+      ->type_name("DIRECTORY");
   run->add_option("--switch", raw.switches, "Turn an optimisation: NAME=on or NAME=off")
       ->type_name("NAME=on|off")
       ->allow_extra_args(false);
@@ -115,6 +124,15 @@ Result<void> choose_kernel(RawOptions& raw, RunOptions& options) {
   return {};
 }
 
+CLI::App* add_replay(CLI::App& app, ReplayOptions& replay) {
+  CLI::App* command =
+      app.add_subcommand("replay", "Run again what a failure of the program's own was about.");
+  command->add_option("bundle", replay.bundle, "The file that the failure left")
+      ->type_name("FILE")
+      ->required();
+  return command;
+}
+
 Result<RunOptions> validate(RawOptions raw) {
   RunOptions options;
   if (auto chosen = choose_kernel(raw, options); !chosen.ok()) return chosen.error();
@@ -134,11 +152,15 @@ Result<RunOptions> validate(RawOptions raw) {
     if (!timeout.ok()) return timeout.error();
     options.timeout = timeout.value();
   }
+  auto clock = parse_clock(raw.clock);
+  if (!clock.ok()) return clock.error();
   for (const std::string& text : raw.switches)
     if (auto parsed = parse_switch(text, options.switches); !parsed.ok()) return parsed.error();
   options.memory_bytes = memory.value();
   options.cpu = cpu.value();
   options.reboot = !raw.no_reboot;
+  options.clock = clock.value();
+  options.crash_directory = std::move(raw.crash_directory);
   options.statistics = !raw.statistics.empty();
   if (raw.statistics != "-") options.statistics_file = std::move(raw.statistics);
   options.serial = std::move(raw.serial);
@@ -168,6 +190,8 @@ Result<Command> parse_command_line(int argc, const char* const* argv) {
   app.formatter(std::make_shared<HelpFormatter>());
   app.require_subcommand(1);
   add_run(app, raw);
+  ReplayOptions replay;
+  const CLI::App* replay_command = add_replay(app, replay);
   app.footer("'trapline run --help' tells what a run can be given.");
   try {  // CLI11 reports by exceptions; they end here.
     app.parse(argc, argv);
@@ -178,6 +202,7 @@ Result<Command> parse_command_line(int argc, const char* const* argv) {
   } catch (const CLI::ParseError& error) {
     return usage_error(app, error.what());
   }
+  if (replay_command->parsed()) return Command(std::move(replay));
   auto options = validate(std::move(raw));
   if (!options.ok()) return options.error();
   return Command(options.take());

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "runtime/machine.h"
 #include "translator/switches.h"
 #include "vcpu/cpu_model.h"
 #include "vcpu/result.h"
@@ -31,6 +32,13 @@ struct RunOptions {
   std::string serial = "stdio";  ///< Or "none", "pty", "unix:PATH", or a file's path.
   uint64_t code_cache_bytes = 64ull << 20;
   Switches switches;
+  TimeSource clock = TimeSource::kHost;
+  std::string crash_directory = ".";
+};
+
+/// `trapline replay`.
+struct ReplayOptions {
+  std::string bundle;  ///< The file's path.
 };
 
 /// --help, --version: what to print on standard output.
@@ -38,7 +46,7 @@ struct Answer {
   std::string text;
 };
 
-using Command = std::variant<RunOptions, Answer>;
+using Command = std::variant<RunOptions, ReplayOptions, Answer>;
 
 Result<Command> parse_command_line(int argc, const char* const* argv);
 

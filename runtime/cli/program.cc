@@ -8,6 +8,7 @@
 #include <exception>
 
 #include "runtime/cli/options.h"
+#include "runtime/cli/replay.h"
 #include "runtime/cli/run.h"
 #include "runtime/cli/terminal.h"
 
@@ -49,6 +50,13 @@ int run_command(const RunOptions& options) {
   return end.value().status;
 }
 
+int replay_command(const ReplayOptions& options) {
+  auto shown = replay_bundle(options);
+  if (shown.ok()) return static_cast<int>(ExitStatus::kOk);
+  complain(shown.error().message);
+  return static_cast<int>(shown.error().status);
+}
+
 int print_answer(const Answer& answer) {
   if (std::fputs(answer.text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0)
     return static_cast<int>(ExitStatus::kOk);
@@ -63,6 +71,8 @@ int run_checked(int argc, const char* const* argv) {
     return static_cast<int>(command.error().status);
   }
   if (const auto* answer = std::get_if<Answer>(&command.value())) return print_answer(*answer);
+  if (const auto* options = std::get_if<ReplayOptions>(&command.value()))
+    return replay_command(*options);
   return run_command(std::get<RunOptions>(command.value()));
 }
 

@@ -212,6 +212,8 @@ Result<std::unique_ptr<Machine>> boot(const RunOptions& options, PortBus& bus) {
   machine_options.cpu = options.cpu;
   machine_options.code_cache_bytes = options.code_cache_bytes;
   machine_options.switches = options.switches;
+  machine_options.clock = options.clock;
+  machine_options.crash_directory = options.crash_directory;
   machine_options.ports = &bus;
   auto machine = Machine::create(machine_options);
   if (machine.ok()) place_boot_image(image.value(), *machine.value());

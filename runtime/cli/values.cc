@@ -92,6 +92,12 @@ Result<const CpuModel*> parse_cpu(std::string_view text) {
   return model;
 }
 
+Result<TimeSource> parse_clock(std::string_view text) {
+  if (text == "host") return TimeSource::kHost;
+  if (text == "instructions") return TimeSource::kInstructions;
+  return usage("--clock: " + quoted(text) + " is no clock; give host or instructions");
+}
+
 Result<uint64_t> parse_memory(std::string_view text, uint64_t host_bytes) {
   auto bytes = parse_size("--memory", text);
   if (!bytes.ok()) return bytes;

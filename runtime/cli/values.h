@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "runtime/machine.h"
 #include "translator/switches.h"
 #include "vcpu/cpu_model.h"
 #include "vcpu/result.h"
@@ -19,6 +20,8 @@ Result<std::chrono::nanoseconds> parse_seconds(std::string_view option, std::str
 /// "NAME=on" or "NAME=off", applied to the switches.
 Result<void> parse_switch(std::string_view text, Switches& switches);
 Result<const CpuModel*> parse_cpu(std::string_view text);
+/// "host" or "instructions".
+Result<TimeSource> parse_clock(std::string_view text);
 
 /// RAM for the guest must not be more than the host has: physical memory, or this process's
 /// control group's limit.

@@ -118,6 +118,11 @@ void Uart16550::poll() {
   update_line();
 }
 
+bool Uart16550::may_interrupt() const {
+  return (state_.interrupt_enable & ier::kReceived) && (state_.modem_control & mcr::kOut2) &&
+         !loopback();
+}
+
 void Uart16550::transmit(uint8_t value) {
   state_.transmitter_interrupt = false;  // An edge-triggered controller sees the line fall,
   update_line();                         // and rise again below.

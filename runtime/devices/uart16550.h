@@ -27,6 +27,8 @@ class Uart16550 : public Device, public PortDevice {
 
   /// Takes input that has come to the backend, for guests that wait for an interrupt.
   void poll();
+  /// Whether input that comes would interrupt the guest.
+  bool may_interrupt() const;
 
   void reset() override;
   void save(SnapshotWriter& out) const override;

@@ -182,6 +182,11 @@ class Input(CliTest):
             trapline("run", "--multiboot", GUEST, "--memory", "2M", "--module", module), BAD_INPUT,
             "module", "--memory")
 
+    def test_crash_bundles_that_are_none(self):
+        self.assert_one_sentence(trapline("replay", str(self.folder / "none")), BAD_INPUT, "none")
+        self.assert_one_sentence(trapline("replay", GUEST), BAD_INPUT, "bundle")
+        self.assert_one_sentence(trapline("replay"), USAGE, "bundle")
+
     def test_files_that_cannot_be_written(self):
         for option in ("--serial=", "--stats="):
             result = boot("h", f"{option}{self.folder}/none/such")
@@ -227,6 +232,13 @@ class Guest(CliTest):
             for value in ("on", "off"):
                 with self.subTest(switch=name, value=value):
                     self.assertEqual(boot("e", "--switch", f"{name}={value}").returncode, 0x2B)
+
+    def test_a_clock_that_counts_instructions_makes_runs_the_same(self):
+        same = {boot("r", "--clock=instructions", *more).stdout
+                for more in ((), (), ("--switch", "single-instruction=on"))}
+        self.assertEqual(len(same), 1)
+        self.assertEqual(len(same.pop()), 100)
+        self.assertNotEqual(boot("r").stdout, boot("r", "--clock=host").stdout)
 
     def test_models_memory_and_cache_sizes(self):
         for model in ("486", "pentium", "pentium3", "max"):

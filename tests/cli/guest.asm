@@ -6,6 +6,7 @@
 ;   i  echoes COM1's input up to a 'q', then halts
 ;   m  prints the strings of its modules, then halts
 ;   c  prints its command line, then halts
+;   r  prints a digit that depends on the time stamp counter a hundred times, then halts
 
 bits 32
 org 0x100000
@@ -67,6 +68,8 @@ table:
         dd      modules
         db      'c'
         dd      command_line
+        db      'r'
+        dd      read_time
         db      0
 
 bad:
@@ -152,6 +155,23 @@ modules:
 command_line:
         mov     esi, [ebp + 16]
         call    print_line
+        jmp     halt
+
+read_time:
+        mov     edi, 100
+.next:
+        rdtsc
+        shr     eax, 2
+        and     al, 7
+        add     al, '0'
+        mov     ecx, eax
+        and     ecx, 31
+.loop:
+        loop    .loop
+        mov     dx, COM1
+        out     dx, al
+        dec     edi
+        jnz     .next
         jmp     halt
 
 print_line:

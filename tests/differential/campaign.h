@@ -67,15 +67,6 @@ class Campaign {
 
 /// What masks.cc says about the instruction that raised the exception, if one did.
 FieldMask mask_for(const Case& test, const Outcome& outcome);
-/// Blocks that load an x87 environment and store one: now and then the host then shows pointers of
-/// 0 where the loaded ones would be expected. Their memory is not compared.
-bool passes_environment_on(const Case& test);
-/// A known deviation: ENTER whose display partly overlaps the frame that it is pushing reads what
-/// was there before. The memory of blocks with ENTER is not compared.
-bool nests_frames(const Case& test);
-/// A known deviation of the engine's: an x87 store that its own unmasked exception suppresses still
-/// faults when its page is not there.
-bool suppressed_store(const Case& test, const Outcome& host, const Outcome& engine);
 /// The rows with their reasons.
 void print_masks();
 

@@ -8,7 +8,9 @@ namespace trapline::differential {
 namespace {
 
 constexpr const char* kWholeOperand =
-    "an operand of many words is checked in an order that differs between processors";
+    "an operand of many words is checked in an order that differs between processors, which may "
+    "have "
+    "stored its first part by then";
 constexpr const char* kPartialStore =
     "a store that runs into a page that faults may have written its first part; processors differ";
 constexpr const char* kTwoOperands =
@@ -36,6 +38,13 @@ constexpr FieldMask cr2_offset() {
 constexpr FieldMask large_store() {
   FieldMask mask;
   mask.cr2_offset = true;
+  mask.memory = true;
+  return mask;
+}
+
+constexpr FieldMask whole_store() {
+  FieldMask mask;
+  mask.which_fault = true;
   mask.memory = true;
   return mask;
 }
@@ -79,9 +88,9 @@ constexpr MaskRow kRows[] = {
     {ZYDIS_MNEMONIC_MOVD, mmx_top(), kMmxTop},
     {ZYDIS_MNEMONIC_MOVNTQ, mmx_top(), kMmxTop},
     {ZYDIS_MNEMONIC_MASKMOVDQU, which_fault(), kMaskedBytes},
-    {ZYDIS_MNEMONIC_FNSTENV, large_store(), kPartialStore},
-    {ZYDIS_MNEMONIC_FNSAVE, large_store(), kPartialStore},
-    {ZYDIS_MNEMONIC_FXSAVE, large_store(), kPartialStore},
+    {ZYDIS_MNEMONIC_FNSTENV, whole_store(), kWholeOperand},
+    {ZYDIS_MNEMONIC_FNSAVE, whole_store(), kWholeOperand},
+    {ZYDIS_MNEMONIC_FXSAVE, whole_store(), kWholeOperand},
     {ZYDIS_MNEMONIC_FSTP, memory(), kPartialStore},
     {ZYDIS_MNEMONIC_FBSTP, memory(), kPartialStore},
     {ZYDIS_MNEMONIC_PUSHA, memory(), kPartialStore},
@@ -115,49 +124,6 @@ FieldMask mask_for(const Case& test, const Outcome& outcome) {
     if (row.mnemonic == mnemonic) return row.mask;
   }
   return {};
-}
-
-namespace {
-bool loads_environment(ZydisMnemonic mnemonic) {
-  return mnemonic == ZYDIS_MNEMONIC_FLDENV || mnemonic == ZYDIS_MNEMONIC_FRSTOR ||
-         mnemonic == ZYDIS_MNEMONIC_FXRSTOR;
-}
-bool stores_environment(ZydisMnemonic mnemonic) {
-  return mnemonic == ZYDIS_MNEMONIC_FNSTENV || mnemonic == ZYDIS_MNEMONIC_FNSAVE ||
-         mnemonic == ZYDIS_MNEMONIC_FXSAVE;
-}
-}  // namespace
-
-bool passes_environment_on(const Case& test) {
-  bool loads = false;
-  bool stores = false;
-  for (uint32_t i = 0; i < test.instruction_count; ++i) {
-    const ZydisMnemonic mnemonic = instruction_at(test, test.initial.eip + test.instructions[i]);
-    loads |= loads_environment(mnemonic);
-    stores |= stores_environment(mnemonic);
-  }
-  return loads && stores;
-}
-
-bool nests_frames(const Case& test) {
-  for (uint32_t i = 0; i < test.instruction_count; ++i)
-    if (instruction_at(test, test.initial.eip + test.instructions[i]) == ZYDIS_MNEMONIC_ENTER)
-      return true;
-  return false;
-}
-
-bool suppressed_store(const Case& test, const Outcome& host, const Outcome& engine) {
-  if (engine.event != Event::kException || !(host.final.fpu.status & 0x80)) return false;
-  switch (instruction_at(test, engine.final.eip)) {
-    case ZYDIS_MNEMONIC_FST:
-    case ZYDIS_MNEMONIC_FSTP:
-    case ZYDIS_MNEMONIC_FIST:
-    case ZYDIS_MNEMONIC_FISTP:
-    case ZYDIS_MNEMONIC_FBSTP:
-      return host.event != engine.event || host.vector != engine.vector;
-    default:
-      return false;
-  }
 }
 
 void print_masks() {

@@ -138,8 +138,10 @@ class Steerer {
         return contain32(esp,
                          random_.one_in(12) && !tame() ? interesting_integer(random_) : landing_);
       case ZYDIS_MNEMONIC_POPF:
-      case ZYDIS_MNEMONIC_POPFD:
-        return contain32(esp, random_.next32() & ~kUnwelcomeFlags);
+      case ZYDIS_MNEMONIC_POPFD: {  // No more than is popped: content is there as a whole or not.
+        const uint32_t flags = random_.next32() & ~kUnwelcomeFlags;
+        return contain(esp, bytes_of(&flags, mnemonic() == ZYDIS_MNEMONIC_POPF ? 2 : 4));
+      }
       case ZYDIS_MNEMONIC_POPA:
       case ZYDIS_MNEMONIC_POPAD:
       case ZYDIS_MNEMONIC_POP:

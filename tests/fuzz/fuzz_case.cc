@@ -13,7 +13,6 @@
 namespace trapline::fuzz {
 namespace {
 
-constexpr uint64_t kInstructions = 2000;
 constexpr auto kTime = std::chrono::milliseconds(100);
 /// A run that takes longer has not noticed its time limit; generous, for loaded machines.
 constexpr auto kHang = std::chrono::seconds(5);
@@ -36,6 +35,7 @@ struct Result {
   uint64_t hash = 0;
   bool timed_out = false;
   CpuState state;
+  std::vector<std::byte> memory;
 };
 
 std::string number(uint64_t value) {
@@ -76,14 +76,14 @@ bool goes_on(Machine& machine, const Exit& exit, Result& result) {
   }
 }
 
-Result run_once(const Guest& guest, const Switches& switches,
-                uint64_t instructions = kInstructions) {
+Result run_once(const Guest& guest, const Switches& switches, uint64_t instructions) {
   Result result;
   Ports ports;
   MachineOptions options;
   options.memory_bytes = kMemoryBytes;
   options.code_cache_bytes = 1u << 20;
   options.switches = switches;
+  options.clock = TimeSource::kInstructions;
   options.ports = guest.has_ports ? &ports : nullptr;
   options.exit_on_exceptions = guest.exits_on_exceptions ? ~0u : 0;
   auto made = Machine::create(options);
@@ -114,6 +114,8 @@ Result run_once(const Guest& guest, const Switches& switches,
   }
   result.hash = machine->state_hash();
   result.state = machine->state();
+  result.memory.resize(kMemoryBytes);
+  machine->read_memory({0}, result.memory);
   return result;
 }
 
@@ -131,7 +133,9 @@ Switches other_switches(uint32_t setup) {
   return switches;
 }
 
-std::string differing(const CpuState& a, const CpuState& b) {
+std::string differing(const Result& first, const Result& second) {
+  const CpuState& a = first.state;
+  const CpuState& b = second.state;
   std::string out;
   const auto add = [&](const std::string& name, uint64_t left, uint64_t right) {
     if (left != right) out += " " + name + "=" + number(left) + "|" + number(right);
@@ -144,7 +148,13 @@ std::string differing(const CpuState& a, const CpuState& b) {
   add("cr0", a.cr0, b.cr0);
   add("cr2", a.cr2, b.cr2);
   if (std::memcmp(&a.fpu.mxcsr, &b.fpu.mxcsr, 288 - 24) != 0) out += " fpu";
-  return out.empty() ? " memory or segments only" : out;
+  for (size_t i = 0; i < first.memory.size(); ++i)
+    if (first.memory[i] != second.memory[i]) {
+      add("byte " + number(i), static_cast<uint64_t>(first.memory[i]),
+          static_cast<uint64_t>(second.memory[i]));
+      break;
+    }
+  return out.empty() ? " segments only" : out;
 }
 
 bool same(const Result& a, const Result& b) {
@@ -171,10 +181,17 @@ std::string code_at(const Result& result, const Guest& guest) {
   return out;
 }
 
+/// Each after a space.
+std::string registers(const CpuState& state) {
+  std::string out;
+  for (const uint32_t value : state.gpr) out.append(1, ' ').append(number(value));
+  return out;
+}
+
 /// What the two runs differ in after the first instruction after which they do, and its place.
-std::string explain(const Guest& guest, const Switches& switches, const Switches& others) {
+std::string explain(const Guest& guest, const Switches& switches, const Switches& others,
+                    uint64_t bad) {
   uint64_t good = 0;
-  uint64_t bad = kInstructions;
   while (bad - good > 1) {
     const uint64_t middle = (good + bad) / 2;
     if (same(run_once(guest, switches, middle), run_once(guest, others, middle)))
@@ -188,23 +205,16 @@ std::string explain(const Guest& guest, const Switches& switches, const Switches
   return "instruction " + number(bad) + " at cs base " + number(before.state.segment[kCs].base) +
          " + " + number(before.state.eip) + ":" + code_at(before, guest) + " (cpl " +
          number(before.state.cpl) + ", cr0 " + number(before.state.cr0) + ", eflags " +
-         number(before.state.eflags) + ";" + switched_off(others) + ")" + ": exits " +
-         number(static_cast<uint32_t>(first.last)) + "|" +
+         number(before.state.eflags) + ", registers" + registers(before.state) + ";" +
+         switched_off(others) + ")" + ": exits " + number(static_cast<uint32_t>(first.last)) + "|" +
          number(static_cast<uint32_t>(second.last)) + ", instructions " +
          number(first.instructions) + "|" + number(second.instructions) + "," +
-         differing(first.state, second.state);
-}
-
-/// Whether two runs may differ because the code reads the clock.
-bool reads_time(std::span<const uint8_t> code) {
-  for (size_t i = 0; i + 1 < code.size(); ++i)
-    if (code[i] == 0x0f && (code[i + 1] >= 0x31 && code[i + 1] <= 0x33)) return true;
-  return false;
+         differing(first, second);
 }
 
 }  // namespace
 
-std::optional<std::string> run_input(std::span<const uint8_t> input) {
+std::optional<std::string> run_input(std::span<const uint8_t> input, uint64_t instructions) {
   std::array<uint8_t, kHeaderBytes> header{};
   std::copy_n(input.begin(), std::min(input.size(), kHeaderBytes), header.begin());
   uint32_t setup = 0;
@@ -218,13 +228,13 @@ std::optional<std::string> run_input(std::span<const uint8_t> input) {
   const Guest guest = make_guest(setup, seed, code);
   Switches switches;
   switches.exact_flags = true;
-  const Result first = run_once(guest, switches);
+  const Result first = run_once(guest, switches, instructions);
   if (first.problem) return first.problem;
   const Switches others = other_switches(setup);
-  const Result second = run_once(guest, others);
+  const Result second = run_once(guest, others, instructions);
   if (second.problem) return second.problem;
-  if (first.timed_out || second.timed_out || reads_time(code)) return std::nullopt;
-  if (!same(first, second)) return explain(guest, switches, others);
+  if (first.timed_out || second.timed_out) return std::nullopt;
+  if (!same(first, second)) return explain(guest, switches, others, instructions);
   return std::nullopt;
 }
 

@@ -20,8 +20,8 @@ inline constexpr size_t kHeaderBytes = kSetupBytes + kSeedBytes;
 /// Longer code is cut off.
 inline constexpr size_t kMaxCode = 3840;
 
-/// Runs the input in a new machine, then in a second one with other switches. Nothing, or a
-/// sentence with what is wrong. A crash is the caller's to notice.
-std::optional<std::string> run_input(std::span<const uint8_t> input);
+/// Runs the input for so many instructions in a new machine, then in a second one with other
+/// switches. Nothing, or a sentence with what is wrong. A crash is the caller's to notice.
+std::optional<std::string> run_input(std::span<const uint8_t> input, uint64_t instructions = 2000);
 
 }  // namespace trapline::fuzz

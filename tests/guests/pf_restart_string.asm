@@ -91,7 +91,7 @@ main:
     mov eax, 0xffffffff
     expect_page_fault "scasd", 0, SOURCE + 0x1000, repne scasd
     expect_eq "scasd: ecx", ecx, 96
-    ; CMPS: the flags that are pushed are those of the last comparison done
+    ; CMPS
     set_pte SOURCE + 0x1000, (SOURCE + 0x1000) | P | W | U
     mov esi, SOURCE
     mov edi, TARGET
@@ -104,6 +104,37 @@ main:
     mov ecx, LENGTH
     expect_page_fault "cmpsb", 0, SOURCE + 0x1000, repe cmpsb
     expect_eq "cmpsb: ecx", ecx, LENGTH - 0x1000
+    ; the flags that are pushed are those from before the instruction, also when an element in
+    ; between crossed from one page to the next
+    mov esi, SOURCE + 0xff0
+    mov edi, TARGET + 0xff0 - 0x900
+    mov ecx, 100
+    or eax, 1
+    stc
+    expect_page_fault "cmpsd again", 0, SOURCE + 0x1000, repne cmpsd
+    mov eax, [exc_eflags]
+    and eax, CF | ZF
+    expect_eq "flags before: cmpsd", eax, CF
+    mov esi, TARGET + 0xfe1
+    mov edi, SOURCE + 0xfe1 - 0x800
+    mov ecx, 0x800
+    mov eax, esi
+    cmp eax, edi
+    expect_page_fault "cmpsd across", 0, SOURCE + 0x1000, repne cmpsd
+    mov eax, [exc_eflags]
+    and eax, CF | ZF
+    expect_eq "flags before: cmpsd across", eax, 0
+    mov edi, TARGET + 0xfe1
+    mov ecx, LENGTH
+    mov eax, 0x12345678
+    set_pte TARGET + 0x2000, 0
+    invlpg [TARGET + 0x2000]
+    or eax, eax
+    stc
+    expect_page_fault "scasd across", 0, TARGET + 0x2000, repne scasd
+    mov eax, [exc_eflags]
+    and eax, CF | ZF
+    expect_eq "flags before: scasd across", eax, CF
     mov edi, TARGET + 0x1ff0
     set_pte TARGET + 0x2000, (TARGET + 0x2000) | P
     change_cr0 0, CR0_WP

@@ -83,6 +83,25 @@ main:
     expect_eq "rep 1", [log], .rep
     expect_eq "rep 2", [log + 4], .rep
     expect_eq "rep 3", [log + 8], .rep_end
+    ; also when there are many
+    call clear_log
+    mov ecx, 12
+    mov esi, SCRATCH + 64
+    mov edi, SCRATCH
+    hook step
+    pushfd
+    or dword [esp], TF
+    popfd
+.long_rep:
+    rep movsd
+.long_rep_end:
+    pushfd
+    and dword [esp], ~TF
+    popfd
+    hook 0
+    expect_eq "long rep: first", [log], .long_rep
+    expect_eq "long rep: before the last", [log + 10 * 4], .long_rep
+    expect_eq "long rep: last", [log + 11 * 4], .long_rep_end
 
     ; jumps, calls: EIP is the target
     call clear_log

@@ -38,19 +38,37 @@ TEST(Options, HaveSensibleDefaults) {
   EXPECT_FALSE(options.statistics);
   EXPECT_EQ(options.serial, "stdio");
   EXPECT_EQ(options.code_cache_bytes, 64ull << 20);
+  EXPECT_EQ(options.clock, TimeSource::kHost);
 }
 
 TEST(Options, AreAllTaken) {
-  const RunOptions options =
-      parse_run({"--module", "one a b", "--module", "two", "--append", "x=1 y", "--memory", "16M",
-                 "--timeout", "1.5", "--serial", "none", "--display", "none", "--code-cache", "1M",
-                 "--switch", "link-blocks=off", "--switch=exact-flags=on"});
+  const RunOptions options = parse_run({"--module",
+                                        "one a b",
+                                        "--module",
+                                        "two",
+                                        "--append",
+                                        "x=1 y",
+                                        "--memory",
+                                        "16M",
+                                        "--timeout",
+                                        "1.5",
+                                        "--serial",
+                                        "none",
+                                        "--display",
+                                        "none",
+                                        "--code-cache",
+                                        "1M",
+                                        "--switch",
+                                        "link-blocks=off",
+                                        "--switch=exact-flags=on",
+                                        "--clock=instructions"});
   EXPECT_EQ(options.modules, (std::vector<std::string>{"one a b", "two"}));
   EXPECT_EQ(options.append, "x=1 y");
   EXPECT_EQ(options.memory_bytes, 16ull << 20);
   EXPECT_EQ(options.timeout, std::chrono::milliseconds(1500));
   EXPECT_EQ(options.serial, "none");
   EXPECT_EQ(options.code_cache_bytes, 1ull << 20);
+  EXPECT_EQ(options.clock, TimeSource::kInstructions);
   EXPECT_FALSE(options.switches.link_blocks);
   EXPECT_TRUE(options.switches.exact_flags);
   EXPECT_TRUE(options.switches.lazy_flags);
@@ -108,6 +126,7 @@ TEST(Options, MistakesAreOneSentence) {
   expect_usage_error(with({"--code-cache", "1X"}), "not a size");
   expect_usage_error(with({"--cpu", "z80"}), "pentium3");
   expect_usage_error(with({"--timeout", "soon"}), "not a time");
+  expect_usage_error(with({"--clock", "wall"}), "instructions");
   expect_usage_error(with({"--display", "vga"}), "none is the only one");
   expect_usage_error(with({"--serial", ""}), "--serial");
   expect_usage_error(with({"--serial", "unix:"}), "--serial");

@@ -65,6 +65,34 @@ TEST_F(Delivery, ConformingHandlersRunInTheInterruptedRing) {
   EXPECT_EQ(state.gpr[kEsp], kStack3 - 12);
 }
 
+TEST_F(Delivery, PushesInRing3AreCheckedForAlignment) {
+  ring(3);
+  state.cr0 |= cr0::kAm;
+  state.eflags |= eflags::kAc;
+  state.gpr[kEsp] = kStack3 - 2;
+  set_gate(kVector, gate(kConforming0, 0x12345, kInterrupt32 | dpl(3)));
+  EXPECT_FAULT(interrupt(), Vector::kAlignment, 0);
+  set_gate(kVector, gate(kConforming0, 0x12345, kInterrupt16 | dpl(3)));
+  ASSERT_DONE(interrupt());
+  EXPECT_EQ(state.gpr[kEsp], kStack3 - 8);
+  state.gpr[kEsp] = kStack3 - 2;
+  // For an event from outside EXT is set; the inner stack is nobody's business.
+  set_gate(kVector, gate(kConforming0, 0x12345, kInterrupt32));
+  set_gate(17, gate(kCode0, 0x54321, kInterrupt32));
+  EXPECT_EQ(deliver_interrupt(cpu, kVector), Delivered::kOk);
+  EXPECT_EQ(state.eip, 0x54321u);
+  EXPECT_EQ(stack32(0), 1u);
+}
+
+TEST_F(Delivery, AlignmentFaultsForTheirOwnFrameEnd) {
+  ring(3);
+  state.cr0 |= cr0::kAm;
+  state.eflags |= eflags::kAc;
+  state.gpr[kEsp] = kStack3 - 2;
+  set_gate(17, gate(kConforming0, 0x54321, kInterrupt32));
+  EXPECT_EQ(deliver_fault(cpu, Fault::with_error(Vector::kAlignment, 0)), Delivered::kTripleFault);
+}
+
 TEST_F(Delivery, SoftwareInterruptChecks) {
   ring(3);
   const uint32_t error = kVector * 8 + 2;

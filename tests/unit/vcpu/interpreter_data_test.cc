@@ -153,6 +153,15 @@ TEST_F(Interpreter, EnterReadsWhatItHasPushed) {
   EXPECT_EQ(memory.peek<uint32_t>(kStack0 - 8), kStack0);
 }
 
+TEST_F(Interpreter, EnterReadsAWordOfWhichItHasPushedAPart) {
+  state.gpr[kEbp] = kStack0 + 2;  // The display's word begins two bytes below the pushed one.
+  memory.poke<uint32_t>(kStack0, 0x11112222);
+  memory.poke<uint32_t>(kStack0 - 4, 0x33334444);
+  done({0xc8, 0x00, 0x00, 0x02});
+  EXPECT_EQ(memory.peek<uint32_t>(kStack0 - 4), kStack0 + 2);
+  EXPECT_EQ(memory.peek<uint32_t>(kStack0 - 8), (kStack0 + 2) >> 16 | 0x22220000u);
+}
+
 TEST_F(Interpreter, EnterProbesItsFrame) {
   memory.absent.insert((kStack0 - 0x2000) >> kPageShift);
   faults({0xc8, 0x00, 0x20, 0x00}, 14, page_fault::kWrite);

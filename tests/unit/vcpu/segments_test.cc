@@ -39,6 +39,19 @@ TEST_F(Segments, LoadsFromTheLdt) {
   EXPECT_FAULT(load_segment(cpu, kGs, 0x0c), Vector::kGeneralProtection, 0x0c);
 }
 
+TEST_F(Segments, OnlyFlatOnesWrap) {
+  EXPECT_EQ(check(kDs, ~1u, 4)->value, ~1u);
+  set(kFree, descriptor(0x5000, 0xfffff, kAccessData));
+  ASSERT_DONE(load_segment(cpu, kDs, kFree));
+  EXPECT_EQ(state.segment[kDs].klass, SegmentClass::kBased);
+  EXPECT_EQ(check(kDs, ~3u, 4)->value, 0x4ffcu);
+  EXPECT_FAULT(check(kDs, ~1u, 4), Vector::kGeneralProtection, 0);
+  set(kFree, descriptor(0x5001, 0xfffff, kAccessData));
+  ASSERT_DONE(load_segment(cpu, kSs, kFree));
+  EXPECT_EQ(state.segment[kSs].klass, SegmentClass::kChecked);
+  EXPECT_FAULT(check(kSs, ~1u, 4), Vector::kStackFault, 0);
+}
+
 TEST_F(Segments, NullMakesUnusable) {
   for (uint16_t selector : {0, 1, 3}) {
     ASSERT_DONE(load_segment(cpu, kEs, selector));

@@ -1,0 +1,186 @@
+// The x87's part of the engine: exceptions that are reported late, stores that they suppress, and
+// the pointers that the guest can see.
+#include <Zydis/Mnemonic.h>
+
+#include "runtime/engine.h"
+#include "translator/decoder.h"
+#include "translator/instruction_table.h"
+
+namespace trapline {
+
+namespace {
+/// All exceptions but the one about precision: a store with that has been done.
+constexpr uint16_t kSuppressing = 0x1f;
+
+constexpr uint16_t kErrorSummary = 0x80;
+
+/// Many hosts do for unmasked exceptions only.
+bool host_always_moves_opcode() {
+  static const bool always = [] {
+    FpuImage host, seen;
+    asm volatile("fxsave64 %0\n fninit\n fld1\n fxsave %1\n fxrstor64 %0" : "=m"(host), "=m"(seen));
+    return seen.opcode != 0;
+  }();
+  return always;
+}
+
+/// Executes a store into nowhere with the guest's FPU state, and leaves in it what the host makes
+/// of it. False when it is none.
+bool store_into_nowhere(uint16_t mnemonic, uint8_t size, FpuImage& guest) {
+  FpuImage host;
+  std::array<std::byte, 16> nowhere;
+#define TRAPLINE_STORE(instruction)                                                       \
+  asm volatile("fxsave64 %0\n fxrstor %1\n " instruction " %2\n fxsave %1\n fxrstor64 %0" \
+               : "=m"(host), "+m"(guest), "=m"(nowhere))
+  switch (mnemonic << 8 | size) {
+    case ZYDIS_MNEMONIC_FST << 8 | 4:
+      TRAPLINE_STORE("fsts");
+      return true;
+    case ZYDIS_MNEMONIC_FST << 8 | 8:
+      TRAPLINE_STORE("fstl");
+      return true;
+    case ZYDIS_MNEMONIC_FSTP << 8 | 4:
+      TRAPLINE_STORE("fstps");
+      return true;
+    case ZYDIS_MNEMONIC_FSTP << 8 | 8:
+      TRAPLINE_STORE("fstpl");
+      return true;
+    case ZYDIS_MNEMONIC_FSTP << 8 | 10:
+      TRAPLINE_STORE("fstpt");
+      return true;
+    case ZYDIS_MNEMONIC_FIST << 8 | 2:
+      TRAPLINE_STORE("fists");
+      return true;
+    case ZYDIS_MNEMONIC_FIST << 8 | 4:
+      TRAPLINE_STORE("fistl");
+      return true;
+    case ZYDIS_MNEMONIC_FISTP << 8 | 2:
+      TRAPLINE_STORE("fistps");
+      return true;
+    case ZYDIS_MNEMONIC_FISTP << 8 | 4:
+      TRAPLINE_STORE("fistpl");
+      return true;
+    case ZYDIS_MNEMONIC_FISTP << 8 | 8:
+      TRAPLINE_STORE("fistpll");
+      return true;
+    case ZYDIS_MNEMONIC_FBSTP << 8 | 10:
+      TRAPLINE_STORE("fbstp");
+      return true;
+    default:
+      return false;
+  }
+#undef TRAPLINE_STORE
+}
+
+/// Before segmentation.
+uint32_t offset_of(const Operand& memory, const Instruction& in, const CpuState& state) {
+  auto offset = static_cast<uint32_t>(memory.value);
+  if (memory.base != Operand::kNoRegister) offset += state.gpr[memory.base];
+  if (memory.index != Operand::kNoRegister) offset += state.gpr[memory.index] * memory.scale;
+  return in.address_size == 2 ? offset & 0xffff : offset;
+}
+
+/// The x87 opcode field of an encoding: the low bits of its escape byte, and ModRM.
+std::optional<uint16_t> x87_opcode(std::span<const uint8_t> bytes) {
+  for (size_t i = 0; i + 1 < bytes.size(); ++i)
+    if ((bytes[i] & 0xf8) == 0xd8) return static_cast<uint16_t>((bytes[i] & 7) << 8 | bytes[i + 1]);
+  return std::nullopt;
+}
+}  // namespace
+
+uint64_t Engine::raise_x87() {
+  if (!(context_->cpu.cr0 & cr0::kNe)) x87_error();
+  return raise(Fault::plain(Vector::kX87));
+}
+
+/// Up to 15, fewer where the next page is absent.
+Engine::CodeBytes Engine::code_bytes(uint32_t eip) {
+  CodeBytes out;
+  const uint32_t linear = eip + context_->cpu.segment[kCs].base;
+  for (; out.count < out.bytes.size(); ++out.count) {
+    const auto byte = fetch({linear + out.count});
+    if (!byte.ok()) break;
+    out.bytes[out.count] = *byte;
+  }
+  return out;
+}
+
+bool Engine::decode_here(const CodeBytes& code, Instruction& in) const {
+  const auto size = mode_.code32() ? CodeSize::k32 : CodeSize::k16;
+  return decode({code.bytes.data(), code.count}, size, false, model_, context_->cpu.eip, in) ==
+         Decoded::kOk;
+}
+
+bool Engine::waits_for_x87() {
+  Instruction in;
+  if (!decode_here(code_bytes(context_->cpu.eip), in)) return false;
+  switch (in.mnemonic) {
+    case ZYDIS_MNEMONIC_FNSTCW:
+    case ZYDIS_MNEMONIC_FNSTSW:
+      return false;
+    default:
+      break;
+  }
+  if (in.row->fpu == FpuUse::kX87) return true;
+  for (int i = 0; i < in.operand_count; ++i)
+    if (in.operand[i].register_kind == RegisterKind::kMmx) return true;
+  return false;
+}
+
+bool Engine::finish_suppressed_store() {
+  CpuState& state = context_->cpu;
+  if ((state.fpu.control & kSuppressing) == kSuppressing) return false;
+  const CodeBytes code = code_bytes(state.eip);
+  Instruction in;
+  if (!decode_here(code, in) || in.row->fpu != FpuUse::kX87 || !in.memory()) return false;
+  FpuImage after = state.fpu;
+  if (!store_into_nowhere(in.mnemonic, in.memory()->size, after)) return false;
+  if (!(after.status & ~after.control & kSuppressing)) return false;
+  after.ip = state.eip;
+  after.cs = after.ds = 0;
+  after.dp = offset_of(*in.memory(), in, state);
+  if (const auto opcode = x87_opcode({code.bytes.data(), code.count})) after.opcode = *opcode;
+  state.fpu = after;
+  context_->hot.fpu_operand = after.dp;
+  fpu_loaded_ = {after.dp, after.opcode};
+  state.eip += in.length;
+  if (!mode_.code32()) state.eip &= 0xffff;
+  if (counted_) --context_->hot.budget;
+  return true;
+}
+
+void Engine::sync_fpu_pointers() {
+  FpuImage& fpu = context_->cpu.fpu;
+  // Many hosts move the operand pointer for unmasked exceptions only: what the host has not changed
+  // stays, and what FNINIT has cleared is clear.
+  if (fpu.dp != fpu_loaded_.dp && fpu.dp != 0) fpu.dp = context_->hot.fpu_operand;
+  translate_fpu_instruction_pointer();
+  note_fpu_pointers();
+}
+
+void Engine::note_fpu_pointers() {
+  FpuImage& fpu = context_->cpu.fpu;
+  fpu.cs = fpu.ds = 0;
+  fpu_loaded_ = {fpu.dp, fpu.opcode};
+}
+
+/// An instruction pointer that still is an address of translated code becomes the guest's. So does
+/// the opcode, where the host has moved it.
+void Engine::translate_fpu_instruction_pointer() {
+  FpuImage& fpu = context_->cpu.fpu;
+  if (!code_memory_->contains(fpu.ip)) return;
+  const Block* block = cache_->block_at(fpu.ip);
+  if (!block) return;
+  const auto* code = reinterpret_cast<const uint8_t*>(code_memory_->writable(fpu.ip));
+  const auto host_opcode = x87_opcode({code, 15});
+  const CodeRecord& record = cache_->record_at(*block, fpu.ip);
+  fpu.ip = block->eip + record.guest;
+  // It may have been the same before.
+  const bool moved = fpu.opcode != fpu_loaded_.opcode || (fpu.status & kErrorSummary) ||
+                     host_always_moves_opcode();
+  if (!moved || host_opcode != (fpu.opcode & 0x7ff)) return;
+  const CodeBytes guest = code_bytes(fpu.ip);
+  if (const auto opcode = x87_opcode({guest.bytes.data(), guest.count})) fpu.opcode = *opcode;
+}
+
+}  // namespace trapline

@@ -1,0 +1,82 @@
+#include "runtime/pc/board.h"
+
+#include <utility>
+
+namespace trapline {
+
+namespace {
+constexpr int kSerialIrq = 4, kAcpiIrq = 9, kCoprocessorIrq = 13;
+}
+
+void PcBoard::PicOutput::set(bool asserted) {
+  if (board_.has_local_apic_)
+    board_.local_apic.lint0().set(asserted);
+  else
+    board_.ends_.intr.set(asserted);
+}
+
+PcBoard::PcBoard(const Clock& clock, bool has_local_apic, BoardEnds ends)
+    : queue(clock),
+      has_local_apic_(has_local_apic),
+      ends_(std::move(ends)),
+      local_apic(queue, ends_.intr, pic, ends_.nmi),
+      router(controllers()),
+      pit(queue, router.isa(0)),
+      rtc(queue, router.isa(8)),
+      keyboard_controller(queue, keyboard, mouse,
+                          {router.isa(1), router.isa(12), [](bool) {}, ends_.reset}),
+      system_control([](bool) {}, ends_.reset),
+      pci(&system_control.reset_control()),
+      isa_bridge(router),
+      acpi(queue, router.isa(kAcpiIrq), ends_.power_off),
+      power_function([this](std::optional<uint16_t> base) { acpi.decode_at(base); }),
+      uart(ends_.serial, &router.isa(kSerialIrq)),
+      debug_console(ends_.debug_console),
+      debug_exit(ends_.debug_exit),
+      coprocessor_error(router.isa(kCoprocessorIrq)) {
+  local_apic.on_end_of_level([this](uint8_t vector) { io_apic.end_of(vector); });
+  local_apic.on_init(ends_.reset);
+  pci.add(HostBridge::kDevice, HostBridge::kFunction, host_bridge);
+  pci.add(IsaBridge::kDevice, IsaBridge::kFunction, isa_bridge);
+  pci.add(PowerFunction::kDevice, PowerFunction::kFunction, power_function);
+  pic.connect(bus);
+  pit.connect(bus);
+  keyboard_controller.connect(bus);
+  dma.connect(bus);
+  bus.claim(CmosRtc::kPort, CmosRtc::kPorts, rtc);
+  bus.claim(SystemControl::kPortA, 1, system_control.port_a());
+  bus.claim(PciBus::kPort, PciBus::kPorts, pci);
+  bus.claim(AcpiPm::kPort, AcpiPm::kPorts, acpi);
+  bus.claim(AcpiPm::kSmiPort, AcpiPm::kSmiPorts, acpi.smi_command());
+  bus.claim(Uart16550::kCom1, Uart16550::kPorts, uart);
+  bus.claim(DebugConsole::kPort, DebugConsole::kPorts, debug_console);
+  bus.claim(DebugExit::kPort, DebugExit::kPorts, debug_exit);
+  bus.claim(CoprocessorError::kPort, CoprocessorError::kPorts, coprocessor_error);
+  reset();
+}
+
+InterruptRouter::Controllers PcBoard::controllers() {
+  InterruptRouter::Controllers all;
+  for (int irq = 0; irq < InterruptRouter::kIsaIrqs; ++irq)
+    all.pic[static_cast<size_t>(irq)] = &pic.line(irq);
+  for (int pin = 0; pin < InterruptRouter::kIoApicPins && has_local_apic_; ++pin)
+    all.io_apic[static_cast<size_t>(pin)] = &io_apic.line(pin);
+  return all;
+}
+
+InterruptSource& PcBoard::interrupt_source() {
+  if (has_local_apic_) return local_apic;
+  return pic;
+}
+
+void PcBoard::reset() {
+  const std::initializer_list<Device*> devices = {
+      &local_apic,     &io_apic,    &pic,        &pit,  &rtc,  &keyboard,       &mouse,
+      &keyboard_controller, &system_control, &dma, &pci, &host_bridge, &isa_bridge,
+      &acpi,           &power_function, &uart,   &debug_console, &debug_exit};
+  for (Device* device : devices) device->reset();
+  isa_bridge.program_as_firmware();
+  power_function.program_as_firmware(AcpiPm::kPort);
+}
+
+}  // namespace trapline

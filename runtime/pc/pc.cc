@@ -1,0 +1,262 @@
+#include "runtime/pc/pc.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "runtime/boot/acpi_tables.h"
+#include "runtime/pc/board.h"
+#include "runtime/pc/host_clock.h"
+
+namespace trapline {
+
+namespace {
+
+/// The CPU's INTR pin.
+class IntrPin : public InterruptLine {
+ public:
+  void set(bool asserted) override {
+    level_ = asserted;
+    if (machine_) machine_->set_interrupt_line(asserted, source_);
+  }
+  void connect(Machine& machine, InterruptSource& source) {
+    machine_ = &machine;
+    source_ = &source;
+  }
+  bool level() const { return level_; }
+
+ private:
+  Machine* machine_ = nullptr;
+  InterruptSource* source_ = nullptr;
+  bool level_ = false;
+};
+
+/// Lets a sleeping thread be woken from signal handlers and other threads.
+class WakeUp {
+ public:
+  WakeUp() : descriptor_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+  ~WakeUp() {
+    if (descriptor_ >= 0) close(descriptor_);
+  }
+  WakeUp(const WakeUp&) = delete;
+  WakeUp& operator=(const WakeUp&) = delete;
+
+  bool ok() const { return descriptor_ >= 0; }
+  void wake() {
+    const uint64_t one = 1;
+    [[maybe_unused]] const ssize_t written = write(descriptor_, &one, sizeof one);
+  }
+  void sleep(uint64_t nanoseconds) {
+    pollfd entry{descriptor_, POLLIN, 0};
+    const timespec time{static_cast<time_t>(nanoseconds / 1'000'000'000),
+                        static_cast<long>(nanoseconds % 1'000'000'000)};
+    if (ppoll(&entry, 1, &time, nullptr) <= 0) return;
+    uint64_t count = 0;
+    [[maybe_unused]] const ssize_t got = read(descriptor_, &count, sizeof count);
+  }
+
+ private:
+  int descriptor_;
+};
+
+
+}  // namespace
+
+struct Pc::Board {
+  explicit Board(Pc& pc, bool local_apic)
+      : devices(clock, local_apic,
+                {.intr = intr,
+                 .nmi =
+                     [this, &pc] {
+                       nmi = true;
+                       pc.machine_->inject_nmi();
+                     },
+                 .power_off = [this, &pc] { ask(pc, power_off); },
+                 .reset = [this, &pc] { ask(pc, reset); },
+                 .debug_exit = [&pc] { pc.machine_->request_stop(); },
+                 .serial = pc.options_.serial,
+                 .debug_console = pc.options_.debug_console}) {
+    devices.queue.on_earlier([this, &pc] {
+      if (running) pc.machine_->request_stop();
+    });
+  }
+  static void ask(Pc& pc, bool& what) {
+    what = true;
+    pc.machine_->request_stop();
+  }
+
+  HostClock clock;
+  IntrPin intr;
+  WakeUp wake_up;
+  PcBoard devices;
+  BootImage image;
+  PcTimes times;
+  std::atomic<bool> woken{false};
+  bool power_off = false;
+  bool reset = false;
+  bool nmi = false;
+  bool halted = false;
+  bool running = false;
+};
+
+Pc::Pc(const PcOptions& options) : options_(options) {
+  options_.machine.board = this;
+  const CpuModel& model = options_.machine.cpu ? *options_.machine.cpu : CpuModel::max();
+  board_ = std::make_unique<Board>(*this, model.family >= 6);
+  options_.machine.ports = &board_->devices.bus;
+}
+
+Pc::~Pc() = default;
+
+Result<std::unique_ptr<Pc>> Pc::create(const PcOptions& options) {
+  std::unique_ptr<Pc> pc(new Pc(options));
+  if (!pc->board_->wake_up.ok())
+    return Error{ExitStatus::kInternal, "the host gives no event descriptor"};
+  auto machine = Machine::create(pc->options_.machine);
+  if (!machine.ok()) return machine.error();
+  pc->machine_ = machine.take();
+  PcBoard& devices = pc->board_->devices;
+  pc->board_->intr.connect(*pc->machine_, devices.interrupt_source());
+  PhysicalMemory& memory = pc->machine_->memory();
+  devices.rtc.set_memory(std::min<uint64_t>(memory.ram_bytes(), uint64_t{3} << 30));
+  if (pc->has_local_apic()) {
+    if (auto done = memory.map_mmio(LocalApic::kAddress, LocalApic::kBytes, devices.local_apic);
+        !done.ok())
+      return done.error();
+    if (auto done = memory.map_mmio(IoApic::kAddress, IoApic::kBytes, devices.io_apic); !done.ok())
+      return done.error();
+  }
+  return pc;
+}
+
+Machine& Pc::machine() {
+  return *machine_;
+}
+
+void Pc::boot(BootImage image) {
+  board_->image = std::move(image);
+  for (BootPiece& piece : build_acpi_tables()) board_->image.pieces.push_back(std::move(piece));
+  place_boot_image(board_->image, *machine_);
+}
+
+void Pc::reset() {
+  board_->devices.reset();
+  board_->power_off = board_->reset = board_->nmi = board_->halted = false;
+  place_boot_image(board_->image, *machine_);
+}
+
+std::optional<uint8_t> Pc::debug_exit_status() const {
+  return board_->devices.debug_exit.status();
+}
+
+const PcTimes& Pc::times() const {
+  return board_->times;
+}
+
+void Pc::wake() {
+  board_->woken = true;
+  machine_->request_stop();
+  board_->wake_up.wake();
+}
+
+void Pc::x87_error() {
+  board_->devices.coprocessor_error.raise();
+}
+
+bool Pc::has_local_apic() const {
+  const CpuModel& model = options_.machine.cpu ? *options_.machine.cpu : CpuModel::max();
+  return model.family >= 6;
+}
+
+void Pc::local_apic_base_written(uint64_t value) {
+  board_->devices.local_apic.set_base_msr(value);
+}
+
+/// Whether a halted CPU goes on.
+bool Pc::wakes_up() const {
+  const bool interrupts = machine_->state().eflags & eflags::kIf;
+  return board_->nmi || (interrupts && board_->intr.level());
+}
+
+std::optional<PcExit> Pc::requested() {
+  if (debug_exit_status()) return PcExit{PcExit::Kind::kDebugExit, {}};
+  if (std::exchange(board_->power_off, false)) return PcExit{PcExit::Kind::kPowerOff, {}};
+  if (std::exchange(board_->reset, false)) return PcExit{PcExit::Kind::kReset, {}};
+  return std::nullopt;
+}
+
+/// Waits for the next event. True when run() is to return.
+bool Pc::wait(uint64_t until, PcExit& out) {
+  EventQueue& queue = board_->devices.queue;
+  const auto due = queue.next_due();
+  const bool interrupts = machine_->state().eflags & eflags::kIf;
+  if (!interrupts || (!due && !board_->devices.uart.may_interrupt())) {
+    out.kind = interrupts ? PcExit::Kind::kAsleep : PcExit::Kind::kHalted;
+    return true;
+  }
+  if (options_.before_waiting) options_.before_waiting();
+  const uint64_t begin = queue.now();
+  const uint64_t end = due ? std::min(*due, until) : until;
+  if (end > begin) board_->wake_up.sleep(end - begin);
+  board_->times.idle += std::chrono::nanoseconds(queue.now() - begin);
+  return false;
+}
+
+void Pc::run_guest(std::chrono::nanoseconds time, PcExit& out) {
+  const uint64_t begin = board_->clock.now();
+  board_->nmi = false;
+  board_->running = true;
+  RunLimits limits;
+  limits.time = time;
+  if (options_.count_instructions) limits.instructions = UINT64_MAX;
+  const Exit exit = machine_->run(limits);
+  board_->running = false;
+  const std::chrono::nanoseconds spent(board_->clock.now() - begin);
+  (machine_->state().cpl == 3 ? board_->times.user : board_->times.kernel) += spent;
+  switch (exit.kind) {
+    case Exit::Kind::kHalt:
+      board_->halted = true;
+      break;
+    case Exit::Kind::kDeadline:
+    case Exit::Kind::kStopped:
+    case Exit::Kind::kInstructions:
+      break;
+    case Exit::Kind::kTripleFault:
+      out.kind = PcExit::Kind::kTripleFault;
+      break;
+    case Exit::Kind::kError:
+      out = {PcExit::Kind::kError, exit.message};
+      break;
+    default:
+      out = {PcExit::Kind::kError, "the engine stopped for a reason that nobody asked for"};
+  }
+}
+
+PcExit Pc::run(std::chrono::nanoseconds time) {
+  EventQueue& queue = board_->devices.queue;
+  const uint64_t until = queue.now() + static_cast<uint64_t>(time.count());
+  for (;;) {
+    PcExit out;
+    if (auto ended = requested()) return *ended;
+    queue.run_due();
+    board_->devices.uart.poll();
+    if (board_->woken.exchange(false)) return out;
+    const uint64_t now = queue.now();
+    if (now >= until) return out;
+    if (board_->halted && wakes_up()) board_->halted = false;
+    if (board_->halted) {
+      if (wait(until, out)) return out;
+      continue;
+    }
+    const uint64_t end = std::min(until, queue.next_due().value_or(until));
+    if (end <= now) continue;
+    run_guest(std::chrono::nanoseconds(end - now), out);
+    if (auto ended = requested()) return *ended;
+    if (out.kind != PcExit::Kind::kGoesOn) return out;
+  }
+}
+
+}  // namespace trapline

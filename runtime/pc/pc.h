@@ -1,0 +1,95 @@
+// A PC: the machine with its interrupt controllers, clocks, bridges and serial line, put together,
+// and the loop that keeps its time.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "runtime/boot/boot_image.h"
+#include "runtime/devices/device.h"
+#include "runtime/machine.h"
+
+namespace trapline {
+
+struct PcOptions {
+  /// `ports` and `board` are the PC's own.
+  MachineOptions machine;
+  /// Both must outlive the PC.
+  CharacterBackend& serial;
+  CharacterBackend& debug_console;
+  /// Retired instructions, for Machine::statistics(). Costs speed.
+  bool count_instructions = false;
+  /// Called before the PC waits for something to happen, on the same thread.
+  std::function<void()> before_waiting;
+};
+
+struct PcExit {
+  enum class Kind : uint8_t {
+    kGoesOn,       ///< The time given is over, or wake() was called.
+    kPowerOff,     ///< The guest switched the PC off.
+    kReset,        ///< The guest asked for a reset: call reset(), then run on.
+    kHalted,       ///< Halted for good: interrupts are off.
+    kAsleep,       ///< Halted with interrupts on, and no device is going to send one.
+    kDebugExit,    ///< debug_exit_status() has the status.
+    kTripleFault,  ///< The CPU's state is as it was then.
+    kError,        ///< `message` says what; the PC cannot go on.
+  };
+  Kind kind = Kind::kGoesOn;
+  std::string message;
+};
+
+/// Where the guest's time went. User and kernel are told apart by samples.
+struct PcTimes {
+  std::chrono::nanoseconds user{};
+  std::chrono::nanoseconds kernel{};
+  std::chrono::nanoseconds idle{};
+};
+
+class Pc : private BoardEvents {
+ public:
+  static Result<std::unique_ptr<Pc>> create(const PcOptions& options);
+  ~Pc() override;
+  Pc(const Pc&) = delete;
+  Pc& operator=(const Pc&) = delete;
+
+  Machine& machine();
+  /// What to begin with, now and after each reset. ACPI tables are added to it.
+  void boot(BootImage image);
+  /// As the reset button does, and then what boot() does.
+  void reset();
+
+  /// Runs the guest, and waits while it is halted, for at most that long.
+  PcExit run(std::chrono::nanoseconds time);
+  /// Makes run() return soon; for any thread and for signal handlers.
+  void wake();
+
+  std::optional<uint8_t> debug_exit_status() const;
+  const PcTimes& times() const;
+
+  /// The part of the memory that a boot loader must report as reserved.
+  static constexpr uint64_t kTables = 0xe0000, kTablesEnd = 0x100000;
+
+ private:
+  struct Board;
+  explicit Pc(const PcOptions& options);
+
+  void x87_error() override;
+  bool has_local_apic() const override;
+  void local_apic_base_written(uint64_t value) override;
+
+  void run_guest(std::chrono::nanoseconds time, PcExit& out);
+  bool wait(uint64_t until, PcExit& out);
+  bool wakes_up() const;
+  std::optional<PcExit> requested();
+
+  PcOptions options_;
+  std::unique_ptr<Machine> machine_;
+  std::unique_ptr<Board> board_;
+};
+
+}  // namespace trapline

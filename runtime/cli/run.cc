@@ -14,10 +14,7 @@
 #include "runtime/cli/statistics_report.h"
 #include "runtime/cli/stop_signals.h"
 #include "runtime/cli/terminal.h"
-#include "runtime/devices/debug_console.h"
-#include "runtime/devices/debug_exit.h"
-#include "runtime/devices/uart16550.h"
-#include "runtime/machine.h"
+#include "runtime/pc/pc.h"
 
 namespace trapline {
 namespace {
@@ -49,84 +46,62 @@ class Limit {
   StopSignals signals_;
 };
 
-/// Lets other threads end a run of the machine, as long as there is one.
+/// Lets other threads wake the PC, as long as there is one.
 class Waker {
  public:
-  void set_machine(Machine* machine) {
+  void set_pc(Pc* pc) {
     const std::scoped_lock lock(mutex_);
-    machine_ = machine;
+    pc_ = pc;
   }
   void wake() {
     const std::scoped_lock lock(mutex_);
-    if (machine_ != nullptr) machine_->request_stop();
+    if (pc_ != nullptr) pc_->wake();
   }
 
  private:
   std::mutex mutex_;
-  Machine* machine_ = nullptr;
+  Pc* pc_ = nullptr;
 };
 
-/// The devices of the machine, on their bus, and what they are connected to on the host.
-class Board {
+/// What the guest's serial line and debug console are connected to.
+class HostSide {
  public:
-  static Result<std::unique_ptr<Board>> create(const RunOptions& options,
-                                               const std::function<bool()>& give_up) {
-    auto host = std::make_unique<Host>(give_up);
-    auto serial = open_serial(options.serial, {.standard_output = host->standard_output,
-                                               .wake = [waker = &host->waker] { waker->wake(); },
+  static Result<std::unique_ptr<HostSide>> create(const RunOptions& options,
+                                                  const std::function<bool()>& give_up) {
+    std::unique_ptr<HostSide> host(new HostSide(give_up));
+    auto serial = open_serial(options.serial, {.standard_output = host->standard_output_,
+                                               .wake = [waker = &host->waker_] { waker->wake(); },
                                                .give_up = give_up});
     if (!serial.ok()) return serial.error();
-    host->serial_end = serial.take();
-    return std::unique_ptr<Board>(new Board(std::move(host)));
+    host->serial_end_ = serial.take();
+    host->console_end_.emplace(host->standard_output_, host->serial_end_->terminal_is_raw()
+                                                           ? LineEnds::kForRawTerminal
+                                                           : LineEnds::kAsTheyAre);
+    return host;
   }
 
-  PortBus& bus() { return bus_; }
-  void set_machine(Machine* machine) { host_->waker.set_machine(machine); }
-  std::optional<uint8_t> exit_status() const { return debug_exit_.status(); }
-  bool quit_requested() const { return host_->serial_end->quit_requested(); }
-
-  void exchange_with_host() {
-    host_->serial_end->flush();
-    host_->standard_output.flush();
-    uart_.poll();
+  CharacterBackend& serial() { return *serial_end_; }
+  CharacterBackend& debug_console() { return *console_end_; }
+  Waker& waker() { return waker_; }
+  bool quit_requested() const { return serial_end_->quit_requested(); }
+  void flush() {
+    serial_end_->flush();
+    standard_output_.flush();
   }
-
   const std::optional<Error>& output_failure() const {
-    return host_->serial_end->failure() ? host_->serial_end->failure()
-                                        : host_->standard_output.failure();
+    return serial_end_->failure() ? serial_end_->failure() : standard_output_.failure();
   }
 
  private:
-  /// What the serial end's thread and the devices hold on to.
-  struct Host {
-    explicit Host(const std::function<bool()>& give_up)
-        : standard_output(STDOUT_FILENO, "standard output", [this, give_up] {
-            return give_up() || (serial_end && serial_end->quit_requested());
-          }) {}
-    HostOutput standard_output;
-    Waker waker;
-    std::unique_ptr<SerialEnd> serial_end;
-  };
+  explicit HostSide(const std::function<bool()>& give_up)
+      : standard_output_(STDOUT_FILENO, "standard output", [this, give_up] {
+          return give_up() || (serial_end_ && serial_end_->quit_requested());
+        }) {}
 
-  explicit Board(std::unique_ptr<Host> host)
-      : host_(std::move(host)),
-        console_end_(host_->standard_output, host_->serial_end->terminal_is_raw()
-                                                 ? LineEnds::kForRawTerminal
-                                                 : LineEnds::kAsTheyAre),
-        uart_(*host_->serial_end, nullptr),
-        console_(console_end_),
-        debug_exit_([this] { host_->waker.wake(); }) {
-    bus_.claim(Uart16550::kCom1, Uart16550::kPorts, uart_);
-    bus_.claim(DebugConsole::kPort, DebugConsole::kPorts, console_);
-    bus_.claim(DebugExit::kPort, DebugExit::kPorts, debug_exit_);
-  }
-
-  PortBus bus_;
-  std::unique_ptr<Host> host_;
-  HostBackend console_end_;
-  Uart16550 uart_;
-  DebugConsole console_;
-  DebugExit debug_exit_;
+  HostOutput standard_output_;
+  Waker waker_;
+  std::unique_ptr<SerialEnd> serial_end_;
+  std::optional<HostBackend> console_end_;
 };
 
 std::string place(const CpuState& state) {
@@ -140,37 +115,38 @@ Ending ending(ExitStatus status, std::string word, std::optional<std::string> me
   return {static_cast<int>(status), std::move(word), std::move(message)};
 }
 
-Ending halted(const CpuState& state) {
-  if (!(state.eflags & eflags::kIf)) return ending(ExitStatus::kOk, "halt", std::nullopt);
-  return ending(ExitStatus::kAsleep, "asleep",
-                "the guest halted at " + place(state) +
-                    " to wait for an interrupt, and this machine has no device that could send "
-                    "one");
-}
-
 /// Nothing when the guest may go on.
-std::optional<Ending> judge(const Exit& exit, const CpuState& state, const Board& board,
-                            const Limit& limit) {
-  if (const auto status = board.exit_status()) return Ending{*status, "debug-exit", std::nullopt};
-  if (board.quit_requested()) return ending(ExitStatus::kOk, "quit", std::nullopt);
-  if (const auto& failure = board.output_failure())
-    return ending(failure->status, "output-failure", failure->message);
+std::optional<Ending> judge(const PcExit& exit, const Pc& pc, const CpuState& state) {
+  using Kind = PcExit::Kind;
   switch (exit.kind) {
-    case Exit::Kind::kHalt:
-      return halted(state);
-    case Exit::Kind::kTripleFault:
+    case Kind::kGoesOn:
+    case Kind::kReset:
+      return std::nullopt;
+    case Kind::kPowerOff:
+      return ending(ExitStatus::kOk, "power-off", std::nullopt);
+    case Kind::kHalted:
+      return ending(ExitStatus::kOk, "halt", std::nullopt);
+    case Kind::kAsleep:
+      return ending(ExitStatus::kAsleep, "asleep",
+                    "the guest halted at " + place(state) +
+                        " to wait for an interrupt, and it has no device set up to send one");
+    case Kind::kDebugExit:
+      return Ending{pc.debug_exit_status().value_or(0), "debug-exit", std::nullopt};
+    case Kind::kTripleFault:
       return ending(ExitStatus::kTripleFault, "triple-fault",
                     "the guest triple-faulted at " + place(state));
-    case Exit::Kind::kError:
-      return ending(ExitStatus::kInternal, "error", exit.message);
-    case Exit::Kind::kStopped:
-    case Exit::Kind::kDeadline:
-    case Exit::Kind::kInstructions:
+    case Kind::kError:
       break;
-    default:
-      return ending(ExitStatus::kInternal, "error",
-                    "the engine stopped for a reason that nobody asked for");
   }
+  return ending(ExitStatus::kInternal, "error", exit.message);
+}
+
+/// What of the host ends a run.
+std::optional<Ending> ended_from_outside(const HostSide& host, const Limit& limit,
+                                         const CpuState& state) {
+  if (host.quit_requested()) return ending(ExitStatus::kOk, "quit", std::nullopt);
+  if (const auto& failure = host.output_failure())
+    return ending(failure->status, "output-failure", failure->message);
   if (const int signal = limit.signal())
     return ending(ExitStatus::kSignalled, "signal",
                   "stopped by signal " + std::to_string(signal) + " at " + place(state));
@@ -180,44 +156,51 @@ std::optional<Ending> judge(const Exit& exit, const CpuState& state, const Board
   return std::nullopt;
 }
 
-Ending run_until_end(Machine& machine, Board& board, Limit& limit, bool count) {
+Ending run_until_end(Pc& pc, HostSide& host, Limit& limit, bool reboot) {
   limit.start();
   while (true) {
-    RunLimits limits;
-    limits.time = limit.next_slice();
-    if (count) limits.instructions = UINT64_MAX;
-    const Exit exit = machine.run(limits);
-    board.exchange_with_host();
-    if (auto end = judge(exit, machine.state(), board, limit)) return *std::move(end);
+    const PcExit exit = pc.run(limit.next_slice());
+    host.flush();
+    const CpuState& state = pc.machine().state();
+    if (exit.kind == PcExit::Kind::kDebugExit) return *judge(exit, pc, state);
+    if (auto end = ended_from_outside(host, limit, state)) return *std::move(end);
+    if (auto end = judge(exit, pc, state)) return *std::move(end);
+    if (exit.kind != PcExit::Kind::kReset) continue;
+    if (!reboot) return ending(ExitStatus::kOk, "reset", std::nullopt);
+    pc.reset();
   }
 }
 
 Result<BootImage> load_boot_image(const RunOptions& options) {
   if (options.protocol == RunOptions::BootProtocol::kLinux)
-    return load_linux({.kernel_path = options.kernel,
-                       .initrd_path = options.initrd,
-                       .command_line = options.append,
-                       .special = {}},
-                      options.memory_bytes);
+    return load_linux(
+        {.kernel_path = options.kernel,
+         .initrd_path = options.initrd,
+         .command_line = options.append,
+         .special = {{Pc::kTables, Pc::kTablesEnd - Pc::kTables, MemoryKind::kReserved}}},
+        options.memory_bytes);
   return load_multiboot(
       {.kernel_path = options.kernel, .append = options.append, .modules = options.modules},
       options.memory_bytes);
 }
 
-Result<std::unique_ptr<Machine>> boot(const RunOptions& options, PortBus& bus) {
+Result<std::unique_ptr<Pc>> boot(const RunOptions& options, HostSide& host) {
   auto image = load_boot_image(options);
   if (!image.ok()) return image.error();
-  MachineOptions machine_options;
-  machine_options.memory_bytes = options.memory_bytes;
-  machine_options.cpu = options.cpu;
-  machine_options.code_cache_bytes = options.code_cache_bytes;
-  machine_options.switches = options.switches;
-  machine_options.clock = options.clock;
-  machine_options.crash_directory = options.crash_directory;
-  machine_options.ports = &bus;
-  auto machine = Machine::create(machine_options);
-  if (machine.ok()) place_boot_image(image.value(), *machine.value());
-  return machine;
+  MachineOptions machine;
+  machine.memory_bytes = options.memory_bytes;
+  machine.cpu = options.cpu;
+  machine.code_cache_bytes = options.code_cache_bytes;
+  machine.switches = options.switches;
+  machine.clock = options.clock;
+  machine.crash_directory = options.crash_directory;
+  auto pc = Pc::create({.machine = machine,
+                        .serial = host.serial(),
+                        .debug_console = host.debug_console(),
+                        .count_instructions = options.statistics,
+                        .before_waiting = [&host] { host.flush(); }});
+  if (pc.ok()) pc.value()->boot(image.take());
+  return pc;
 }
 
 /// Where --stats goes. The file is opened before the run, so that a bad path costs no run.
@@ -251,20 +234,20 @@ Result<Ending> run_guest(const RunOptions& options) {
   Limit limit(options.timeout);
   StatisticsSink sink;
   if (auto opened = sink.open(options); !opened.ok()) return opened.error();
-  auto board = Board::create(options, [&] { return limit.signal() != 0 || limit.over(); });
-  if (!board.ok()) return board.error();
-  auto booted = boot(options, board.value()->bus());
+  auto host = HostSide::create(options, [&] { return limit.signal() != 0 || limit.over(); });
+  if (!host.ok()) return host.error();
+  auto booted = boot(options, *host.value());
   if (!booted.ok()) return booted.error();
-  Machine& machine = *booted.value();
+  Pc& pc = *booted.value();
 
-  board.value()->set_machine(&machine);
-  limit.signals().set_machine(&machine);
-  Ending end = run_until_end(machine, *board.value(), limit, options.statistics);
-  limit.signals().set_machine(nullptr);
-  board.value()->set_machine(nullptr);
+  host.value()->waker().set_pc(&pc);
+  limit.signals().set_pc(&pc);
+  Ending end = run_until_end(pc, *host.value(), limit, options.reboot);
+  limit.signals().set_pc(nullptr);
+  host.value()->waker().set_pc(nullptr);
   restore_terminal();  // What is printed from here on is for people.
   if (options.statistics) {
-    const RunReport report{machine.statistics(), limit.spent(), end.word, end.status};
+    const RunReport report{pc.machine().statistics(), limit.spent(), end.word, end.status};
     if (auto printed = sink.print(report); !printed.ok()) return printed.error();
   }
   return end;

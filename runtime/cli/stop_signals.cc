@@ -5,21 +5,21 @@
 #include <csignal>
 
 #include "runtime/cli/terminal.h"
-#include "runtime/machine.h"
+#include "runtime/pc/pc.h"
 
 namespace trapline {
 namespace {
 
 // A signal handler has no context but this: the two globals that the program cannot do without.
-std::atomic<Machine*> stopped_machine{nullptr};
+std::atomic<Pc*> woken_pc{nullptr};
 std::atomic<int> received_signal{0};
-static_assert(std::atomic<Machine*>::is_always_lock_free && std::atomic<int>::is_always_lock_free,
+static_assert(std::atomic<Pc*>::is_always_lock_free && std::atomic<int>::is_always_lock_free,
               "a signal handler touches them");
 
 constexpr std::array<int, 3> kSignals = {SIGINT, SIGTERM, SIGHUP};
 std::array<std::atomic<bool>, NSIG> asked{};
 
-extern "C" void stop_the_machine(int signal) {
+extern "C" void on_stop_signal(int signal) {
   if (asked[static_cast<size_t>(signal)].exchange(true)) {
     restore_terminal();
     std::signal(signal, SIG_DFL);
@@ -27,7 +27,7 @@ extern "C" void stop_the_machine(int signal) {
     return;
   }
   received_signal.store(signal);
-  if (Machine* machine = stopped_machine.load()) machine->request_stop();
+  if (Pc* pc = woken_pc.load()) pc->wake();
 }
 
 }  // namespace
@@ -35,7 +35,7 @@ extern "C" void stop_the_machine(int signal) {
 StopSignals::StopSignals() {
   received_signal.store(0);
   struct sigaction action {};
-  action.sa_handler = stop_the_machine;
+  action.sa_handler = on_stop_signal;
   sigemptyset(&action.sa_mask);  // And without SA_RESTART: waits end.
   for (const int signal : kSignals) {
     asked[static_cast<size_t>(signal)].store(false);
@@ -50,13 +50,13 @@ StopSignals::~StopSignals() {
   for (const int signal : kSignals) {
     struct sigaction now {};
     sigaction(signal, nullptr, &now);
-    if (now.sa_handler == stop_the_machine) std::signal(signal, SIG_DFL);
+    if (now.sa_handler == on_stop_signal) std::signal(signal, SIG_DFL);
   }
-  stopped_machine.store(nullptr);
+  woken_pc.store(nullptr);
 }
 
-void StopSignals::set_machine(Machine* machine) {
-  stopped_machine.store(machine);
+void StopSignals::set_pc(Pc* pc) {
+  woken_pc.store(pc);
 }
 
 int StopSignals::received() const {

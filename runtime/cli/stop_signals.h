@@ -4,9 +4,9 @@
 
 namespace trapline {
 
-class Machine;
+class Pc;
 
-/// While one lives, the signals stop its machine. Only one may live at a time.
+/// While one lives, the signals wake its PC. Only one may live at a time.
 class StopSignals {
  public:
   StopSignals();
@@ -14,7 +14,7 @@ class StopSignals {
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
 
-  void set_machine(Machine* machine);
+  void set_pc(Pc* pc);
   /// The signal that came, or 0.
   int received() const;
 };

@@ -70,10 +70,24 @@ InterruptSource& PcBoard::interrupt_source() {
 }
 
 void PcBoard::reset() {
-  const std::initializer_list<Device*> devices = {
-      &local_apic,     &io_apic,    &pic,        &pit,  &rtc,  &keyboard,       &mouse,
-      &keyboard_controller, &system_control, &dma, &pci, &host_bridge, &isa_bridge,
-      &acpi,           &power_function, &uart,   &debug_console, &debug_exit};
+  const std::initializer_list<Device*> devices = {&local_apic,
+                                                  &io_apic,
+                                                  &pic,
+                                                  &pit,
+                                                  &rtc,
+                                                  &keyboard,
+                                                  &mouse,
+                                                  &keyboard_controller,
+                                                  &system_control,
+                                                  &dma,
+                                                  &pci,
+                                                  &host_bridge,
+                                                  &isa_bridge,
+                                                  &acpi,
+                                                  &power_function,
+                                                  &uart,
+                                                  &debug_console,
+                                                  &debug_exit};
   for (Device* device : devices) device->reset();
   isa_bridge.program_as_firmware();
   power_function.program_as_firmware(AcpiPm::kPort);

@@ -62,7 +62,6 @@ class WakeUp {
   int descriptor_;
 };
 
-
 }  // namespace
 
 struct Pc::Board {

@@ -1,6 +1,7 @@
 #include "runtime/machine.h"
 
 #include "runtime/engine.h"
+#include "runtime/signals.h"
 
 namespace trapline {
 
@@ -38,6 +39,9 @@ void Machine::set_state(const CpuState& state) {
 }
 Exit Machine::run(const RunLimits& limits) {
   return impl_->engine->run(limits);
+}
+void Machine::change_time_limit(std::chrono::nanoseconds time) {
+  change_deadline(time);
 }
 void Machine::complete_port_read(uint32_t value) {
   impl_->engine->complete_port_read(value);

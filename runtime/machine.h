@@ -145,6 +145,9 @@ class Machine {
   void set_state(const CpuState& state);
 
   Exit run(const RunLimits& limits = {});
+  /// For ports and devices, during a run with a time limit: it is to end after this much time from
+  /// now on instead.
+  void change_time_limit(std::chrono::nanoseconds time);
   void complete_port_read(uint32_t value);
 
   /// Delivered when the guest next accepts interrupts; queued in order.

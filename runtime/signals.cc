@@ -138,6 +138,10 @@ RunningEngine::RunningEngine(Engine& engine, std::optional<std::chrono::nanoseco
   if (deadline) kick_timer.arm(*deadline);
 }
 
+void change_deadline(std::chrono::nanoseconds after) {
+  if (deadline_armed) kick_timer.arm(std::max(after, std::chrono::nanoseconds(1)));
+}
+
 RunningEngine::~RunningEngine() {
   set_assertion_hook(previous_hook_);
   if (kick_timer.made) kick_timer.disarm();

@@ -14,6 +14,9 @@ class Engine;
 /// Once per process; later calls do nothing.
 Result<void> install_signal_handlers();
 
+/// Moves the deadline of the engine that is running on this thread with one.
+void change_deadline(std::chrono::nanoseconds after);
+
 /// While it lives, signals of this thread concern the engine.
 class RunningEngine {
  public:

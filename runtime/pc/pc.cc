@@ -79,7 +79,12 @@ struct Pc::Board {
                  .serial = pc.options_.serial,
                  .debug_console = pc.options_.debug_console}) {
     devices.queue.on_earlier([this, &pc] {
-      if (running) pc.machine_->request_stop();
+      if (!running) return;
+      const uint64_t due = *devices.queue.next_due();
+      if (due >= runs_until) return;
+      runs_until = due;
+      const uint64_t now = clock.now();
+      pc.machine_->change_time_limit(std::chrono::nanoseconds(due > now ? due - now : 1));
     });
   }
   static void ask(Pc& pc, bool& what) {
@@ -99,6 +104,7 @@ struct Pc::Board {
   bool nmi = false;
   bool halted = false;
   bool running = false;
+  uint64_t runs_until = 0;  ///< Good while it is running.
 };
 
 Pc::Pc(const PcOptions& options) : options_(options) {
@@ -208,6 +214,7 @@ void Pc::run_guest(std::chrono::nanoseconds time, PcExit& out) {
   const uint64_t begin = board_->clock.now();
   board_->nmi = false;
   board_->running = true;
+  board_->runs_until = begin + static_cast<uint64_t>(time.count());
   RunLimits limits;
   limits.time = time;
   if (options_.count_instructions) limits.instructions = UINT64_MAX;

@@ -106,36 +106,6 @@ static void special_values(void) {
   report("x87 special values", hash);
 }
 
-// Within an ulp or two of the right value; processors and emulators differ in the last bit.
-static void transcendental(void) {
-  int close = 1;
-  for (int i = 1; i < 500; i++) {
-    const long double x = i / 251.0L;
-    long double sine = x, cosine = x, tangent, two = x, logarithm;
-    __asm__("fsin" : "+t"(sine));
-    __asm__("fcos" : "+t"(cosine));
-    __asm__("fpatan" : "=t"(tangent) : "0"(cosine), "u"(sine) : "st(1)");
-    __asm__("fyl2x" : "=t"(logarithm) : "0"(x), "u"(1.0L) : "st(1)");
-    if (x <= 1) {
-      __asm__("f2xm1" : "+t"(two));
-      long double back;
-      __asm__("fyl2xp1" : "=t"(back) : "0"(two < 0.29L ? two : 0.1L), "u"(1.0L) : "st(1)");
-      if (two < 0.29L) close &= back - x < 1e-17L && x - back < 1e-17L;
-    }
-    const long double unit = sine * sine + cosine * cosine;
-    close &= unit - 1 < 1e-18L && 1 - unit < 1e-18L;
-    close &= tangent - x < 1e-17L && x - tangent < 1e-17L;
-    long double power = logarithm, whole, rest;
-    __asm__("frndint" : "=t"(whole) : "0"(power));
-    rest = power - whole;
-    __asm__("f2xm1" : "+t"(rest));
-    rest += 1;
-    __asm__("fscale" : "=t"(power) : "0"(rest), "u"(whole));
-    close &= power - x < 1e-17L && x - power < 1e-17L;
-  }
-  CHECK("transcendental functions", close);
-}
-
 static void environment(void) {
   struct {
     uint16_t words[14];
@@ -241,7 +211,6 @@ int main(void) {
   arithmetic();
   rounding();
   special_values();
-  transcendental();
   environment();
   vectors();
   mmx();

@@ -28,7 +28,8 @@ class Configuration:
     options: list = dataclasses.field(default_factory=list)  # More of the VMM's own.
 
     def command_line(self):
-        return " ".join(["console=ttyS0,115200", self.append]).strip()
+        # The terminal is wide, so that the shell does not break what is typed into several lines.
+        return f"console=ttyS0,115200 trapline.size=50x1000 {self.append}".strip()
 
 
 def trapline_command(trapline, setup):

@@ -1,0 +1,164 @@
+"""Conversations with a guest's shell. Each returns what is wrong, as a list of sentences."""
+
+import calendar
+import dataclasses
+import re
+import time
+import typing
+
+from machine import PROMPT, MachineError
+
+BOOT_LIMIT = 120
+LONG_CLOCK_ROUNDS = 60
+MEBIBYTES = {"M": 1, "G": 1024}
+
+
+@dataclasses.dataclass
+class Scenario:
+    play: typing.Callable
+    append: str = ""
+    reboots: bool = False
+    ends: bool = True  # The guest ends the run itself, with status 0.
+
+
+def boot(running):
+    running.expect(PROMPT, BOOT_LIMIT)
+    return running.elapsed()
+
+
+def power_off(running, options):
+    boot(running)
+    running.send("poweroff\n")
+    running.expect("Power down|System halted", 60)
+    return []
+
+
+def shell(running, options):
+    """What somebody at the terminal does, and whether the machine is as large as it should be."""
+    print(f"boot to the shell: {boot(running):.2f} s")
+    problems = []
+
+    def check(what, holds):
+        if not holds:
+            problems.append(what)
+
+    check("arithmetic", running.run("echo $((6 * 7))") == "42")
+    release = running.run("uname -r")
+    check(f"the release {release}", release.endswith("-" + options.kernel))
+    check("the machine", running.run("uname -m") == "i686")
+    check_memory(running, options, check)
+    long_line = "abcdefghijklmnopqrstuvwxyz" * 35
+    check("a long line", running.run(f"echo {long_line} | wc -c").endswith("911"))
+    check("much output", running.run("seq 1 5000 | md5sum; seq 1 5000", 60).split("\n")[1:]
+          == [str(number) for number in range(1, 5001)])
+    interrupt(running, check)
+    check("background jobs",
+          re.search(r"Running", running.run("sleep 100 & jobs")) is not None)
+    running.run("kill %1")
+    running.send("poweroff -f\n")
+    return problems
+
+
+def check_memory(running, options, check):
+    kibibytes = int(running.run("sed -n 's/MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo"))
+    wanted = int(options.memory[:-1]) * MEBIBYTES[options.memory[-1]]
+    # What the kernel keeps for itself; the 686 kernel leaves out what is beyond 4 GiB.
+    check(f"{kibibytes} KiB of memory",
+          wanted * 0.75 - 24 < kibibytes / 1024 <= wanted)
+
+
+def interrupt(running, check):
+    running.send("sleep 100\n")
+    time.sleep(1)
+    running.send("\x03")
+    running.expect(PROMPT, 10)
+    check("Ctrl-C", running.run("echo $?") == "130")
+
+
+def reboot(running, options):
+    boot(running)
+    running.run("touch /was-here")
+    running.send("reboot -f\n")
+    boot(running)
+    problems = [] if "No such" in running.run("ls /was-here") else ["the file is still there"]
+    running.send("poweroff -f\n")
+    return problems
+
+
+def reboot_ends(running, options):
+    boot(running)
+    running.send("reboot\n")
+    running.expect("Restarting system|reboot:", 60)
+    return []
+
+
+def panic(running, options):
+    boot(running)
+    running.send("echo c >/proc/sysrq-trigger\n")
+    running.expect("Kernel panic", 30)
+    return []
+
+
+def guest_is_behind(running):
+    """How far the guest's date is behind the host's, in seconds."""
+    text = running.run("date -u -Ins")
+    now = time.time()
+    seconds, fraction = re.fullmatch(r"(.*),(\d+)\+00:?00", text).groups()
+    return now - calendar.timegm(time.strptime(seconds, "%Y-%m-%dT%H:%M:%S")) - float("0." + fraction)
+
+
+def clocks(running, options):
+    """Ten seconds of sleep by the host's clock, and the guest's date, which the kernel takes from the
+    real-time clock at the start and therefore begins up to a second too late."""
+    boot(running)
+    problems = []
+    behind = guest_is_behind(running)
+    for _ in range(LONG_CLOCK_ROUNDS if options.long else 1):
+        running.send("echo '<'go; sleep 10; echo '<'done\n")
+        running.expect("^<go", 10)
+        begin = time.monotonic()
+        running.expect("^<done", 30)
+        slept = time.monotonic() - begin
+        running.expect(PROMPT, 10)
+        if not 9.9 <= slept <= 10.1:
+            problems.append(f"sleep 10 took {slept:.3f} s")
+    later = guest_is_behind(running)
+    print(f"sleep 10 took {slept:.3f} s; the guest was {behind:.3f} s behind, then {later:.3f} s")
+    if not -0.2 <= later <= 1.2 or abs(later - behind) > 0.5:
+        problems.append(f"the guest's date was {behind:.3f} s behind, then {later:.3f} s")
+    running.send("poweroff -f\n")
+    return problems
+
+
+def idle(running, options):
+    """What a guest that waits at its prompt costs."""
+    boot(running)
+    time.sleep(3)
+    seconds = 10
+    before = running.processor_seconds()
+    time.sleep(seconds)
+    share = (running.processor_seconds() - before) / seconds
+    print(f"an idle guest takes {share:.1%} of a core")
+    running.send("poweroff -f\n")
+    return [] if share < 0.03 else [f"an idle guest takes {share:.1%} of a core"]
+
+
+def refusal(running, options):
+    """The 686 kernel on a processor without CMOV: it says so on the screen and stops."""
+    try:
+        running.expect("Linux version|" + PROMPT, 15)
+    except MachineError:
+        return []
+    return ["the kernel boots, although the processor lacks what it needs"]
+
+
+SCENARIOS = {
+    "shell": Scenario(shell),
+    "poweroff": Scenario(power_off),
+    "reboot": Scenario(reboot, reboots=True),
+    "reboot-ends": Scenario(reboot_ends),
+    "panic": Scenario(panic, append="panic=-1"),
+    "clocks": Scenario(clocks),
+    "idle": Scenario(idle),
+    "refusal": Scenario(refusal, append="earlyprintk=ttyS0", ends=False),
+}

@@ -160,6 +160,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void keep_flags_before_compare(uint32_t saved_flags);
   void restore_flags_before_compare();
   bool interrupts_waiting() const;
+  bool steps_on_over_breakpoint() const;
   void ask_for_attention_if_due();
   /// Makes the block that `from` is in end in the run loop, after an instruction that asked for it.
   void leave_soon(uint64_t from);

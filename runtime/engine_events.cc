@@ -86,6 +86,15 @@ void Engine::leave_soon(uint64_t from) {
   if (const Block* block = cache_->block_at(from - 1)) cache_->cut_exits(*block);
 }
 
+/// A breakpoint at a repeated instruction that is being stepped over is not met again at each of
+/// its elements.
+bool Engine::steps_on_over_breakpoint() const {
+  const CpuState& state = context_->cpu;
+  const bool interrupted = (state.eflags & eflags::kIf) && interrupts_waiting();
+  return step_over_breakpoint_ && !(state.eflags & eflags::kTf) && !interrupted && !nmi_waiting_ &&
+         !stop_requested_ && !deadline_passed_;
+}
+
 bool Engine::deliver_pending(Exit& exit) {
   CpuState& state = context_->cpu;
   if (state.shadow != InterruptShadow::kNone) return false;
@@ -148,17 +157,16 @@ uint64_t Engine::interpret_instruction(uint32_t payload) {
     case Step::kRetired:
       break;
   }
-  if (counted_) {
-    // A REP that is not through yet has not retired.
-    const bool unfinished = state.eip == eip && state.gpr[kEcx] != ecx;
-    context_->hot.budget -= unfinished ? 0 : 1;
-  }
+  // A REP that is not through yet has not retired.
+  const bool unfinished = state.eip == eip && state.gpr[kEcx] != ecx;
+  if (counted_) context_->hot.budget -= unfinished ? 0 : 1;
   if (state.segment[kSs].base != ss.base || state.segment[kSs].attributes != ss.attributes)
     drop_window();
   if (port_exit_) {
     port_exit_ = false;
     return leave(Leave::kExit);
   }
+  if (unfinished && steps_on_over_breakpoint()) return resume_variant(Variant::kSingle);
   ask_for_attention_if_due();
   return resume_after();
 }

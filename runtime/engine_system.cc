@@ -346,6 +346,10 @@ struct SystemOps {
   static uint64_t safepoint(Context* context, uint32_t flags, uint32_t payload) {
     Engine& e = enter(context);
     if (payload & 1) e.keep_flags_before_compare(flags);
+    if (e.steps_on_over_breakpoint()) {
+      refund(e, payload, false);
+      return e.resume_variant(Variant::kSingle);
+    }
     refund(e, payload, false);
     return e.resume();
   }

@@ -228,7 +228,7 @@ MORE_STRESSORS = """wcs heapsort mergesort hsearch lsearch radixsort shellsort s
 
 
 C_PROGRAMS = [Program("processes"), Program("pipes"), Program("signals"), Program("memory"),
-              Program("trace"), Program("watchpoints"), Program("threads"), Program("jit"),
+              Program("trace"), Program("threads"), Program("jit"),
               Program("floats"), Program("compute"), Program("system"),
               Program("limits", qemu_skip="QEMU does not obey the limits of data segments"),
               Program("transcendental", qemu_skip="QEMU computes them in double precision"),
@@ -236,6 +236,7 @@ C_PROGRAMS = [Program("processes"), Program("pipes"), Program("signals"), Progra
 
 SUITES = {
     "programs": C_PROGRAMS,
+    "debug-registers": [Program("watchpoints")],
     "dynamic": [Program("dynamic")],
     "scripts": [Script("perl", "selfcheck.pl", "usr/bin/perl", ["usr/lib/i386-linux-gnu/perl-base"]),
                 Script("python", "selfcheck.py", "usr/bin/python3.11",

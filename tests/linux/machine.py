@@ -120,7 +120,7 @@ class Machine:
     def stop(self):
         """Ends a machine that does not end by itself."""
         if self.usage is None:
-            self.process.send_signal(signal.SIGKILL)
+            os.kill(self.process.pid, signal.SIGKILL)  # Popen's own would reap it, without its usage.
             self._reap()
 
     def processor_seconds(self):

@@ -184,6 +184,7 @@ def parse_arguments():
 def main():
     options = parse_arguments()
     kit = loads.Kit(options.guests, options.loads)
+    runs = options.repeat * (len(options.suite) + len(options.scenario))
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(options.repeat):
@@ -191,6 +192,7 @@ def main():
                 failed += not run_suite(options, kit, name, pathlib.Path(folder))
             for name in options.scenario:
                 failed += not run_scenario(options, kit, name, pathlib.Path(folder))
+    print(f"{runs} runs, {failed} failed")
     return 1 if failed else 0
 
 

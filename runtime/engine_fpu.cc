@@ -88,9 +88,13 @@ std::optional<uint16_t> x87_opcode(std::span<const uint8_t> bytes) {
 }
 }  // namespace
 
+/// Without NE the waiting instruction does not begin until an interrupt has dealt with the error;
+/// the run loop tries it again and again.
 uint64_t Engine::raise_x87() {
-  if (!(context_->cpu.cr0 & cr0::kNe)) x87_error();
-  return raise(Fault::plain(Vector::kX87));
+  if ((context_->cpu.cr0 & cr0::kNe) || !options_.board) return raise(Fault::plain(Vector::kX87));
+  x87_error();
+  context_->hot.attention = 1;
+  return resume();
 }
 
 /// Up to 15, fewer where the next page is absent.

@@ -1,0 +1,241 @@
+// The PC from outside: how runs end, what wakes it, and where its time goes.
+#include "runtime/pc/pc.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <span>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "tests/unit/devices/fake_backend.h"
+
+namespace trapline {
+namespace {
+
+using namespace std::chrono_literals;
+using Code = std::vector<uint8_t>;
+
+constexpr uint32_t kCode = 0x1000, kStack = 0x8000, kIdt = 0x9000, kGdt = 0x9800;
+constexpr auto kLong = 60s;  ///< Longer than any test waits when all is well.
+
+const Code kSpin = {0xeb, 0xfe};
+const Code kSleepForGood = {0xfa, 0xf4};       // cli; hlt
+const Code kSleep = {0xfb, 0xf4, 0xeb, 0xfd};  // sti; next: hlt; jmp next
+
+/// Writes of bytes to ports, and what comes after them.
+Code writes(std::initializer_list<std::pair<uint16_t, uint8_t>> ports, const Code& then) {
+  Code code;
+  for (const auto& [port, value] : ports) {
+    const Code one = {
+        0x66,  0xba, static_cast<uint8_t>(port), static_cast<uint8_t>(port >> 8), 0xb0,
+        value, 0xee};  // mov dx, port; mov al, value; out dx, al
+    code.insert(code.end(), one.begin(), one.end());
+  }
+  code.insert(code.end(), then.begin(), then.end());
+  return code;
+}
+
+/// The 8259s with IRQ 0 alone, and the 8254 at 1 kHz. Vector 0x20 counts in EBX.
+Code with_ticks(const Code& then) {
+  return writes({{0x20, 0x11},
+                 {0x21, 0x20},
+                 {0x21, 0x04},
+                 {0x21, 0x01},
+                 {0x21, 0xfe},
+                 {0xa1, 0xff},
+                 {0x43, 0x34},
+                 {0x40, 0xa9},
+                 {0x40, 0x04}},
+                then);
+}
+
+template <typename T>
+BootPiece piece(uint32_t address, const T& values) {
+  const auto bytes = std::as_bytes(std::span(values));
+  return {{address}, {bytes.begin(), bytes.end()}};
+}
+
+class PcRun : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    MachineOptions machine;
+    machine.memory_bytes = 16u << 20;
+    machine.code_cache_bytes = 1u << 20;
+    auto made = Pc::create({.machine = machine,
+                            .serial = serial_,
+                            .debug_console = console_,
+                            .before_waiting = [this] { ++waits_; }});
+    ASSERT_TRUE(made.ok()) << made.error().message;
+    pc_ = made.take();
+  }
+
+  void boot(const Code& code) {
+    const Code handler = {0x43, 0x50, 0xb0, 0x20,   // inc ebx; push eax; mov al, 0x20
+                          0xe6, 0x20, 0x58, 0xcf};  // out 0x20, al; pop eax; iret
+    constexpr uint32_t kHandler = 0x7000;
+    std::array<uint32_t, 0x21 * 2> idt{};
+    idt[0x20 * 2] = 0x08u << 16 | kHandler;
+    idt[0x20 * 2 + 1] = 0x8e00;
+    const std::array<uint64_t, 3> gdt = {0, 0x00cf9b000000ffff, 0x00cf93000000ffff};
+    BootImage image;
+    image.pieces = {piece(kCode, code), piece(kHandler, handler), piece(kIdt, idt),
+                    piece(kGdt, gdt)};
+    image.state = CpuState::flat32(0);
+    image.state.eip = kCode;
+    image.state.gpr[kEsp] = kStack;
+    image.state.idtr.base = kIdt;
+    image.state.idtr.limit = sizeof idt - 1;
+    image.state.gdtr.base = kGdt;
+    image.state.gdtr.limit = sizeof gdt - 1;
+    pc_->boot(std::move(image));
+  }
+  PcExit::Kind run(std::chrono::nanoseconds time = kLong) {
+    const PcExit exit = pc_->run(time);
+    EXPECT_EQ(exit.message, "");
+    return exit.kind;
+  }
+  uint32_t ticks() const { return pc_->machine().state().gpr[kEbx]; }
+
+  FakeBackend serial_;
+  FakeBackend console_;
+  int waits_ = 0;
+  std::unique_ptr<Pc> pc_;
+};
+
+using Kind = PcExit::Kind;
+
+TEST_F(PcRun, EndsWhenHaltedForGood) {
+  boot(kSleepForGood);
+  EXPECT_EQ(run(), Kind::kHalted);
+  EXPECT_EQ(run(), Kind::kHalted);
+  EXPECT_EQ(waits_, 0);
+}
+
+TEST_F(PcRun, TicksDoNotWakeWithInterruptsOff) {
+  boot(with_ticks(kSleepForGood));
+  EXPECT_EQ(run(), Kind::kHalted);
+  EXPECT_EQ(ticks(), 0u);
+}
+
+TEST_F(PcRun, SaysWhenNothingIsGoingToInterrupt) {
+  boot(kSleep);
+  EXPECT_EQ(run(), Kind::kAsleep);
+}
+
+TEST_F(PcRun, WaitsForTheSerialLineInstead) {
+  // IRQ 4 for received bytes.
+  boot(writes({{0x3f9, 0x01}, {0x3fc, 0x08}}, kSleep));
+  EXPECT_EQ(run(30ms), Kind::kGoesOn);
+  EXPECT_GT(waits_, 0);
+}
+
+TEST_F(PcRun, HonoursItsTime) {
+  boot(kSpin);
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(run(30ms), Kind::kGoesOn);
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, 30ms);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, kLong);
+  EXPECT_GT(pc_->times().kernel, 0ns);
+  EXPECT_EQ(pc_->times().user, 0ns);
+  EXPECT_EQ(pc_->times().idle, 0ns);
+  EXPECT_EQ(run(0ns), Kind::kGoesOn);
+}
+
+TEST_F(PcRun, HaltedGuestsGetTheirTicksAndAreIdleInBetween) {
+  boot(with_ticks(kSleep));
+  EXPECT_EQ(run(100ms), Kind::kGoesOn);
+  EXPECT_GT(ticks(), 0u);
+  EXPECT_LE(ticks(), 110u);
+  EXPECT_GT(waits_, 0);
+  EXPECT_GT(pc_->times().idle, 0ns);
+  const auto& times = pc_->times();
+  EXPECT_GE(times.idle + times.kernel, 50ms);
+}
+
+TEST_F(PcRun, BusyGuestsGetTheirTicksToo) {
+  Code code = {0xfb};
+  code.insert(code.end(), kSpin.begin(), kSpin.end());
+  boot(with_ticks(code));
+  EXPECT_EQ(run(50ms), Kind::kGoesOn);
+  EXPECT_GT(ticks(), 0u);
+  EXPECT_EQ(waits_, 0);
+}
+
+TEST_F(PcRun, WakeEndsARunFromAnotherThread) {
+  for (const Code& code : {kSpin, writes({{0x3f9, 0x01}, {0x3fc, 0x08}}, kSleep)}) {
+    boot(code);
+    std::thread other([&] {
+      std::this_thread::sleep_for(20ms);
+      pc_->wake();
+    });
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_EQ(run(), Kind::kGoesOn);
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, kLong / 2);
+    other.join();
+  }
+}
+
+TEST_F(PcRun, AWakeBeforeTheRunIsNotLost) {
+  boot(kSpin);
+  pc_->wake();
+  EXPECT_EQ(run(), Kind::kGoesOn);
+  EXPECT_EQ(run(1ms), Kind::kGoesOn);
+}
+
+TEST_F(PcRun, PowerOff) {
+  // PM1a control: soft-off, and the bit that begins it.
+  boot(writes({{0x604, 0x00}, {0x605, 0x20}}, kSpin));
+  EXPECT_EQ(run(), Kind::kPowerOff);
+}
+
+TEST_F(PcRun, DebugExit) {
+  EXPECT_EQ(pc_->debug_exit_status(), std::nullopt);
+  boot(writes({{0xe9, '!'}, {0xf4, 3}}, kSpin));
+  EXPECT_EQ(run(), Kind::kDebugExit);
+  EXPECT_EQ(pc_->debug_exit_status(), 7);
+  EXPECT_EQ(console_.output, "!");
+}
+
+TEST_F(PcRun, TripleFault) {
+  boot({0xcd, 0x21, 0xeb, 0xfe});  // int 0x21: the IDT has neither it nor #GP
+  EXPECT_EQ(run(), Kind::kTripleFault);
+}
+
+TEST_F(PcRun, EveryWayToResetDoes) {
+  for (const auto& way : {writes({{0x64, 0xfe}}, kSpin), writes({{0xcf9, 0x06}}, kSpin),
+                          writes({{0x92, 0x01}}, kSpin)}) {
+    boot(writes({{0xe9, 'x'}}, way));
+    console_.output.clear();
+    EXPECT_EQ(run(), Kind::kReset);
+    EXPECT_EQ(console_.output, "x");
+    pc_->reset();
+    EXPECT_EQ(pc_->machine().state().eip, kCode);
+    EXPECT_EQ(run(), Kind::kReset);
+    EXPECT_EQ(console_.output, "xx");
+    pc_->reset();
+  }
+}
+
+TEST_F(PcRun, ResetSilencesTheDevices) {
+  boot(with_ticks(kSleep));
+  EXPECT_EQ(run(20ms), Kind::kGoesOn);
+  boot(kSleep);
+  pc_->reset();
+  EXPECT_EQ(ticks(), 0u);
+  EXPECT_EQ(run(), Kind::kAsleep);
+  EXPECT_EQ(ticks(), 0u);
+}
+
+TEST_F(PcRun, ResetWakesAHaltedGuest) {
+  boot(kSleepForGood);
+  EXPECT_EQ(run(), Kind::kHalted);
+  boot(writes({{0xe9, 'y'}}, kSleepForGood));
+  pc_->reset();
+  EXPECT_EQ(run(), Kind::kHalted);
+  EXPECT_EQ(console_.output, "y");
+}
+
+}  // namespace
+}  // namespace trapline

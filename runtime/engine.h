@@ -67,6 +67,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void set_state(const CpuState& state);
   PhysicalMemory& memory() { return *memory_; }
   void write_memory(Physical address, std::span<const std::byte> in);
+  void clear_memory();
 
   void inject_interrupt(uint8_t vector);
   void inject_nmi();

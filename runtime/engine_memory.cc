@@ -155,6 +155,12 @@ void Engine::complete_port_read(uint32_t value) {
   port_read_value_ = value;
 }
 
+void Engine::clear_memory() {
+  flush_code();
+  mmu_->map_changed();
+  memory_->clear();
+}
+
 void Engine::write_memory(Physical address, std::span<const std::byte> in) {
   mmu_->dma_write(address, in);
 }

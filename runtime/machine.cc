@@ -28,6 +28,9 @@ void Machine::read_memory(Physical address, std::span<std::byte> out) const {
 void Machine::write_memory(Physical address, std::span<const std::byte> in) {
   impl_->engine->write_memory(address, in);
 }
+void Machine::clear_memory() {
+  impl_->engine->clear_memory();
+}
 PhysicalMemory& Machine::memory() {
   return impl_->engine->memory();
 }

@@ -138,6 +138,8 @@ class Machine {
   /// tables are noticed.
   void read_memory(Physical address, std::span<std::byte> out) const;
   void write_memory(Physical address, std::span<const std::byte> in);
+  /// All RAM is zero again.
+  void clear_memory();
   PhysicalMemory& memory();
 
   const CpuState& state() const;

@@ -1,5 +1,6 @@
 #include "shadowmmu/physical_memory.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -97,6 +98,13 @@ Result<std::unique_ptr<PhysicalMemory>> PhysicalMemory::create(uint64_t bytes) {
   if (!parts.chunk_table) return host_refuses(bytes);
   memory->chunks_ = reinterpret_cast<Frame**>(parts.chunk_table.data());
   return memory;
+}
+
+void PhysicalMemory::clear() {
+  Parts& parts = *parts_;
+  const auto bytes = static_cast<off_t>(parts.ram_bytes);
+  if (fallocate(parts.file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, bytes) != 0)
+    std::memset(parts.ram, 0, parts.ram_bytes);
 }
 
 uint64_t PhysicalMemory::ram_bytes() const {

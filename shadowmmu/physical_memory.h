@@ -86,6 +86,9 @@ class PhysicalMemory {
   void read(Physical address, std::span<std::byte> out) const;
   void write(Physical address, std::span<const std::byte> in);
   bool is_ram(Physical address, uint64_t bytes) const;
+  /// All RAM reads as zero again, and the host has its pages back. Fires no traces: whatever was
+  /// derived from RAM must be gone.
+  void clear();
 
  private:
   static constexpr uint64_t kFrameLimit = uint64_t{1} << (kPhysicalBits - kPageShift);

@@ -243,6 +243,9 @@ Result<Ending> run_guest(const RunOptions& options) {
   host.value()->waker().set_pc(&pc);
   limit.signals().set_pc(&pc);
   Ending end = run_until_end(pc, *host.value(), limit, options.reboot);
+  if (end.word == "halt" && options.protocol == RunOptions::BootProtocol::kLinux)
+    end.message = "the kernel halted for good at " + place(pc.machine().state()) +
+                  "; one that said nothing before may need another --cpu or more --memory";
   limit.signals().set_pc(nullptr);
   host.value()->waker().set_pc(nullptr);
   restore_terminal();  // What is printed from here on is for people.

@@ -150,6 +150,7 @@ void Pc::boot(BootImage image) {
 void Pc::reset() {
   board_->devices.reset();
   board_->power_off = board_->reset = board_->nmi = board_->halted = false;
+  machine_->clear_memory();
   place_boot_image(board_->image, *machine_);
 }
 

@@ -144,7 +144,8 @@ def idle(running, options):
     share = (running.processor_seconds() - before) / seconds
     print(f"an idle guest takes {share:.1%} of a core")
     running.send("poweroff -f\n")
-    return [] if share < 0.03 else [f"an idle guest takes {share:.1%} of a core"]
+    # A guest that spins takes all of it; what a waiting one takes depends on the host's load.
+    return [] if share < 0.2 else [f"an idle guest takes {share:.1%} of a core"]
 
 
 def refusal(running, options):

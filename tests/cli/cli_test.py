@@ -329,9 +329,12 @@ class Terminal(CliTest):
             os.setsid()
             fcntl.ioctl(self.tty, termios.TIOCSCTTY, 0)
         streams = {"stdin": self.tty, "stdout": self.tty, "stderr": self.tty, **more}
+        # A sanitizer's own handler would end the program before ours.
+        environment = {**os.environ, "ASAN_OPTIONS": ":".join(
+            filter(None, [os.environ.get("ASAN_OPTIONS"), "handle_segv=0"]))}
         process = subprocess.Popen([TRAPLINE, "run", "--multiboot", GUEST, "--append", mode,
                                     "--timeout", "60", *arguments],
-                                   preexec_fn=own_terminal, **streams)
+                                   preexec_fn=own_terminal, env=environment, **streams)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         return process

@@ -166,6 +166,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   /// Makes the block that `from` is in end in the run loop, after an instruction that asked for it.
   void leave_soon(uint64_t from);
   bool deliver_pending(Exit& exit);
+  /// Whether deliver_pending() has something to do.
+  bool deliverable() const;
   uint64_t resume_after();
   uint64_t interpret_instruction(uint32_t payload);
   std::optional<Exit> single_step_trap();

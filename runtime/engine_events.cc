@@ -95,6 +95,13 @@ bool Engine::steps_on_over_breakpoint() const {
          !stop_requested_ && !deadline_passed_;
 }
 
+bool Engine::deliverable() const {
+  const CpuState& state = context_->cpu;
+  if (state.shadow != InterruptShadow::kNone) return false;
+  if (nmi_waiting_ && !state.nmi_blocked) return true;
+  return (state.eflags & eflags::kIf) && (interrupt_source_ || !queued_interrupts_.empty());
+}
+
 bool Engine::deliver_pending(Exit& exit) {
   CpuState& state = context_->cpu;
   if (state.shadow != InterruptShadow::kNone) return false;

@@ -64,6 +64,7 @@ Exit Engine::loop() {
     if (deadline_passed_) return exit_of(Exit::Kind::kDeadline);
     Exit exit;
     if (deliver_pending(exit)) return exit;
+    if (deliverable()) continue;  // Another one, before the handler's first instruction.
     const bool trap = state.eflags & eflags::kTf;
     const bool single = trap || state.shadow != InterruptShadow::kNone || step_over_breakpoint_;
     const uint64_t exceptions = counters_.exceptions + counters_.software_interrupts;

@@ -87,7 +87,8 @@ void PcBoard::reset() {
                                                   &power_function,
                                                   &uart,
                                                   &debug_console,
-                                                  &debug_exit};
+                                                  &debug_exit,
+                                                  &coprocessor_error};
   for (Device* device : devices) device->reset();
   isa_bridge.program_as_firmware();
   power_function.program_as_firmware(AcpiPm::kPort);

@@ -8,6 +8,7 @@
 #include "runtime/devices/acpi_pm.h"
 #include "runtime/devices/clock.h"
 #include "runtime/devices/cmos_rtc.h"
+#include "runtime/devices/coprocessor_error.h"
 #include "runtime/devices/debug_console.h"
 #include "runtime/devices/debug_exit.h"
 #include "runtime/devices/dma8237.h"
@@ -36,19 +37,6 @@ struct BoardEnds {
   std::function<void()> debug_exit;
   CharacterBackend& serial;
   CharacterBackend& debug_console;
-};
-
-/// The coprocessor's error line: held from an x87 error until the guest writes to port 0xF0.
-class CoprocessorError : public PortDevice {
- public:
-  static constexpr uint16_t kPort = 0xf0, kPorts = 2;
-  explicit CoprocessorError(InterruptLine& irq13) : irq13_(irq13) {}
-  void raise() { irq13_.set(true); }
-  uint8_t port_read(uint16_t) override { return 0xff; }
-  void port_write(uint16_t, uint8_t) override { irq13_.set(false); }
-
- private:
-  InterruptLine& irq13_;
 };
 
 class PcBoard {

@@ -103,29 +103,23 @@ bool Engine::deliverable() const {
 }
 
 bool Engine::deliver_pending(Exit& exit) {
+  if (!deliverable()) return false;
   CpuState& state = context_->cpu;
-  if (state.shadow != InterruptShadow::kNone) return false;
-  const auto interrupts = [&] {
-    state.halted = false;
-    context_->hot.compare_unfinished = 0;
-    ++counters_.interrupts;
-  };
+  state.halted = false;
+  context_->hot.compare_unfinished = 0;
+  ++counters_.interrupts;
   Delivered delivered = Delivered::kOk;
   if (nmi_waiting_ && !state.nmi_blocked) {
     nmi_waiting_ = false;
-    interrupts();
     delivered = deliver_nmi(cpu_);
-  } else if (state.eflags & eflags::kIf) {
+  } else {
     uint8_t vector = 0;
     if (interrupt_source_) {
       vector = interrupt_source_->acknowledge();
-    } else if (!queued_interrupts_.empty()) {
+    } else {
       vector = queued_interrupts_.front();
       queued_interrupts_.erase(queued_interrupts_.begin());
-    } else {
-      return false;
     }
-    interrupts();
     delivered = deliver_interrupt(cpu_, vector);
   }
   if (delivered == Delivered::kTripleFault) {

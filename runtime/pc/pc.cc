@@ -109,8 +109,7 @@ struct Pc::Board {
 
 Pc::Pc(const PcOptions& options) : options_(options) {
   options_.machine.board = this;
-  const CpuModel& model = options_.machine.cpu ? *options_.machine.cpu : CpuModel::max();
-  board_ = std::make_unique<Board>(*this, model.family >= 6);
+  board_ = std::make_unique<Board>(*this, has_local_apic());
   options_.machine.ports = &board_->devices.bus;
 }
 

@@ -56,8 +56,8 @@ Result<void> check_kind(const InputFile& file, const Bytes& setup, uint16_t vers
     return file.bad("is a zImage, which loads into low memory; build a bzImage");
   if (version >= 0x20c && (load16(setup, field::kMoreLoadFlags) & kKernel64))
     return file.bad(
-        "is a 64-bit kernel, and this machine is a 32-bit PC; give a 32-bit one "
-        "(Debian: linux-image-686)");
+        "is a 64-bit kernel, and this machine is a 32-bit PC; give the 32-bit one (of Debian's "
+        "Linux: linux-image-686)");
   return {};
 }
 

@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint32_t kMagic = 0x1badb002;
 constexpr uint32_t kMagicOfMultiboot2 = 0xe85250d6;
+constexpr uint16_t kMagicOfGzip = 0x8b1f;
 constexpr uint64_t kSearched = 8192;
 constexpr uint32_t kRequirements = 0xffff;  // Flags that a loader must refuse when unknown.
 constexpr uint32_t kKnownRequirements = MultibootHeader::kPageAlignModules |
@@ -36,6 +37,8 @@ Error no_header(const InputFile& file, const Bytes& start) {
   for (size_t at = 0; at + 4 <= start.size(); at += 4)
     if (load32(start, at) == kMagicOfMultiboot2)
       return file.bad("has a Multiboot 2 header only; build it with a Multiboot 1 header");
+  if (start.size() >= 2 && load16(start, 0) == kMagicOfGzip)
+    return file.bad("is compressed; unpack it with gunzip and give the result");
   if (start.size() >= 0x206 && std::memcmp(start.data() + 0x202, "HdrS", 4) == 0)
     return file.bad("is a Linux kernel image, which has no Multiboot header; give a Multiboot one");
   return file.bad(

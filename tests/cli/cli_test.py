@@ -1,6 +1,7 @@
 """Runs the program as users do and looks at its status, its one sentence, and its output."""
 
 import fcntl
+import gzip
 import json
 import os
 import pathlib
@@ -139,6 +140,7 @@ class Input(CliTest):
         good = pathlib.Path(GUEST).read_bytes()
         self.refuse(b"", "is empty")
         self.refuse(b"\0" * 20000, "no Multiboot header")
+        self.refuse(gzip.compress(good), "gunzip")
         self.refuse(good[:24], "truncated")
         self.refuse(good[:8] + b"\1" + good[9:], "checksum")
         self.refuse(b"\x7fELF\2\1\1" + b"\0" * 57 +

@@ -1,4 +1,4 @@
-"""A machine that runs Linux, Trapline's or QEMU's, with its serial console in our hands."""
+"""A virtual machine of Trapline or QEMU with its serial console in our hands."""
 
 import dataclasses
 import os
@@ -95,7 +95,7 @@ class Machine:
             if match:
                 self.seen = match.end()
                 return match
-            if not self._read(deadline):
+            if not self.read(deadline):
                 ended = not self.selector.get_map()
                 raise MachineError(f"the machine ended before '{pattern}' came" if ended else
                                    f"no '{pattern}' within {timeout} s")
@@ -112,7 +112,7 @@ class Machine:
         """The exit status, once the machine has ended by itself."""
         deadline = time.monotonic() + timeout
         while self.selector.get_map():
-            if not self._read(deadline) and self.selector.get_map():
+            if not self.read(deadline) and self.selector.get_map():
                 raise MachineError(f"the machine is still running after {timeout} s more")
         self._reap()
         return self.process.returncode
@@ -133,7 +133,7 @@ class Machine:
         _, status, self.usage = os.wait4(self.process.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
 
-    def _read(self, deadline):
+    def read(self, deadline):
         """Takes what has come; False when the time is up or nothing can come any more."""
         left = deadline - time.monotonic()
         if left <= 0 or not self.selector.get_map():

@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "translator/context.h"
-#include "translator/decoder.h"
 #include "translator/instruction_table.h"
 
 namespace trapline {
@@ -233,15 +232,16 @@ uint32_t FlagLookahead::look(uint32_t eip) {
   const int64_t first = start_offset + static_cast<int32_t>(eip - request_.eip);
   int64_t at = first;
   const auto size = request_.mode.code32() ? CodeSize::k32 : CodeSize::k16;
+  const bool real = !request_.mode.has(mode::kProtected);
   for (int i = 0; i < kLookaheadInstructions && undecided; ++i) {
     if (at < 0 || at >= int64_t{kPageSize}) break;
-    FlagEffect effect;
+    Instruction in;
     const auto bytes = request_.page.first(kPageSize).subspan(static_cast<size_t>(at));
-    if (!decode_flag_effect(bytes, size, effect)) break;
-    live |= undecided & effect.read;
-    undecided &= ~(effect.killed | live);
-    at += effect.length;
-    if (!effect.goes_on) break;
+    if (memo_.decode(bytes, size, real, 0, in) != Decoded::kOk) break;
+    live |= undecided & reads_of(in);
+    undecided &= ~(kills_of(in, false) | live);
+    at += in.length;
+    if (in.row->effect != BlockEffect::kNone) break;
   }
   live |= undecided;
   if (at > first)

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "translator/decode_memo.h"
 #include "translator/instruction.h"
 #include "translator/mode.h"
 #include "translator/switches.h"
@@ -45,8 +46,9 @@ struct BlockAnalysis {
 /// written, starting at `eip`. Records the bytes it looked at.
 class FlagLookahead {
  public:
-  FlagLookahead(const TranslationRequest& request, bool enabled, std::vector<GuestRange>& ranges)
-      : request_(request), enabled_(enabled), ranges_(ranges) {}
+  FlagLookahead(const TranslationRequest& request, bool enabled, DecodeMemo& memo,
+                std::vector<GuestRange>& ranges)
+      : request_(request), enabled_(enabled), memo_(memo), ranges_(ranges) {}
   uint32_t live_at(uint32_t eip);
 
  private:
@@ -58,6 +60,7 @@ class FlagLookahead {
 
   const TranslationRequest& request_;
   bool enabled_;
+  DecodeMemo& memo_;
   std::vector<Known> known_;
   std::vector<GuestRange>& ranges_;
 };

@@ -195,51 +195,28 @@ SegmentName overridden_segment(ZydisInstructionAttributes attributes) {
   return kDs;
 }
 
-bool shifts_by_a_count(const ZydisDecodedInstruction& in) {
-  switch (in.mnemonic) {
-    case ZYDIS_MNEMONIC_SHL:
-    case ZYDIS_MNEMONIC_SHR:
-    case ZYDIS_MNEMONIC_SAR:
-    case ZYDIS_MNEMONIC_ROL:
-    case ZYDIS_MNEMONIC_ROR:
-    case ZYDIS_MNEMONIC_RCL:
-    case ZYDIS_MNEMONIC_RCR:
-      return in.opcode != 0xd0 && in.opcode != 0xd1;
-    case ZYDIS_MNEMONIC_SHLD:
-    case ZYDIS_MNEMONIC_SHRD:
-      return true;
-    default:
-      return false;
-  }
-}
-
-bool count_may_be_zero(const ZydisDecodedInstruction& in, const Instruction& out) {
-  switch (in.mnemonic) {
-    case ZYDIS_MNEMONIC_SHL:
-    case ZYDIS_MNEMONIC_SHR:
-    case ZYDIS_MNEMONIC_SAR:
-    case ZYDIS_MNEMONIC_ROL:
-    case ZYDIS_MNEMONIC_ROR:
-    case ZYDIS_MNEMONIC_RCL:
-    case ZYDIS_MNEMONIC_RCR:
-    case ZYDIS_MNEMONIC_SHLD:
-    case ZYDIS_MNEMONIC_SHRD: {
-      const Operand& count = out.operand[out.operand_count - 1];
-      return count.kind != Operand::Kind::kImmediate || (count.value & 31) == 0;
-    }
-    default:
-      return out.rep || out.repne;
-  }
-}
-
 void set_flags(const ZydisDecodedInstruction& in, Instruction& out) {
   const ZydisAccessedFlags* flags = in.cpu_flags;
   if (!flags) return;
-  out.flags_read = flags->tested & eflags::kArithmetic;
-  out.flags_undefined = flags->undefined & eflags::kArithmetic;
-  out.flags_written =
-      (flags->modified | flags->set_0 | flags->set_1 | flags->undefined) & eflags::kArithmetic;
-  if (out.flags_written) out.flags_conditional = count_may_be_zero(in, out);
+  const auto arithmetic = [](uint32_t mask) {
+    return static_cast<uint16_t>(mask & eflags::kArithmetic);
+  };
+  out.flags_read = arithmetic(flags->tested);
+  out.flags_undefined = arithmetic(flags->undefined);
+  out.flags_written = arithmetic(flags->modified | flags->set_0 | flags->set_1 | flags->undefined);
+  out.flags_conditional = leaves_flags_perhaps(out);
+}
+
+void set_encoding(const ZydisDecodedInstruction& in, Encoding& out) {
+  out.opcode = in.raw.prefix_count;
+  out.modrm = in.raw.modrm.offset;
+  out.displacement = in.raw.disp.offset;
+  out.displacement_size = in.raw.disp.size / 8;
+  for (size_t i = 0; i < out.immediate.size(); ++i) {
+    out.immediate[i] = in.raw.imm[i].offset;
+    out.immediate_size[i] = in.raw.imm[i].size / 8;
+    out.immediate_signed[i] = in.raw.imm[i].is_signed;
+  }
 }
 
 Decoded classify_failure(ZyanStatus status) {
@@ -250,30 +227,24 @@ Decoded classify_failure(ZyanStatus status) {
 
 }  // namespace
 
-bool decode_flag_effect(std::span<const uint8_t> bytes, CodeSize code_size, FlagEffect& out) {
-  ZydisDecoderContext context;
-  ZydisDecodedInstruction in;
-  const size_t length = std::min<size_t>(bytes.size(), ZYDIS_MAX_INSTRUCTION_LENGTH);
-  if (!ZYAN_SUCCESS(ZydisDecoderDecodeInstruction(&decoder_for(code_size, false), &context,
-                                                  bytes.data(), length, &in)))
-    return false;
-  const InstructionRow* row = find_row(in.mnemonic);
-  if (!row) return false;
-  out = {};
-  out.length = in.length;
-  out.goes_on = row->effect == BlockEffect::kNone;
-  if (!in.cpu_flags) return true;
-  const ZydisAccessedFlags& flags = *in.cpu_flags;
-  const uint32_t written =
-      (flags.modified | flags.set_0 | flags.set_1 | flags.undefined) & eflags::kArithmetic;
-  const bool repeats =
-      in.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE);
-  out.read = flags.tested & eflags::kArithmetic;
-  if (repeats || shifts_by_a_count(in))
-    out.read |= written;  // All of them may stay.
-  else
-    out.killed = written;
-  return true;
+bool leaves_flags_perhaps(const Instruction& in) {
+  if (!in.flags_written) return false;
+  switch (in.mnemonic) {
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SAR:
+    case ZYDIS_MNEMONIC_ROL:
+    case ZYDIS_MNEMONIC_ROR:
+    case ZYDIS_MNEMONIC_RCL:
+    case ZYDIS_MNEMONIC_RCR:
+    case ZYDIS_MNEMONIC_SHLD:
+    case ZYDIS_MNEMONIC_SHRD: {
+      const Operand& count = in.operand[in.operand_count - 1];
+      return count.kind != Operand::Kind::kImmediate || (count.value & 31) == 0;
+    }
+    default:
+      return in.rep || in.repne;
+  }
 }
 
 bool Instruction::uses_register(uint8_t gpr) const {
@@ -321,6 +292,7 @@ Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, bool real_mod
   const auto limit = static_cast<uint8_t>(out.operand.size());
   for (uint8_t i = 0; i < visible && out.operand_count < limit; ++i)
     set_operand(operands[i], out.operand[out.operand_count++]);
+  set_encoding(in, out.encoding);
   set_flags(in, out);
   return Decoded::kOk;
 }

@@ -23,14 +23,8 @@ enum class Decoded : uint8_t {
 Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, bool real_mode,
                const CpuModel& model, uint32_t eip, Instruction& out);
 
-/// What an instruction does to the arithmetic flags, without decoding its operands.
-struct FlagEffect {
-  uint32_t read = 0;
-  uint32_t killed = 0;  ///< Surely overwritten, or left undefined.
-  uint8_t length = 0;
-  bool goes_on = false;  ///< The next instruction follows for sure.
-};
-/// False when the bytes are not an instruction that this model has.
-bool decode_flag_effect(std::span<const uint8_t> bytes, CodeSize code_size, FlagEffect& out);
+/// Whether the instruction may leave all flags that it writes as they were: because it repeats, or
+/// because it shifts by a count that may be 0.
+bool leaves_flags_perhaps(const Instruction& in);
 
 }  // namespace trapline

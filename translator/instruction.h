@@ -27,6 +27,8 @@ struct Operand {
   enum class Kind : uint8_t { kNone, kRegister, kMemory, kImmediate, kRelative, kFar };
   static constexpr uint8_t kNoRegister = 0xff;
 
+  /// Displacement, immediate (sign-extended), relative target's offset, or far offset.
+  int64_t value = 0;
   Kind kind = Kind::kNone;
   uint8_t size = 0;  ///< Bytes.
   bool read = false;
@@ -40,9 +42,23 @@ struct Operand {
   uint8_t index = kNoRegister;
   uint8_t scale = 1;
   bool address_only = false;  ///< LEA, NOP: no access.
-  /// Displacement, immediate (sign-extended), relative target's offset, or far offset.
-  int64_t value = 0;
-  uint16_t selector = 0;  ///< Far pointers.
+  uint16_t selector = 0;      ///< Far pointers.
+
+  bool operator==(const Operand&) const = default;
+};
+
+/// Where the parts of an instruction lie, counted from its first byte. What comes before the first
+/// displacement or immediate decides about everything else.
+struct Encoding {
+  uint8_t opcode = 0;  ///< Behind the prefixes; of the escape byte 0F, if there is one.
+  uint8_t modrm = 0;   ///< 0: it has none.
+  uint8_t displacement = 0;
+  uint8_t displacement_size = 0;  ///< Bytes; 0: it has none.
+  std::array<uint8_t, 2> immediate{};
+  std::array<uint8_t, 2> immediate_size{};
+  std::array<bool, 2> immediate_signed{};
+
+  bool operator==(const Encoding&) const = default;
 };
 
 struct Instruction {
@@ -61,13 +77,16 @@ struct Instruction {
   bool lock = false;
   bool rep = false;    ///< F3 as REP or REPE.
   bool repne = false;  ///< F2.
+  Encoding encoding;
   std::array<Operand, 3> operand;
 
   // Arithmetic flags only.
-  uint32_t flags_read = 0;
-  uint32_t flags_written = 0;      ///< Surely, or left undefined.
-  uint32_t flags_undefined = 0;    ///< The part of flags_written that the manual leaves undefined.
+  uint16_t flags_read = 0;
+  uint16_t flags_written = 0;      ///< Surely, or left undefined.
+  uint16_t flags_undefined = 0;    ///< The part of flags_written that the manual leaves undefined.
   bool flags_conditional = false;  ///< May leave all of them as they were (a count of 0).
+
+  bool operator==(const Instruction&) const = default;
 
   uint32_t next_eip() const { return eip + length; }
   const Operand* memory() const {
@@ -77,5 +96,6 @@ struct Instruction {
   }
   bool uses_register(uint8_t gpr) const;
 };
+static_assert(sizeof(Instruction) <= 120, "the decode memo keeps thousands of them");
 
 }  // namespace trapline

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "translator/block_emitter.h"
-#include "translator/decoder.h"
 #include "translator/instruction_table.h"
 #include "translator/lower.h"
 #include "vcpu/address.h"
@@ -51,7 +50,7 @@ struct Translator::Assembly {
 };
 
 Translator::Translator(const CpuModel& model, const Switches& switches, const Thunks& thunks)
-    : model_(model), switches_(switches), thunks_(thunks), assembly_(new Assembly) {
+    : memo_(model), switches_(switches), thunks_(thunks), assembly_(new Assembly) {
   switches_.shrx = switches_.shrx && asmjit::CpuInfo::host().features().x86().hasBMI2();
   if (!switches_.lazy_flags) switches_.exact_flags = true;
 }
@@ -77,7 +76,7 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
     const auto rest = request.page.subspan(at);
     const auto bytes = rest.first(std::min<uint64_t>(rest.size(), limit_left));
     Instruction in;
-    Decoded result = decode(bytes, size, real, model_, eip, in);
+    Decoded result = memo_.decode(bytes, size, real, eip, in);
     if (result == Decoded::kMoreBytes) {
       if (!instructions_.empty()) break;
       if (limit_left < rest.size()) return Translation::Status::kPastLimit;
@@ -112,7 +111,7 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
 void Translator::emit(const TranslationRequest& request) {
   const bool windows = switches_.stack_window && request.variant == Variant::kNormal &&
                        !one_instruction(request, switches_);
-  FlagLookahead lookahead(request, switches_.flag_lookahead && !switches_.exact_flags,
+  FlagLookahead lookahead(request, switches_.flag_lookahead && !switches_.exact_flags, memo_,
                           translation_.lookahead);
   analyse(instructions_, request.mode, switches_, windows,
           request.mutation == Mutation::kFlagsDieEarly, lookahead, analysis_);

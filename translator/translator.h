@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "translator/analysis.h"
+#include "translator/decode_memo.h"
 #include "translator/instruction.h"
 #include "translator/switches.h"
 #include "translator/translation.h"
@@ -24,7 +25,7 @@ class Translator {
   Translation::Status decode_block(const TranslationRequest& request);
   void emit(const TranslationRequest& request);
 
-  const CpuModel& model_;
+  DecodeMemo memo_;
   Switches switches_;
   Thunks thunks_;
   struct Assembly;

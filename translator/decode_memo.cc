@@ -1,0 +1,166 @@
+#include "translator/decode_memo.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace trapline {
+namespace {
+
+constexpr uint32_t kKeyBytes = 7;
+constexpr uint32_t kTagShift = kKeyBytes * 8;
+
+enum class Shape : uint8_t { kPlain, kModrm, kPrefix, kEscape, kUnknown };
+
+/// First bytes. VEX, EVEX and XOP share theirs with LES, LDS, BOUND and POP, which are rare.
+constexpr std::array<Shape, 256> kOneByte = [] {
+  std::array<Shape, 256> shape{};
+  for (uint32_t base = 0; base < 0x40; base += 8)
+    for (uint32_t i = 0; i < 4; ++i) shape[base + i] = Shape::kModrm;
+  for (uint32_t i : {0x63, 0x69, 0x6b, 0xc0, 0xc1, 0xc6, 0xc7, 0xf6, 0xf7, 0xfe, 0xff})
+    shape[i] = Shape::kModrm;
+  for (uint32_t i = 0x80; i <= 0x8e; ++i) shape[i] = Shape::kModrm;
+  for (uint32_t i = 0xd0; i <= 0xd3; ++i) shape[i] = Shape::kModrm;
+  for (uint32_t i = 0xd8; i <= 0xdf; ++i) shape[i] = Shape::kModrm;
+  for (uint32_t i : {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3})
+    shape[i] = Shape::kPrefix;
+  shape[0x0f] = Shape::kEscape;
+  for (uint32_t i : {0x62, 0x8f, 0xc4, 0xc5}) shape[i] = Shape::kUnknown;
+  return shape;
+}();
+
+/// Bytes behind 0F that have no ModRM.
+constexpr std::array<bool, 256> kTwoBytePlain = [] {
+  std::array<bool, 256> plain{};
+  const auto range = [&plain](uint32_t first, uint32_t last) {
+    for (uint32_t i = first; i <= last; ++i) plain[i] = true;
+  };
+  range(0x04, 0x0c);
+  range(0x30, 0x37);
+  range(0x80, 0x8f);
+  range(0xa0, 0xa2);
+  range(0xa8, 0xaa);
+  range(0xc8, 0xcf);
+  plain[0x0e] = plain[0x77] = true;
+  return plain;
+}();
+
+/// How many of the bytes are prefixes, opcode, ModRM and SIB; 0 when that is not known or too much.
+/// A wrong answer would cost time, but do no harm: see remember().
+uint32_t key_length(uint64_t word, bool address32) {
+  const auto byte = [word](uint32_t at) { return static_cast<uint8_t>(word >> at * 8); };
+  uint32_t at = 0;
+  while (kOneByte[byte(at)] == Shape::kPrefix) {
+    if (byte(at) == 0x67) address32 = !address32;
+    if (++at > 3) return 0;
+  }
+  Shape shape = kOneByte[byte(at++)];
+  if (shape == Shape::kEscape) {
+    const uint8_t second = byte(at++);
+    if (second == 0x38 || second == 0x3a) ++at;
+    shape = kTwoBytePlain[second] ? Shape::kPlain : Shape::kModrm;
+  }
+  if (shape == Shape::kModrm) {
+    const uint8_t modrm = byte(at++);
+    if (address32 && modrm < 0xc0 && (modrm & 7) == 4) ++at;
+  } else if (shape != Shape::kPlain) {
+    return 0;
+  }
+  return at <= kKeyBytes ? at : 0;
+}
+
+uint64_t read_value(const uint8_t* at, uint8_t size) {
+  uint64_t value = 0;
+  std::memcpy(&value, at, size);
+  return value;
+}
+
+int64_t sign_extended(uint64_t value, uint8_t size) {
+  const int unused = 64 - size * 8;
+  return static_cast<int64_t>(value << unused) >> unused;
+}
+
+/// Reads the values of displacement and immediates from the instruction's bytes.
+void read_values(const uint8_t* bytes, Instruction& in) {
+  const Encoding& encoding = in.encoding;
+  if (!encoding.displacement_size && !encoding.immediate_size[0]) return;
+  const auto immediate = [&](size_t which) {
+    const uint8_t size = encoding.immediate_size[which];
+    const uint64_t value = read_value(bytes + encoding.immediate[which], size);
+    return encoding.immediate_signed[which] ? sign_extended(value, size)
+                                            : static_cast<int64_t>(value);
+  };
+  size_t next = 0;
+  for (size_t i = 0; i < in.operand_count; ++i) {
+    Operand& operand = in.operand[i];
+    switch (operand.kind) {
+      case Operand::Kind::kMemory:
+        if (encoding.displacement_size)
+          operand.value =
+              sign_extended(read_value(bytes + encoding.displacement, encoding.displacement_size),
+                            encoding.displacement_size);
+        break;
+      case Operand::Kind::kImmediate:
+      case Operand::Kind::kRelative:
+        if (next < 2 && encoding.immediate_size[next]) operand.value = immediate(next++);
+        break;
+      case Operand::Kind::kFar:
+        operand.value = immediate(0);
+        operand.selector = static_cast<uint16_t>(immediate(1));
+        break;
+      default:
+        break;
+    }
+  }
+  if (next) in.flags_conditional = leaves_flags_perhaps(in);
+}
+
+/// Whether the first `length` bytes decide about all but the values.
+bool decided_by(const Instruction& in, uint32_t length) {
+  const Encoding& encoding = in.encoding;
+  uint32_t end = in.length;
+  if (encoding.immediate_size[0]) end = encoding.immediate[0];
+  if (encoding.displacement_size) end = encoding.displacement;
+  return end <= length;
+}
+
+}  // namespace
+
+Decoded DecodeMemo::decode(std::span<const uint8_t> bytes, CodeSize code_size, bool real_mode,
+                           uint32_t eip, Instruction& out) {
+  uint64_t word = 0;
+  std::memcpy(&word, bytes.data(), std::min(bytes.size(), sizeof word));
+  const uint32_t length = key_length(word, code_size == CodeSize::k32);
+  if (length == 0 || length > bytes.size()) {
+    ++counters_.decoded;
+    return trapline::decode(bytes, code_size, real_mode, model_, eip, out);
+  }
+  const uint64_t kind = code_size == CodeSize::k32 ? 0 : real_mode ? 1 : 2;
+  const uint64_t key = (word & ((uint64_t{1} << length * 8) - 1)) | (uint64_t{length} << 2 | kind)
+                                                                        << kTagShift;
+  Slot& slot = slots_[key * 0x9e3779b97f4a7c15u >> (64 - kSlotBits)];
+  if (slot.key == key) {
+    ++counters_.found;
+    if (slot.instruction->length > bytes.size()) return Decoded::kMoreBytes;
+    out = *slot.instruction;
+    out.eip = eip;
+    read_values(bytes.data(), out);
+    return Decoded::kOk;
+  }
+  ++counters_.decoded;
+  const Decoded result = trapline::decode(bytes, code_size, real_mode, model_, eip, out);
+  if (result == Decoded::kOk && decided_by(out, length)) remember(slot, key, bytes, out);
+  return result;
+}
+
+void DecodeMemo::remember(Slot& slot, uint64_t key, std::span<const uint8_t> bytes,
+                          const Instruction& in) {
+  // Values that lie elsewhere than they were looked for would show here.
+  Instruction again = in;
+  read_values(bytes.data(), again);
+  if (again != in) return;
+  if (!slot.instruction) slot.instruction = &instructions_.emplace_back();
+  *slot.instruction = in;
+  slot.key = key;
+}
+
+}  // namespace trapline

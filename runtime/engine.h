@@ -66,6 +66,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   const CpuState& state() const { return context_->cpu; }
   void set_state(const CpuState& state);
   PhysicalMemory& memory() { return *memory_; }
+  std::optional<Physical> physical_address(Linear address) const;
   void write_memory(Physical address, std::span<const std::byte> in);
   void clear_memory();
 
@@ -271,6 +272,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   EngineCounters counters_;
   std::array<uint64_t, 2048> interpreted_by_mnemonic_{};
   uint64_t instructions_counted_ = 0;
+  bool all_counted_ = true;  ///< In every run so far.
 };
 
 }  // namespace trapline

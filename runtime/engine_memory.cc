@@ -104,6 +104,14 @@ OrFault<uint8_t> Engine::fetch(Linear address) {
   return static_cast<uint8_t>(mmu_->load(found.address, 1));
 }
 
+std::optional<Physical> Engine::physical_address(Linear address) const {
+  const CpuState& state = context_->cpu;
+  const auto walk = walk_page(PagingContext::from(state, model_), *memory_, address, Access::kRead,
+                              state.cpl == 3, WalkMode::kPeek);
+  if (!walk.ok()) return std::nullopt;
+  return walk->address;
+}
+
 uint64_t Engine::read_physical(Physical address) {
   return mmu_->load(address, 8);
 }

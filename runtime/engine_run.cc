@@ -32,6 +32,7 @@ Exit Engine::run(const RunLimits& limits) {
   HotFields& hot = context_->hot;
   if (limits.instructions && *limits.instructions == 0) return exit_of(Exit::Kind::kInstructions);
   counted_ = limits.instructions || options_.clock == TimeSource::kInstructions;
+  all_counted_ = all_counted_ && counted_;
   constexpr uint64_t kLargestBudget = uint64_t{1} << 62;
   budget_given_ =
       counted_ ? std::min(limits.instructions.value_or(kLargestBudget), kLargestBudget) : 0;
@@ -136,7 +137,7 @@ void Engine::set_interrupt_line(bool asserted, InterruptSource* source) {
 Statistics Engine::statistics() const {
   Statistics s;
   s.instructions = retired();
-  s.counted = s.instructions != 0;
+  s.counted = s.instructions != 0 && all_counted_;
   s.interpreted = counters_.interpreted;
   for (size_t i = 0; i < interpreted_by_mnemonic_.size(); ++i)
     if (interpreted_by_mnemonic_[i])

@@ -34,6 +34,9 @@ void Machine::clear_memory() {
 PhysicalMemory& Machine::memory() {
   return impl_->engine->memory();
 }
+std::optional<Physical> Machine::physical_address(Linear address) const {
+  return impl_->engine->physical_address(address);
+}
 const CpuState& Machine::state() const {
   return impl_->engine->state();
 }

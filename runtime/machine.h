@@ -105,7 +105,7 @@ struct OpcodeCount {
 /// Plain counters; names in docs/statistics.md.
 struct Statistics {
   uint64_t instructions = 0;  ///< Retired, where they are counted (see counted).
-  bool counted = false;  ///< Whether `instructions` is meaningful (a budget or --stats counts).
+  bool counted = false;       ///< Whether all runs counted (a budget or --stats does).
   uint64_t interpreted = 0;
   std::vector<OpcodeCount> interpreted_top;  ///< At most 20, most frequent first.
   uint64_t blocks_translated = 0;
@@ -141,6 +141,9 @@ class Machine {
   /// All RAM is zero again.
   void clear_memory();
   PhysicalMemory& memory();
+  /// Where the guest's page tables lead to as they are, at the current privilege; nothing where
+  /// they do not allow reading. Marks nothing as accessed.
+  std::optional<Physical> physical_address(Linear address) const;
 
   const CpuState& state() const;
   /// Takes the state as it is: any segment caches, any control bits. Derived fields are recomputed.

@@ -63,6 +63,7 @@ thread_local KickTimer kick_timer;
 struct RunningSlot {
   std::atomic<const Engine*> engine{nullptr};
   std::atomic<timer_t> timer{};
+  std::atomic<bool> kicked{false};  ///< The timer was armed from elsewhere.
 };
 std::array<RunningSlot, 64> running_slots;
 thread_local RunningSlot* own_slot = nullptr;
@@ -89,7 +90,10 @@ void on_fault(int signal, siginfo_t* info, void* context) {
 
 void on_kick(int, siginfo_t* info, void* context) {
   const int saved = errno;
-  if (running_engine) running_engine->kick(context);
+  if (running_engine)
+    running_engine->kick(context);
+  else if (kick_timer.made)
+    kick_timer.disarm();  // From elsewhere, and too late: the run is over.
   (void)info;
   errno = saved;
 }
@@ -144,7 +148,8 @@ void change_deadline(std::chrono::nanoseconds after) {
 
 RunningEngine::~RunningEngine() {
   set_assertion_hook(previous_hook_);
-  if (kick_timer.made) kick_timer.disarm();
+  const bool kicked = own_slot && own_slot->kicked.exchange(false);
+  if (timed_ || kicked) kick_timer.disarm();
   deadline_armed = false;
   if (own_slot && !previous_) {
     own_slot->engine = nullptr;
@@ -156,6 +161,7 @@ RunningEngine::~RunningEngine() {
 void kick_thread_of(const Engine& engine) {
   for (RunningSlot& slot : running_slots)
     if (slot.engine == &engine) {
+      slot.kicked = true;
       itimerspec spec{};
       spec.it_value.tv_nsec = 1;
       spec.it_interval.tv_nsec = kKickInterval;

@@ -27,6 +27,7 @@ struct RawOptions {
   std::string display = "none";
   std::string code_cache = "64M";
   std::string clock = "host";
+  std::string idle_polling = "throttle";
   std::string crash_directory = ".";
   std::vector<std::string> switches;
 };
@@ -91,6 +92,10 @@ void add_run(CLI::App& app, RawOptions& raw) {
                   "What the guest's time follows: host, or instructions, which makes runs "
                   "repeatable (default host)")
       ->type_name("host|instructions");
+  run->add_option("--idle-polling", raw.idle_polling,
+                  "A guest that waits by polling: throttle it, where it cannot tell, or run it all "
+                  "the time (default throttle)")
+      ->type_name("throttle|run");
   run->add_option("--crash-dir", raw.crash_directory,
                   "Where a failure of the program's own leaves what is known of it (default here)")
       ->type_name("DIRECTORY");
@@ -152,6 +157,9 @@ Result<RunOptions> validate(RawOptions raw) {
     if (!timeout.ok()) return timeout.error();
     options.timeout = timeout.value();
   }
+  if (raw.idle_polling != "throttle" && raw.idle_polling != "run")
+    return Error{ExitStatus::kUsage,
+                 "--idle-polling: '" + raw.idle_polling + "' is neither throttle nor run"};
   auto clock = parse_clock(raw.clock);
   if (!clock.ok()) return clock.error();
   for (const std::string& text : raw.switches)
@@ -160,6 +168,7 @@ Result<RunOptions> validate(RawOptions raw) {
   options.cpu = cpu.value();
   options.reboot = !raw.no_reboot;
   options.clock = clock.value();
+  options.throttle_polling = raw.idle_polling == "throttle";
   options.crash_directory = std::move(raw.crash_directory);
   options.statistics = !raw.statistics.empty();
   if (raw.statistics != "-") options.statistics_file = std::move(raw.statistics);

@@ -33,6 +33,7 @@ struct RunOptions {
   uint64_t code_cache_bytes = 64ull << 20;
   Switches switches;
   TimeSource clock = TimeSource::kHost;
+  bool throttle_polling = true;
   std::string crash_directory = ".";
 };
 

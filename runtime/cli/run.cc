@@ -198,6 +198,7 @@ Result<std::unique_ptr<Pc>> boot(const RunOptions& options, HostSide& host) {
                         .serial = host.serial(),
                         .debug_console = host.debug_console(),
                         .count_instructions = options.statistics,
+                        .throttle_polling = options.throttle_polling,
                         .before_waiting = [&host] { host.flush(); }});
   if (pc.ok()) pc.value()->boot(image.take());
   return pc;

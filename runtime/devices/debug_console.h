@@ -15,6 +15,7 @@ class DebugConsole : public Device, public PortDevice {
   explicit DebugConsole(CharacterBackend& backend) : backend_(backend) {}
 
   uint8_t port_read(uint16_t) override { return 0xe9; }
+  bool changes_by_events_only(uint16_t) const override { return true; }
   void port_write(uint16_t, uint8_t value) override { backend_.write(value); }
 
   void reset() override {}

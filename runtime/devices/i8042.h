@@ -66,6 +66,7 @@ class I8042 : public Device {
    public:
     explicit DataPort(I8042& controller) : controller_(controller) {}
     uint8_t port_read(uint16_t) override { return controller_.read_data(); }
+    bool changes_by_events_only(uint16_t) const override { return !controller_.state_.full; }
     void port_write(uint16_t, uint8_t value) override { controller_.write_data(value); }
 
    private:
@@ -75,6 +76,7 @@ class I8042 : public Device {
    public:
     explicit CommandPort(I8042& controller) : controller_(controller) {}
     uint8_t port_read(uint16_t) override { return controller_.status(); }
+    bool changes_by_events_only(uint16_t) const override { return true; }
     void port_write(uint16_t, uint8_t value) override { controller_.command(value); }
 
    private:

@@ -48,6 +48,7 @@ class Pic8259Pair : public Device, public InterruptSource {
     ChipPorts(Pic8259Pair& pair, Pic8259& chip) : pair_(pair), chip_(chip) {}
     uint8_t port_read(uint16_t offset) override;
     void port_write(uint16_t offset, uint8_t value) override;
+    bool changes_by_events_only(uint16_t) const override { return !chip_.polling(); }
 
    private:
     Pic8259Pair& pair_;

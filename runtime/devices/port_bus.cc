@@ -45,6 +45,16 @@ uint32_t PortBus::in(uint16_t port, uint32_t size) {
   return value;
 }
 
+bool PortBus::changes_by_events_only(uint16_t port, uint32_t size) const {
+  for (uint32_t at = port; at < port + size && at < slot_.size(); ++at) {
+    const Range& range = ranges_[slot_[at]];
+    if (range.device &&
+        !range.device->changes_by_events_only(static_cast<uint16_t>(at - range.first)))
+      return false;
+  }
+  return true;
+}
+
 void PortBus::out(uint16_t port, uint32_t size, uint32_t value) {
   if (const Range* range = owner_of(port, size)) {
     const auto offset = static_cast<uint16_t>(port - range->first);

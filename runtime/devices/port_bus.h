@@ -16,6 +16,10 @@ class PortDevice {
   virtual ~PortDevice() = default;
   virtual uint8_t port_read(uint16_t offset) = 0;
   virtual void port_write(uint16_t offset, uint8_t value) = 0;
+  /// Whether a read changes nothing, and gives what it gives now until a timer of the event queue
+  /// is due, a line's level or the outside changes, or the guest writes. False is always right; a
+  /// guest that polls elsewhere is taken for busy.
+  virtual bool changes_by_events_only(uint16_t) const { return false; }
 
   /// Accesses of 2 or 4 bytes that lie wholly in the range. An 8-bit device sees one access for
   /// each byte, the lowest port first, as the ISA bus does it; others override these.
@@ -30,6 +34,8 @@ class PortBus : public PortSpace {
 
   uint32_t in(uint16_t port, uint32_t size) override;
   void out(uint16_t port, uint32_t size, uint32_t value) override;
+  /// PortDevice::changes_by_events_only() of all bytes; so is a port that nobody claimed.
+  bool changes_by_events_only(uint16_t port, uint32_t size) const;
 
  private:
   struct Range {

@@ -113,6 +113,22 @@ void Uart16550::port_write(uint16_t offset, uint8_t value) {
   }
 }
 
+/// Not so where the read takes something away.
+bool Uart16550::changes_by_events_only(uint16_t offset) const {
+  switch (offset) {
+    case kData:
+      return divisor_latch() || state_.received == 0;
+    case kIdentification:
+      return pending_interrupt() != iir::kTransmitter;
+    case kLineStatus:
+      return state_.line_errors == 0;
+    case kModemStatus:
+      return state_.modem_changes == 0;
+    default:
+      return true;
+  }
+}
+
 void Uart16550::poll() {
   refill();
   update_line();

@@ -24,6 +24,7 @@ class Uart16550 : public Device, public PortDevice {
 
   uint8_t port_read(uint16_t offset) override;
   void port_write(uint16_t offset, uint8_t value) override;
+  bool changes_by_events_only(uint16_t offset) const override;
 
   /// Takes input that has come to the backend, for guests that wait for an interrupt.
   void poll();

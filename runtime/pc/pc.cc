@@ -10,6 +10,7 @@
 #include "runtime/boot/acpi_tables.h"
 #include "runtime/pc/board.h"
 #include "runtime/pc/host_clock.h"
+#include "runtime/pc/polling.h"
 
 namespace trapline {
 
@@ -98,6 +99,7 @@ struct Pc::Board {
   PcBoard devices;
   BootImage image;
   PcTimes times;
+  std::optional<PollingWatch> polling;
   std::atomic<bool> woken{false};
   bool power_off = false;
   bool reset = false;
@@ -124,6 +126,8 @@ Result<std::unique_ptr<Pc>> Pc::create(const PcOptions& options) {
   pc->machine_ = machine.take();
   PcBoard& devices = pc->board_->devices;
   pc->board_->intr.connect(*pc->machine_, devices.interrupt_source());
+  if (options.throttle_polling && options.machine.clock == TimeSource::kHost)
+    pc->board_->polling.emplace(*pc->machine_, devices.bus);
   PhysicalMemory& memory = pc->machine_->memory();
   devices.rtc.set_memory(std::min<uint64_t>(memory.ram_bytes(), uint64_t{3} << 30));
   if (pc->has_local_apic()) {
@@ -193,21 +197,26 @@ std::optional<PcExit> Pc::requested() {
   return std::nullopt;
 }
 
-/// Waits for the next event. True when run() is to return.
-bool Pc::wait(uint64_t until, PcExit& out) {
-  EventQueue& queue = board_->devices.queue;
-  const auto due = queue.next_due();
+/// True when run() is to return.
+bool Pc::wait_halted(uint64_t until, PcExit& out) {
   const bool interrupts = machine_->state().eflags & eflags::kIf;
-  if (!interrupts || (!due && !board_->devices.uart.may_interrupt())) {
+  const bool timers = board_->devices.queue.next_due().has_value();
+  if (!interrupts || (!timers && !board_->devices.uart.may_interrupt())) {
     out.kind = interrupts ? PcExit::Kind::kAsleep : PcExit::Kind::kHalted;
     return true;
   }
+  wait(until);
+  return false;
+}
+
+/// Waits for the next event.
+void Pc::wait(uint64_t until) {
   if (options_.before_waiting) options_.before_waiting();
+  EventQueue& queue = board_->devices.queue;
   const uint64_t begin = queue.now();
-  const uint64_t end = due ? std::min(*due, until) : until;
+  const uint64_t end = std::min(queue.next_due().value_or(until), until);
   if (end > begin) board_->wake_up.sleep(end - begin);
   board_->times.idle += std::chrono::nanoseconds(queue.now() - begin);
-  return false;
 }
 
 void Pc::run_guest(std::chrono::nanoseconds time, PcExit& out) {
@@ -222,6 +231,10 @@ void Pc::run_guest(std::chrono::nanoseconds time, PcExit& out) {
   board_->running = false;
   const std::chrono::nanoseconds spent(board_->clock.now() - begin);
   (machine_->state().cpl == 3 ? board_->times.user : board_->times.kernel) += spent;
+  note(exit, out);
+}
+
+void Pc::note(const Exit& exit, PcExit& out) {
   switch (exit.kind) {
     case Exit::Kind::kHalt:
       board_->halted = true;
@@ -241,6 +254,23 @@ void Pc::run_guest(std::chrono::nanoseconds time, PcExit& out) {
   }
 }
 
+/// Until when the guest may run without being looked at.
+uint64_t Pc::next_stop(uint64_t until) const {
+  const uint64_t due = board_->devices.queue.next_due().value_or(until);
+  const uint64_t look = board_->polling ? board_->polling->next_look() : until;
+  return std::min({until, due, std::max(look, board_->clock.now() + 1)});
+}
+
+/// Whether the guest, which runs, does nothing but wait for an event.
+bool Pc::polls(PcExit& out) {
+  if (!board_->polling || board_->halted || board_->woken) return false;
+  const uint64_t now = board_->clock.now();
+  if (board_->devices.queue.next_due().value_or(UINT64_MAX) <= now) return false;
+  const bool polls = board_->polling->look(now);
+  if (const auto& ended = board_->polling->ended()) note(*ended, out);
+  return polls;
+}
+
 PcExit Pc::run(std::chrono::nanoseconds time) {
   EventQueue& queue = board_->devices.queue;
   const uint64_t until = queue.now() + static_cast<uint64_t>(time.count());
@@ -254,14 +284,19 @@ PcExit Pc::run(std::chrono::nanoseconds time) {
     if (now >= until) return out;
     if (board_->halted && wakes_up()) board_->halted = false;
     if (board_->halted) {
-      if (wait(until, out)) return out;
+      if (wait_halted(until, out)) return out;
       continue;
     }
-    const uint64_t end = std::min(until, queue.next_due().value_or(until));
+    const uint64_t end = next_stop(until);
     if (end <= now) continue;
     run_guest(std::chrono::nanoseconds(end - now), out);
     if (auto ended = requested()) return *ended;
     if (out.kind != PcExit::Kind::kGoesOn) return out;
+    const bool polling = polls(out);
+    if (out.kind != PcExit::Kind::kGoesOn) return out;
+    if (!polling) continue;
+    wait(until);
+    board_->polling->goes_on(queue.now());
   }
 }
 

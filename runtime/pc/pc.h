@@ -24,6 +24,9 @@ struct PcOptions {
   CharacterBackend& debug_console;
   /// Retired instructions, for Machine::statistics(). Costs speed.
   bool count_instructions = false;
+  /// A guest that waits by polling sleeps as a halted one does, where that makes no difference to
+  /// it.
+  bool throttle_polling = true;
   /// Called before the PC waits for something to happen, on the same thread.
   std::function<void()> before_waiting;
 };
@@ -83,7 +86,11 @@ class Pc : private BoardEvents {
   void local_apic_base_written(uint64_t value) override;
 
   void run_guest(std::chrono::nanoseconds time, PcExit& out);
-  bool wait(uint64_t until, PcExit& out);
+  void note(const Exit& exit, PcExit& out);
+  uint64_t next_stop(uint64_t until) const;
+  bool polls(PcExit& out);
+  bool wait_halted(uint64_t until, PcExit& out);
+  void wait(uint64_t until);
   bool wakes_up() const;
   std::optional<PcExit> requested();
 

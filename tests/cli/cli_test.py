@@ -7,6 +7,7 @@ import os
 import pathlib
 import pty
 import re
+import resource
 import select
 import signal
 import socket
@@ -82,6 +83,7 @@ class Usage(CliTest):
                 (("run", "--multiboot", GUEST, "--display", "gtk"), "gtk"),
                 (("run", "--multiboot", GUEST, "--code-cache", "0"), "--code-cache"),
                 (("run", "--multiboot", GUEST, "--switch", "nothing=on"), "nothing"),
+                (("run", "--multiboot", GUEST, "--idle-polling", "never"), "throttle"),
                 (("run", "--multiboot", GUEST, "--fo\no"), "--fo?o")):
             with self.subTest(arguments=arguments):
                 self.assert_one_sentence(trapline(*arguments), USAGE, word)
@@ -216,6 +218,15 @@ class Guest(CliTest):
         result = trapline("run", "--multiboot", GUEST, "--append", "l", "--timeout", "0.5")
         self.assert_one_sentence(result, TIMEOUT, "--timeout")
         self.assertLess(time.monotonic() - start, 10)
+
+    def test_a_guest_that_polls_takes_next_to_nothing(self):
+        for mode in "li":  # A loop without end, and one that waits for input.
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            result = trapline("run", "--multiboot", GUEST, "--append", mode, "--timeout", "2")
+            self.assertEqual(result.returncode, TIMEOUT)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            self.assertLess(used, 0.5, mode)
 
     def test_command_line_and_modules_arrive(self):
         result = boot("some text c")

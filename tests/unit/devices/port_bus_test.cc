@@ -63,6 +63,24 @@ TEST(PortBus, NeighboursStayApart) {
   EXPECT_EQ(high.log, "0=3 1=4 ");
 }
 
+TEST(PortBus, PollingIsForPortsThatSayThatItChangesNothing) {
+  class Half : public Recorder {
+   public:
+    bool changes_by_events_only(uint16_t offset) const override { return offset < 2; }
+  };
+  PortBus bus;
+  Recorder device;
+  Half half;
+  bus.claim(0x300, 1, device);
+  bus.claim(0x304, 4, half);
+  EXPECT_TRUE(bus.changes_by_events_only(0x2ff, 1));
+  EXPECT_FALSE(bus.changes_by_events_only(0x2ff, 2));
+  EXPECT_FALSE(bus.changes_by_events_only(0x300, 1));
+  EXPECT_TRUE(bus.changes_by_events_only(0x302, 4));
+  EXPECT_FALSE(bus.changes_by_events_only(0x304, 4));
+  EXPECT_TRUE(bus.changes_by_events_only(0xffff, 4));
+}
+
 TEST(DebugConsole, WritesGoOutAndReadsIdentifyIt) {
   PortBus bus;
   FakeBackend backend;

@@ -204,6 +204,27 @@ TEST_F(Uart, AFullFifoKeepsTheOldBytes) {
   EXPECT_EQ(in(kLsr), 0x60);
 }
 
+TEST_F(Uart, ReadsThatTakeSomethingAwayAreNoPolling) {
+  const auto steady = [this](uint16_t offset) { return uart.changes_by_events_only(offset); };
+  for (uint16_t offset = 0; offset < Uart16550::kPorts; ++offset) EXPECT_TRUE(steady(offset));
+  out(kIer, 0x02);
+  EXPECT_FALSE(steady(kIir));
+  in(kIir);
+  EXPECT_TRUE(steady(kIir));
+  backend.type_break();
+  uart.poll();
+  EXPECT_FALSE(steady(kLsr));
+  EXPECT_FALSE(steady(kData));
+  in(kLsr);
+  EXPECT_TRUE(steady(kLsr));
+  in(kData);
+  EXPECT_TRUE(steady(kData));
+  out(kMcr, kLoop | 0x03);
+  EXPECT_FALSE(steady(kMsr));
+  in(kMsr);
+  EXPECT_TRUE(steady(kMsr));
+}
+
 TEST_F(Uart, ResetLeavesTheScratchRegister) {
   out(kScr, 0x77);
   out(kIer, 0x0f);

@@ -2,8 +2,10 @@
 #include "runtime/pc/pc.h"
 
 #include <gtest/gtest.h>
+#include <time.h>
 
 #include <array>
+#include <cstring>
 #include <span>
 #include <thread>
 #include <utility>
@@ -59,13 +61,19 @@ BootPiece piece(uint32_t address, const T& values) {
 
 class PcRun : public ::testing::Test {
  protected:
-  void SetUp() override {
+  void SetUp() override { make_pc({.throttle_polling = false}); }
+
+  struct Choices {
+    bool throttle_polling;
+  };
+  void make_pc(Choices choices) {
     MachineOptions machine;
     machine.memory_bytes = 16u << 20;
     machine.code_cache_bytes = 1u << 20;
     auto made = Pc::create({.machine = machine,
                             .serial = serial_,
                             .debug_console = console_,
+                            .throttle_polling = choices.throttle_polling,
                             .before_waiting = [this] { ++waits_; }});
     ASSERT_TRUE(made.ok()) << made.error().message;
     pc_ = made.take();
@@ -235,6 +243,104 @@ TEST_F(PcRun, ResetWakesAHaltedGuest) {
   pc_->reset();
   EXPECT_EQ(run(), Kind::kHalted);
   EXPECT_EQ(console_.output, "y");
+}
+
+/// Code that reads a port until a bit is set.
+Code polls_port(uint16_t port, uint8_t bit, const Code& then) {
+  Code code = {
+      0x66, 0xba, static_cast<uint8_t>(port), static_cast<uint8_t>(port >> 8), 0xec, 0xa8, bit,
+      0x74, 0xfb};  // mov dx, port; next: in al, dx; test al, bit; jz next
+  code.insert(code.end(), then.begin(), then.end());
+  return code;
+}
+
+/// sti; next: pause; cmp [0x8800], ebx; jae next; inc dword [0x8800]; jmp next
+const Code kCountTicksByPolling = {0xfb, 0xf3, 0x90, 0x39, 0x1d, 0x00, 0x88, 0x00, 0x00, 0x73,
+                                   0xf6, 0xff, 0x05, 0x00, 0x88, 0x00, 0x00, 0xeb, 0xee};
+
+class Polling : public PcRun {
+ protected:
+  void SetUp() override { make_pc({.throttle_polling = true}); }
+
+  /// What a run takes of this thread's processor, as a part of its time. It begins when the loop
+  /// has been found out.
+  double share(std::chrono::nanoseconds time) {
+    EXPECT_EQ(run(40ms), Kind::kGoesOn);
+    const auto before = used();
+    EXPECT_EQ(run(time), Kind::kGoesOn);
+    return std::chrono::duration<double>(used() - before) / std::chrono::duration<double>(time);
+  }
+  static std::chrono::nanoseconds used() {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+  }
+  uint32_t word(uint32_t address) {
+    std::array<std::byte, 4> bytes{};
+    pc_->machine().read_memory({address}, bytes);
+    uint32_t value = 0;
+    std::memcpy(&value, bytes.data(), sizeof value);
+    return value;
+  }
+};
+
+TEST_F(Polling, LoopsThatWaitTakeNextToNothing) {
+  const Code with_interrupts = {0xfb, 0xeb, 0xfe};
+  const std::vector<Code> loops = {kSpin, with_interrupts, polls_port(0x3fd, 1, kSpin),
+                                   polls_port(0x64, 1, kSpin), polls_port(0x1234, 0, kSpin)};
+  for (size_t i = 0; i < loops.size(); ++i) {
+    boot(loops[i]);
+    pc_->reset();
+    EXPECT_LT(share(200ms), 0.05) << i;
+    EXPECT_GT(pc_->times().idle, 0ns) << i;
+  }
+  EXPECT_GT(waits_, 0);
+}
+
+TEST_F(Polling, TicksAreSeenWhileAWordIsPolled) {
+  boot(with_ticks(kCountTicksByPolling));
+  EXPECT_LT(share(300ms), 0.4);  // A thousand wakes a second; unthrottled it is all of it.
+  EXPECT_GT(ticks(), 100u);
+  EXPECT_LE(ticks() - word(0x8800), 2u);
+}
+
+TEST_F(Polling, InputEndsIt) {
+  boot(polls_port(0x3fd, 1, writes({{0xf4, 3}}, kSpin)));
+  EXPECT_EQ(run(40ms), Kind::kGoesOn);
+  std::thread other([&] {
+    std::this_thread::sleep_for(20ms);
+    pc_->wake();
+  });
+  EXPECT_EQ(run(), Kind::kGoesOn);
+  other.join();
+  serial_.type("x");
+  EXPECT_EQ(run(), Kind::kDebugExit);
+}
+
+TEST_F(Polling, LoopsThatReadAClockOrCountAreNotHeldUp) {
+  const std::vector<Code> loops = {
+      {0x0f, 0x31, 0xeb, 0xfc},                    // rdtsc; jmp
+      {0x40, 0xeb, 0xfd},                          // inc eax; jmp
+      {0xff, 0x05, 0, 0x88, 0, 0, 0xeb, 0xf8},     // inc dword [0x8800]; jmp
+      {0xe4, 0x40, 0xeb, 0xfc},                    // in al, 0x40: the 8254's counter
+      {0x66, 0xba, 0x08, 0x06, 0xec, 0xeb, 0xfd},  // in al, dx: the power management timer
+      {0xa0, 0x90, 0x03, 0xe0, 0xfe, 0xeb, 0xf9},  // mov al, [0xfee00390]: the APIC timer's counter
+      {0xb0, 0x10, 0xe6, 0x80, 0xeb, 0xfa},        // out 0x80, al
+      {0x0f, 0xa2, 0x31, 0xc0, 0xeb, 0xfa},        // cpuid; xor eax, eax
+  };
+  for (size_t i = 0; i < loops.size(); ++i) {
+    boot(loops[i]);
+    pc_->reset();
+    const auto idle = pc_->times().idle;
+    EXPECT_EQ(run(60ms), Kind::kGoesOn);
+    EXPECT_EQ(pc_->times().idle, idle) << i;
+  }
+}
+
+TEST_F(Polling, BrokenGuestsEndAsEver) {
+  // The loop runs until the tick, whose handler's stack is nowhere.
+  boot(with_ticks({0xbc, 0x04, 0x00, 0x00, 0xd0, 0xfb, 0xeb, 0xfe}));
+  EXPECT_EQ(run(), Kind::kTripleFault);
 }
 
 }  // namespace

@@ -77,9 +77,21 @@ Result<void> Engine::build(const MachineOptions& options) {
 
 // --- modes and views -----------------------------------------------------------------------------
 
+PagingContext Engine::paging_context() const {
+  PagingContext context = PagingContext::from(context_->cpu, model_);
+  context.address_mask = address_mask_;
+  return context;
+}
+
+void Engine::set_a20_gate(bool open) {
+  constexpr uint64_t kBit20 = 1u << 20;
+  address_mask_ = open ? ~uint64_t{0} : ~kBit20;
+  views_ = {};
+}
+
 View& Engine::view(bool user) {
   View*& cached = views_[user];
-  if (!cached) cached = &mmu_->activate(PagingContext::from(context_->cpu, model_), user);
+  if (!cached) cached = &mmu_->activate(paging_context(), user);
   return *cached;
 }
 

@@ -73,6 +73,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void inject_interrupt(uint8_t vector);
   void inject_nmi();
   void set_interrupt_line(bool asserted, InterruptSource* source);
+  void set_a20_gate(bool open);
   /// Async-signal-safe.
   void request_stop();
 
@@ -131,6 +132,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   Result<void> build(const MachineOptions& options);
 
   // engine.cc: modes, views, look-up
+  PagingContext paging_context() const;
   void refresh_mode();
   View& view(bool user);
   View& view_for(Privilege privilege);
@@ -227,7 +229,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::array<CarefulSlot, 256> careful_slots_{};
   uint64_t mapping_epoch_ = 1;  ///< Counts mappings dropped and code flushes.
   uint64_t removals_seen_ = 0;
-  std::array<View*, 2> views_{};  ///< Supervisor, user; of the current paging context.
+  uint64_t address_mask_ = ~uint64_t{0};  ///< What the A20 gate lets through.
+  std::array<View*, 2> views_{};          ///< Supervisor, user; of the current paging context.
   ExecutionView* execution_view_ = nullptr;
   bool counted_ = false;
   uint64_t budget_given_ = 0;  ///< What the budget was when the run began.

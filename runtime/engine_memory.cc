@@ -82,7 +82,7 @@ OrFault<void> Engine::write_slow(View& view, Linear address, uint32_t size, uint
 
 /// Both pages of an access that crosses are looked at before A or D is set in either.
 OrFault<void> Engine::probe_crossing(const View& view, Linear address, Access access) {
-  const PagingContext paging = PagingContext::from(context_->cpu, model_);
+  const PagingContext paging = paging_context();
   for (const Linear page : {address, Linear{(address.value | kPageMask) + 1}})
     TRAPLINE_TRY(walk_page(paging, *memory_, page, access, view.user(), WalkMode::kPeek));
   return {};
@@ -105,15 +105,14 @@ OrFault<uint8_t> Engine::fetch(Linear address) {
 }
 
 std::optional<Physical> Engine::physical_address(Linear address) const {
-  const CpuState& state = context_->cpu;
-  const auto walk = walk_page(PagingContext::from(state, model_), *memory_, address, Access::kRead,
-                              state.cpl == 3, WalkMode::kPeek);
+  const auto walk = walk_page(paging_context(), *memory_, address, Access::kRead,
+                              context_->cpu.cpl == 3, WalkMode::kPeek);
   if (!walk.ok()) return std::nullopt;
   return walk->address;
 }
 
 uint64_t Engine::read_physical(Physical address) {
-  return mmu_->load(address, 8);
+  return mmu_->load({address.value & address_mask_}, 8);
 }
 
 uint64_t Engine::time_stamp() {

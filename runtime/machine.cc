@@ -61,6 +61,9 @@ void Machine::inject_nmi() {
 void Machine::set_interrupt_line(bool asserted, InterruptSource* source) {
   impl_->engine->set_interrupt_line(asserted, source);
 }
+void Machine::set_a20_gate(bool open) {
+  impl_->engine->set_a20_gate(open);
+}
 void Machine::request_stop() {
   impl_->engine->request_stop();
 }

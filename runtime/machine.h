@@ -160,6 +160,9 @@ class Machine {
   void inject_nmi();
   /// The interrupt controller's INTR line: a level. The source must outlive the machine's runs.
   void set_interrupt_line(bool asserted, InterruptSource* source);
+  /// A PC's gate for bit 20 of physical addresses, which is 0 in all that the CPU sends out while
+  /// the gate is shut. It is open at first.
+  void set_a20_gate(bool open);
   /// Async-signal-safe; may come from any thread.
   void request_stop();
 

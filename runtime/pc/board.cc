@@ -24,8 +24,9 @@ PcBoard::PcBoard(const Clock& clock, bool has_local_apic, BoardEnds ends)
       pit(queue, router.isa(0)),
       rtc(queue, router.isa(8)),
       keyboard_controller(queue, keyboard, mouse,
-                          {router.isa(1), router.isa(12), [](bool) {}, ends_.reset}),
-      system_control([](bool) {}, ends_.reset),
+                          {router.isa(1), router.isa(12),
+                           [this](bool open) { set_keyboard_a20(open); }, ends_.reset}),
+      system_control([this](bool open) { set_fast_a20(open); }, ends_.reset),
       pci(&system_control.reset_control()),
       isa_bridge(router),
       acpi(queue, router.isa(kAcpiIrq), ends_.power_off),
@@ -53,6 +54,16 @@ PcBoard::PcBoard(const Clock& clock, bool has_local_apic, BoardEnds ends)
   bus.claim(DebugExit::kPort, DebugExit::kPorts, debug_exit);
   bus.claim(CoprocessorError::kPort, CoprocessorError::kPorts, coprocessor_error);
   reset();
+}
+
+void PcBoard::set_keyboard_a20(bool open) {
+  keyboard_a20_ = open;
+  ends_.a20(keyboard_a20_ || fast_a20_);
+}
+
+void PcBoard::set_fast_a20(bool open) {
+  fast_a20_ = open;
+  ends_.a20(keyboard_a20_ || fast_a20_);
 }
 
 InterruptRouter::Controllers PcBoard::controllers() {

@@ -32,6 +32,8 @@ namespace trapline {
 struct BoardEnds {
   InterruptLine& intr;
   std::function<void()> nmi;
+  /// Whether bit 20 of addresses gets through; called when it may have changed.
+  std::function<void(bool)> a20;
   std::function<void()> power_off;
   std::function<void()> reset;
   std::function<void()> debug_exit;
@@ -66,6 +68,12 @@ class PcBoard {
     PcBoard& board_;
   };
   PicOutput pic_output_{*this};
+
+  /// Either gate opens the line.
+  void set_keyboard_a20(bool open);
+  void set_fast_a20(bool open);
+  bool keyboard_a20_ = true;
+  bool fast_a20_ = false;
 
  public:
   Pic8259Pair pic{pic_output_};

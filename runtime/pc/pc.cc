@@ -74,6 +74,7 @@ struct Pc::Board {
                        nmi = true;
                        pc.machine_->inject_nmi();
                      },
+                 .a20 = [&pc](bool open) { pc.machine_->set_a20_gate(open); },
                  .power_off = [this, &pc] { ask(pc, power_off); },
                  .reset = [this, &pc] { ask(pc, reset); },
                  .debug_exit = [&pc] { pc.machine_->request_stop(); },

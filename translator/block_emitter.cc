@@ -25,10 +25,10 @@ bool needs_alignment(const Instruction& in) {
 }
 }  // namespace
 
-BlockEmitter::BlockEmitter(CodeHolder& code, const Thunks& thunks, const Switches& switches,
+BlockEmitter::BlockEmitter(HostAssembler& assembler, const Thunks& thunks, const Switches& switches,
                            const TranslationRequest& request, const BlockAnalysis& analysis,
                            Translation& out)
-    : a(&code),
+    : a(assembler),
       thunks_(thunks),
       switches_(switches),
       request_(request),
@@ -75,7 +75,7 @@ void BlockEmitter::emit_entry() {
 void BlockEmitter::emit_budget_check(uint32_t count) {
   const x86::Mem budget = host::context(TRAPLINE_CONTEXT_OFFSET(hot.budget), 8);
   a.sub(budget, count);
-  Label enough = a.newLabel();
+  CodeLabel enough = a.new_label();
   a.jns(enough);
   a.add(budget, count);
   set_eip(request_.eip);
@@ -84,7 +84,7 @@ void BlockEmitter::emit_budget_check(uint32_t count) {
 }
 
 void BlockEmitter::emit_straddle_check() {
-  Label same = a.newLabel();
+  CodeLabel same = a.new_label();
   const uint32_t second_page = (request_.linear >> 12) + 1;
   a.mov(host::kDelta, host::context(TRAPLINE_CONTEXT_OFFSET(hot.exec_table), 8));
   a.mov(host::kAddress, imm(request_.straddle_entry));
@@ -326,8 +326,8 @@ x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_re
   const AccessInfo info{static_cast<uint8_t>(size), kind != AccessKind::kRead, kDs,
                         kind != AccessKind::kWrite};
   clobber_flags();
-  const Label miss = a.newLabel();
-  const Label resume = a.newLabel();
+  const CodeLabel miss = a.new_label();
+  const CodeLabel resume = a.new_label();
   const int32_t table = (kind == AccessKind::kRead ? 0 : static_cast<int32_t>(kLinearPages * 8)) -
                         static_cast<int32_t>(kPageShift);
   if (std::exchange(aligned_, false)) {
@@ -343,7 +343,7 @@ x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_re
   }
   load_delta(address, table);
   const bool may_misalign = size == 2 || size == 4 || size == 8;
-  const Label misaligned = may_misalign ? a.newLabel() : Label();
+  const CodeLabel misaligned = may_misalign ? a.new_label() : CodeLabel();
   if (may_misalign) {
     a.test(address.r8(), size - 1);
     a.jnz(misaligned);
@@ -375,8 +375,8 @@ void BlockEmitter::commit() {
 BlockEmitter::Cold& BlockEmitter::add_cold(Cold::Kind kind) {
   Cold& cold = cold_.emplace_back();
   cold.kind = kind;
-  cold.entry = a.newLabel();
-  cold.resume = a.newLabel();
+  cold.entry = a.new_label();
+  cold.resume = a.new_label();
   cold.record = {0, static_cast<uint16_t>(out_.guest_bytes), static_cast<int16_t>(esp_pending_),
                  static_cast<uint8_t>(index_), !flags_in_host_};
   return cold;
@@ -581,10 +581,10 @@ void BlockEmitter::emit_cold() {
     Cold& cold = cold_[i];
     cold.record.host = static_cast<uint16_t>(offset());
     out_.records.push_back(cold.record);
-    if (!cold.misaligned.isValid()) a.bind(cold.entry);
+    if (!cold.misaligned.valid()) a.bind(cold.entry);
     switch (cold.kind) {
       case Cold::Kind::kGate:
-        if (cold.misaligned.isValid()) emit_misaligned(cold);
+        if (cold.misaligned.valid()) emit_misaligned(cold);
         if (cold.address_register != Operand::kNoRegister)
           a.mov(host::kAddress.r32(), host::guest(cold.address_register));
         gate(cold.gate, cold.info);

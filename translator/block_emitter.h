@@ -18,6 +18,7 @@
 
 #include "translator/analysis.h"
 #include "translator/context.h"
+#include "translator/host_assembler.h"
 #include "translator/host_registers.h"
 #include "translator/instruction.h"
 #include "translator/translation.h"
@@ -30,12 +31,12 @@ enum class AccessKind : uint8_t { kRead, kWrite, kModify };
 
 class BlockEmitter {
  public:
-  BlockEmitter(asmjit::CodeHolder& code, const Thunks& thunks, const Switches& switches,
+  BlockEmitter(HostAssembler& assembler, const Thunks& thunks, const Switches& switches,
                const TranslationRequest& request, const BlockAnalysis& analysis, Translation& out);
 
   void emit_block(std::span<const Instruction> instructions);
 
-  asmjit::x86::Assembler a;
+  HostAssembler& a;
 
   // --- what lowering functions may ask ---
   const ModeKey& mode() const { return request_.mode; }
@@ -120,13 +121,13 @@ class BlockEmitter {
   struct Cold {
     enum class Kind : uint8_t { kGate, kJumpStub, kRaise, kWindow };
     Kind kind = Kind::kGate;
-    asmjit::Label entry;
-    asmjit::Label resume;
+    CodeLabel entry;
+    CodeLabel resume;
     Gate gate = Gate::kFill;
     uint32_t info = 0;
     uint8_t address_register = 0xff;  ///< Guest register to copy into the address register first.
     int32_t window_offset = 0;
-    asmjit::Label misaligned;  ///< Valid: a look-up that comes here when misaligned.
+    CodeLabel misaligned;  ///< Valid: a look-up that comes here when misaligned.
     int32_t table = 0;
     uint8_t size = 0;
     // kJumpStub

@@ -167,7 +167,7 @@ void lower_jcc(BlockEmitter& e, const Instruction& in) {
   if (target > e.mode().cs_limit) {
     auto& cold = e.add_cold(BlockEmitter::Cold::Kind::kRaise);
     cold.fault = Fault::general_protection();
-    const asmjit::Label entry = cold.entry;
+    const CodeLabel entry = cold.entry;
     e.save_flags_for_exit();
     if (!by_image) {
       e.need_flags();
@@ -183,12 +183,11 @@ void lower_jcc(BlockEmitter& e, const Instruction& in) {
 void lower_jecxz(BlockEmitter& e, const Instruction& in) {
   const uint32_t target = relative_target(e, in);
   e.flush_esp();
-  asmjit::Label zero = e.a.newLabel();
-  asmjit::Label other = e.a.newLabel();
+  CodeLabel other = e.a.new_label();
   if (in.address_size == 4) {
-    e.a.jecxz(x86::ecx, zero);
-    e.a.short_().jmp(other);
-    e.a.bind(zero);
+    const uint32_t zero = e.a.jecxz_forward();
+    e.a.jmp(other);
+    e.a.land_short(zero);
   } else {
     e.save_flags_for_exit();
     e.a.test(x86::cx, x86::cx);
@@ -202,7 +201,7 @@ void lower_loop(BlockEmitter& e, const Instruction& in) {
   const uint32_t target = relative_target(e, in);
   e.flush_esp();
   e.save_flags_for_exit();
-  asmjit::Label done = e.a.newLabel();
+  CodeLabel done = e.a.new_label();
   e.a.lea(host::kDelta.r32(), x86::ptr(x86::rcx, -1));
   if (in.address_size == 4) {
     e.a.mov(x86::ecx, host::kDelta.r32());

@@ -82,7 +82,7 @@ void emit(BlockEmitter& e, const Instruction& in, const asmjit::Operand* operand
   // A form that the assembler has no name for: without memory and ESP its bytes mean the same here.
   TRAPLINE_ASSERT(!in.memory() && !names_esp(in));
   const auto bytes = e.bytes_of(in);
-  e.a.embed(bytes.data(), bytes.size());
+  e.a.put(bytes);
 }
 
 /// With AH, CH, DH or BH there can be no REX prefix, so neither our address registers nor ESP's.
@@ -178,7 +178,7 @@ void lower_x87(BlockEmitter& e, const Instruction& in) {
     const auto bytes = e.bytes_of(in);
     const size_t prefixes =
         bytes.size() >= 2 && in.opcode != 0x9b ? bytes.size() - 2 : bytes.size() - 1;
-    e.a.embed(bytes.data() + prefixes, bytes.size() - prefixes);
+    e.a.put(bytes.subspan(prefixes));
     if (in.mnemonic == ZYDIS_MNEMONIC_FNINIT)
       e.a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(hot.fpu_operand), 4), 0);
     if (in.flags_written) e.flags_are_in_host();

@@ -104,8 +104,8 @@ void check_signed(BlockEmitter& e, uint8_t size) {
   auto& cold = e.add_cold(BlockEmitter::Cold::Kind::kGate);
   cold.gate = Gate::kDivide;
   cold.info = size;
-  const asmjit::Label resume = cold.resume;
-  const asmjit::Label entry = cold.entry;
+  const CodeLabel resume = cold.resume;
+  const CodeLabel entry = cold.entry;
   if (size == 4) {
     e.a.lea(host::kDelta.r32(), x86::ptr(host::kValue, 1));
     e.a.cmp(host::kDelta.r32(), 1);

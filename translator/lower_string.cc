@@ -110,8 +110,8 @@ void advance_pointers(BlockEmitter& e, const StringOp& op) {
 
 /// Moves or stores as many whole elements as lie in the current pages, with the host's REP. Falls
 /// through to the element when that is none, and goes to `next` when it is through.
-void emit_run(BlockEmitter& e, const StringOp& op, const asmjit::Label& by_element,
-              const asmjit::Label& next) {
+void emit_run(BlockEmitter& e, const StringOp& op, const CodeLabel& by_element,
+              const CodeLabel& next) {
   auto& a = e.a;
   const bool moves = op.kind == StringKind::kMove;
   const uint32_t shift = op.size == 4 ? 2 : op.size == 2 ? 1 : 0;
@@ -190,7 +190,7 @@ void test_count(BlockEmitter& e, const StringOp& op) {
 }
 
 void emit_safepoint(BlockEmitter& e, const Instruction& in, const StringOp& op,
-                    const asmjit::Label& again, const asmjit::Label& done) {
+                    const CodeLabel& again, const CodeLabel& done) {
   if (!e.careful()) {  // Careful code does one element; what follows may not need the care.
     e.a.cmp(host::context(TRAPLINE_CONTEXT_OFFSET(hot.attention), 1), 0);
     e.a.je(again);
@@ -202,10 +202,10 @@ void emit_safepoint(BlockEmitter& e, const Instruction& in, const StringOp& op,
 
 /// MOVS, STOS and LODS with REP.
 void repeat_plain(BlockEmitter& e, const Instruction& in, const StringOp& op) {
-  asmjit::Label again = e.a.newLabel();
-  asmjit::Label by_element = e.a.newLabel();
-  asmjit::Label next = e.a.newLabel();
-  asmjit::Label done = e.a.newLabel();
+  CodeLabel again = e.a.new_label();
+  CodeLabel by_element = e.a.new_label();
+  CodeLabel next = e.a.new_label();
+  CodeLabel done = e.a.new_label();
   e.a.bind(again);
   test_count(e, op);
   e.a.jz(done);
@@ -228,8 +228,8 @@ void repeat_plain(BlockEmitter& e, const Instruction& in, const StringOp& op) {
 /// CMPS and SCAS with REPE or REPNE. The flags of the last comparison wait in scratch until the
 /// instruction is through.
 void repeat_compare(BlockEmitter& e, const Instruction& in, const StringOp& op) {
-  asmjit::Label again = e.a.newLabel();
-  asmjit::Label done = e.a.newLabel();
+  CodeLabel again = e.a.new_label();
+  CodeLabel done = e.a.new_label();
   const x86::Mem result = host::context(TRAPLINE_CONTEXT_OFFSET(hot.scratch), 4);
   e.a.mov(result, host::kFlags.r32());
   e.a.bind(again);

@@ -45,12 +45,11 @@ bool one_instruction(const TranslationRequest& request, const Switches& switches
 
 }  // namespace
 
-struct Translator::Assembly {
-  asmjit::CodeHolder code;
-};
-
 Translator::Translator(const CpuModel& model, const Switches& switches, const Thunks& thunks)
-    : memo_(model), switches_(switches), thunks_(thunks), assembly_(new Assembly) {
+    : memo_(model),
+      switches_(switches),
+      thunks_(thunks),
+      assembler_(std::make_unique<HostAssembler>()) {
   switches_.shrx = switches_.shrx && asmjit::CpuInfo::host().features().x86().hasBMI2();
   if (!switches_.lazy_flags) switches_.exact_flags = true;
 }
@@ -115,15 +114,10 @@ void Translator::emit(const TranslationRequest& request) {
                           translation_.lookahead);
   analyse(instructions_, request.mode, switches_, windows,
           request.mutation == Mutation::kFlagsDieEarly, lookahead, analysis_);
-  asmjit::CodeHolder& code = assembly_->code;
-  code.reset(asmjit::ResetPolicy::kSoft);
-  TRAPLINE_ASSERT(code.init(asmjit::Environment::host(), request.code_address) == asmjit::kErrorOk);
-  BlockEmitter emitter(code, thunks_, switches_, request, analysis_, translation_);
+  assembler_->begin(request.code_address);
+  BlockEmitter emitter(*assembler_, thunks_, switches_, request, analysis_, translation_);
   emitter.emit_block(instructions_);
-  const asmjit::CodeBuffer& buffer = code.sectionById(0)->buffer();
-  TRAPLINE_ASSERT(!code.hasUnresolvedLinks() && code.relocEntries().empty());
-  TRAPLINE_ASSERT(buffer.size() < 0x10000);
-  translation_.code = {buffer.data(), buffer.size()};
+  translation_.code = assembler_->finish();
 }
 
 const Translation& Translator::translate(const TranslationRequest& request) {

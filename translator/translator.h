@@ -13,6 +13,8 @@
 
 namespace trapline {
 
+class HostAssembler;
+
 class Translator {
  public:
   Translator(const CpuModel& model, const Switches& switches, const Thunks& thunks);
@@ -28,8 +30,7 @@ class Translator {
   DecodeMemo memo_;
   Switches switches_;
   Thunks thunks_;
-  struct Assembly;
-  std::unique_ptr<Assembly> assembly_;
+  std::unique_ptr<HostAssembler> assembler_;
   std::vector<Instruction> instructions_;
   BlockAnalysis analysis_;
   Translation translation_;

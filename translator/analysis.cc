@@ -35,28 +35,6 @@ uint32_t branch_target(const Instruction& in) {
   return in.operand_size == 2 ? target & 0xffff : target;
 }
 
-/// Whether the instruction writes all of ESP in a way that is no known constant.
-bool writes_esp(const Instruction& in) {
-  for (int i = 0; i < in.operand_count; ++i) {
-    const Operand& o = in.operand[i];
-    if (o.kind == Operand::Kind::kRegister && o.written && o.number == kEsp &&
-        (o.register_kind == RegisterKind::kGpr32 || o.register_kind == RegisterKind::kGpr16))
-      return true;
-  }
-  return false;
-}
-
-bool writes_ebp(const Instruction& in) {
-  if (in.mnemonic == ZYDIS_MNEMONIC_LEAVE) return true;
-  for (int i = 0; i < in.operand_count; ++i) {
-    const Operand& o = in.operand[i];
-    if (o.kind == Operand::Kind::kRegister && o.written && o.number == kEbp &&
-        o.register_kind <= RegisterKind::kGpr32)
-      return true;
-  }
-  return false;
-}
-
 bool is_register(const Operand& o, uint8_t number) {
   return o.kind == Operand::Kind::kRegister && o.register_kind == RegisterKind::kGpr32 &&
          o.number == number;
@@ -105,7 +83,7 @@ class StackTracker {
     if (!enabled_) return;
     int32_t low = 0;
     int32_t high = 0;
-    const bool accesses = stack_range(in, low, high);
+    const bool accesses = (in.traits & trait::kStack) && stack_range(in, low, high);
     if (accesses && !fits(low, high)) start_segment();
     info.stack_segment = static_cast<int16_t>(out_.stack.size() - 1);
     info.esp_offset = esp_;
@@ -118,7 +96,7 @@ class StackTracker {
           stack_operand(in.operand[i], in, info, displacement) &&
           fits_absolute(displacement, displacement + in.operand[i].size))
         add_range(displacement, displacement + in.operand[i].size);
-    advance(in);
+    if (in.traits & (trait::kStack | trait::kNamesEsp | trait::kWritesEbp)) advance(in);
   }
 
  private:
@@ -173,10 +151,10 @@ class StackTracker {
       esp_ = ebp_;
       return;
     }
-    if (writes_ebp(in)) ebp_known_ = false;
+    if (in.traits & trait::kWritesEbp) ebp_known_ = false;
     if (constant_esp_change(in, change))
       esp_ += change;
-    else if (writes_esp(in) || in.mnemonic == ZYDIS_MNEMONIC_LEAVE)
+    else if ((in.traits & trait::kWritesEsp) || in.mnemonic == ZYDIS_MNEMONIC_LEAVE)
       start_segment();
   }
 
@@ -218,10 +196,10 @@ void analyse_flags(std::span<const Instruction> instructions, const Switches& sw
 
 uint32_t FlagLookahead::live_at(uint32_t eip) {
   if (!enabled_) return eflags::kArithmetic;
-  for (const Known& known : known_)
+  for (const Known& known : std::span(known_).first(known_count_))
     if (known.eip == eip) return known.live;
   const uint32_t live = look(eip);
-  known_.push_back({eip, live});
+  if (known_count_ < known_.size()) known_[known_count_++] = {eip, live};
   return live;
 }
 

@@ -2,6 +2,7 @@
 // accesses can share a guard.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -61,7 +62,8 @@ class FlagLookahead {
   const TranslationRequest& request_;
   bool enabled_;
   DecodeMemo& memo_;
-  std::vector<Known> known_;
+  std::array<Known, 8> known_{};
+  size_t known_count_ = 0;
   std::vector<GuestRange>& ranges_;
 };
 

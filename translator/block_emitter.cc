@@ -25,19 +25,22 @@ bool needs_alignment(const Instruction& in) {
 }
 }  // namespace
 
-BlockEmitter::BlockEmitter(HostAssembler& assembler, const Thunks& thunks, const Switches& switches,
+BlockEmitter::BlockEmitter(Workspace& workspace, const Thunks& thunks, const Switches& switches,
                            const TranslationRequest& request, const BlockAnalysis& analysis,
                            Translation& out)
-    : a(assembler),
+    : a(workspace.assembler),
       thunks_(thunks),
       switches_(switches),
       request_(request),
       analysis_(analysis),
       out_(out),
+      cold_(workspace.cold),
       careful_(request.variant == Variant::kCareful || request.mode.has(mode::kAlignment) ||
                !switches.inline_memory) {}
 
 void BlockEmitter::emit_block(std::span<const Instruction> instructions) {
+  a.begin(request_.code_address);
+  cold_.clear();
   cold_.reserve(instructions.size() * 2 + 4);
   current_ = &analysis_.instruction.front();
   add_record(0);
@@ -53,6 +56,7 @@ void BlockEmitter::emit_block(std::span<const Instruction> instructions) {
   }
   if (!ended_) jump_to(instructions.back().next_eip());
   emit_cold();
+  out_.code = a.finish();
 }
 
 // --- entry ---------------------------------------------------------------------------------------

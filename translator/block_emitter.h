@@ -31,7 +31,10 @@ enum class AccessKind : uint8_t { kRead, kWrite, kModify };
 
 class BlockEmitter {
  public:
-  BlockEmitter(HostAssembler& assembler, const Thunks& thunks, const Switches& switches,
+  /// What blocks need memory for, to be used again for the next one.
+  struct Workspace;
+
+  BlockEmitter(Workspace& workspace, const Thunks& thunks, const Switches& switches,
                const TranslationRequest& request, const BlockAnalysis& analysis, Translation& out);
 
   void emit_block(std::span<const Instruction> instructions);
@@ -175,7 +178,7 @@ class BlockEmitter {
   const TranslationRequest& request_;
   const BlockAnalysis& analysis_;
   Translation& out_;
-  std::vector<Cold> cold_;
+  std::vector<Cold>& cold_;
   const InstructionAnalysis* current_ = nullptr;
   uint32_t index_ = 0;
   bool flags_in_host_ = true;
@@ -186,6 +189,11 @@ class BlockEmitter {
   bool ended_ = false;
   int32_t esp_pending_ = 0;
   int guarded_segment_ = -1;
+};
+
+struct BlockEmitter::Workspace {
+  HostAssembler assembler;
+  std::vector<Cold> cold;
 };
 
 }  // namespace trapline

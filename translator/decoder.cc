@@ -210,12 +210,40 @@ void set_flags(const ZydisDecodedInstruction& in, Instruction& out) {
 void set_encoding(const ZydisDecodedInstruction& in, Encoding& out) {
   out.opcode = in.raw.prefix_count;
   out.modrm = in.raw.modrm.offset;
+  for (size_t i = 0; i < in.raw.prefix_count; ++i)
+    if (in.raw.prefixes[i].type == ZYDIS_PREFIX_TYPE_MANDATORY)
+      out.mandatory_prefix = in.raw.prefixes[i].value;
   out.displacement = in.raw.disp.offset;
   out.displacement_size = in.raw.disp.size / 8;
   for (size_t i = 0; i < out.immediate.size(); ++i) {
     out.immediate[i] = in.raw.imm[i].offset;
     out.immediate_size[i] = in.raw.imm[i].size / 8;
     out.immediate_signed[i] = in.raw.imm[i].is_signed;
+  }
+}
+
+uint8_t traits_of(const Instruction& in) {
+  uint8_t traits = 0;
+  for (int i = 0; i < in.operand_count; ++i) {
+    const Operand& o = in.operand[i];
+    if (o.kind != Operand::Kind::kRegister || o.register_kind > RegisterKind::kGpr32) continue;
+    const bool whole =
+        o.register_kind == RegisterKind::kGpr32 || o.register_kind == RegisterKind::kGpr16;
+    if (o.register_kind == RegisterKind::kGpr8High) traits |= trait::kHighByte;
+    if (whole && o.number == kEsp) traits |= trait::kNamesEsp;
+    if (whole && o.number == kEsp && o.written) traits |= trait::kWritesEsp;
+    if (o.number == kEbp && o.written) traits |= trait::kWritesEbp;
+  }
+  switch (in.mnemonic) {
+    case ZYDIS_MNEMONIC_LEAVE:
+      return traits | trait::kStack | trait::kWritesEbp;
+    case ZYDIS_MNEMONIC_PUSH:
+    case ZYDIS_MNEMONIC_POP:
+    case ZYDIS_MNEMONIC_CALL:
+    case ZYDIS_MNEMONIC_RET:
+      return traits | trait::kStack;
+    default:
+      return traits;
   }
 }
 
@@ -294,6 +322,7 @@ Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, bool real_mod
     set_operand(operands[i], out.operand[out.operand_count++]);
   set_encoding(in, out.encoding);
   set_flags(in, out);
+  out.traits = traits_of(out);
   return Decoded::kOk;
 }
 

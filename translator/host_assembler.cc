@@ -442,13 +442,12 @@ void HostAssembler::put(std::span<const uint8_t> bytes) {
   _bufferPtr += bytes.size();
 }
 
-bool HostAssembler::put_with_memory(std::span<const uint8_t> opcode, uint8_t reg,
+void HostAssembler::put_with_memory(std::span<const uint8_t> opcode, uint8_t reg,
                                     const Mem& memory) {
-  if (!plain(memory)) return false;
+  TRAPLINE_ASSERT(plain(memory));
   uint8_t* at = put_prefixes(_bufferPtr, 0, rex_of(reg, memory), false);
   for (const uint8_t byte : opcode) *at++ = byte;
   _bufferPtr = put_memory(at, reg, memory);
-  return true;
 }
 
 }  // namespace trapline

@@ -113,9 +113,9 @@ class HostAssembler : public asmjit::x86::Assembler {
   // --- bytes ---
   void put(uint8_t byte) { *_bufferPtr++ = byte; }
   void put(std::span<const uint8_t> bytes);
-  /// REX if it must be, opcode, ModRM with `reg`, SIB and displacement. False, and nothing is
-  /// emitted, when the operand is none of the usual kinds.
-  bool put_with_memory(std::span<const uint8_t> opcode, uint8_t reg, const Mem& memory);
+  /// REX if it must be, opcode, ModRM with `reg`, SIB and displacement. The operand must have a
+  /// base register.
+  void put_with_memory(std::span<const uint8_t> opcode, uint8_t reg, const Mem& memory);
 
  private:
   struct Place {

@@ -50,8 +50,9 @@ struct Operand {
 /// Where the parts of an instruction lie, counted from its first byte. What comes before the first
 /// displacement or immediate decides about everything else.
 struct Encoding {
-  uint8_t opcode = 0;  ///< Behind the prefixes; of the escape byte 0F, if there is one.
-  uint8_t modrm = 0;   ///< 0: it has none.
+  uint8_t opcode = 0;            ///< Behind the prefixes; of the escape byte 0F, if there is one.
+  uint8_t modrm = 0;             ///< 0: it has none.
+  uint8_t mandatory_prefix = 0;  ///< 66, F2 or F3 where it is part of the opcode; not a place.
   uint8_t displacement = 0;
   uint8_t displacement_size = 0;  ///< Bytes; 0: it has none.
   std::array<uint8_t, 2> immediate{};
@@ -60,6 +61,15 @@ struct Encoding {
 
   bool operator==(const Encoding&) const = default;
 };
+
+/// What passes over a block would otherwise have to look at operands for.
+namespace trait {
+inline constexpr uint8_t kNamesEsp = 1u << 0;   ///< ESP or SP is a register operand.
+inline constexpr uint8_t kWritesEsp = 1u << 1;  ///< As a register operand.
+inline constexpr uint8_t kWritesEbp = 1u << 2;  ///< Or a part of it; also LEAVE.
+inline constexpr uint8_t kHighByte = 1u << 3;   ///< AH, CH, DH or BH is an operand.
+inline constexpr uint8_t kStack = 1u << 4;      ///< PUSH, POP, CALL, RET, LEAVE.
+}  // namespace trait
 
 struct Instruction {
   const InstructionRow* row = nullptr;
@@ -77,6 +87,7 @@ struct Instruction {
   bool lock = false;
   bool rep = false;    ///< F3 as REP or REPE.
   bool repne = false;  ///< F2.
+  uint8_t traits = 0;  ///< See trait.
   Encoding encoding;
   std::array<Operand, 3> operand;
 

@@ -1,6 +1,7 @@
 // Instructions that the host executes as they are.
 #include <Zydis/Mnemonic.h>
 
+#include "translator/guest_encoding.h"
 #include "translator/instruction_table.h"
 #include "translator/lower.h"
 #include "translator/lower_operands.h"
@@ -45,24 +46,6 @@ asmjit::Imm host_immediate(const Operand& operand) {
   }
 }
 
-bool uses_high_byte(const Instruction& in) {
-  for (int i = 0; i < in.operand_count; ++i)
-    if (in.operand[i].kind == Operand::Kind::kRegister &&
-        in.operand[i].register_kind == RegisterKind::kGpr8High)
-      return true;
-  return false;
-}
-
-bool names_esp(const Instruction& in) {
-  for (int i = 0; i < in.operand_count; ++i) {
-    const Operand& o = in.operand[i];
-    if (o.kind == Operand::Kind::kRegister && o.number == kEsp &&
-        (o.register_kind == RegisterKind::kGpr32 || o.register_kind == RegisterKind::kGpr16))
-      return true;
-  }
-  return false;
-}
-
 x86::Gp unused_legacy_register(const Instruction& in) {
   // EAX is an implicit operand of too many.
   for (uint8_t number : {kEbx, kEsi, kEdi, kEbp})
@@ -83,6 +66,22 @@ void emit(BlockEmitter& e, const Instruction& in, const asmjit::Operand* operand
   TRAPLINE_ASSERT(!in.memory() && !names_esp(in));
   const auto bytes = e.bytes_of(in);
   e.a.put(bytes);
+}
+
+asmjit::Operand host_operand(const Operand& operand, const x86::Mem& memory) {
+  switch (operand.kind) {
+    case Operand::Kind::kRegister:
+      return host_register(operand);
+    case Operand::Kind::kMemory:
+      return memory;
+    default:
+      return host_immediate(operand);
+  }
+}
+
+bool emit_as_encoded(BlockEmitter& e, const Instruction& in, const x86::Mem* memory) {
+  return e.switches().guest_encoding && e.mode().code32() &&
+         emit_guest_encoding(e.a, in, e.bytes_of(in), memory);
 }
 
 /// With AH, CH, DH or BH there can be no REX prefix, so neither our address registers nor ESP's.
@@ -115,29 +114,22 @@ void emit_without_rex(BlockEmitter& e, const Instruction& in, asmjit::Operand* o
 }  // namespace
 
 void lower_generic(BlockEmitter& e, const Instruction& in) {
-  if (names_esp(in)) e.flush_esp();
-  asmjit::Operand operands[3];
+  const bool esp = names_esp(in);
+  if (esp) e.flush_esp();
   x86::Mem memory;
-  for (int i = 0; i < in.operand_count; ++i) {
-    const Operand& o = in.operand[i];
-    switch (o.kind) {
-      case Operand::Kind::kRegister:
-        operands[i] = host_register(o);
-        break;
-      case Operand::Kind::kMemory:
-        memory = e.open(o, in, o.size, access_kind(o));
-        operands[i] = memory;
-        break;
-      default:
-        operands[i] = host_immediate(o);
-        break;
-    }
-  }
+  const Operand* guest_memory = in.memory();
+  if (guest_memory)
+    memory = e.open(*guest_memory, in, guest_memory->size, access_kind(*guest_memory));
   e.prepare_flags(in);
-  if (uses_high_byte(in) && (in.memory() || names_esp(in)))
-    emit_without_rex(e, in, operands, memory);
-  else
-    emit(e, in, operands);
+  const bool no_rex = uses_high_byte(in) && (guest_memory || esp);
+  if (no_rex || esp || !emit_as_encoded(e, in, guest_memory ? &memory : nullptr)) {
+    asmjit::Operand operands[3];
+    for (size_t i = 0; i < in.operand_count; ++i) operands[i] = host_operand(in.operand[i], memory);
+    if (no_rex)
+      emit_without_rex(e, in, operands, memory);
+    else
+      emit(e, in, operands);
+  }
   if (in.flags_written) e.flags_are_in_host();
   e.commit();
 }
@@ -188,7 +180,8 @@ void lower_x87(BlockEmitter& e, const Instruction& in) {
   const AccessKind kind =
       e.careful() && memory->written ? AccessKind::kModify : access_kind(*memory);
   const x86::Mem host_memory = e.open(*memory, in, memory->size, kind);
-  TRAPLINE_ASSERT(e.a.emit(in.row->host_id, host_memory) == asmjit::kErrorOk);
+  if (!emit_as_encoded(e, in, &host_memory))
+    TRAPLINE_ASSERT(e.a.emit(in.row->host_id, host_memory) == asmjit::kErrorOk);
   if (moves_fpu_pointers(in)) {  // After it: it may have reported an earlier one's exception.
     e.load_offset(*memory, in, 0, host::kValue);
     e.a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(hot.fpu_operand), 4), host::kValue.r32());

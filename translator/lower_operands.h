@@ -13,8 +13,12 @@ inline AccessKind access_kind(const Operand& operand) {
   if (!operand.written) return AccessKind::kRead;
   return operand.read ? AccessKind::kModify : AccessKind::kWrite;
 }
-bool uses_high_byte(const Instruction& in);
-bool names_esp(const Instruction& in);  ///< As a register operand.
+inline bool uses_high_byte(const Instruction& in) {
+  return in.traits & trait::kHighByte;
+}
+inline bool names_esp(const Instruction& in) {
+  return in.traits & trait::kNamesEsp;
+}
 
 /// A legacy register that the instruction does not name, to stand in where REX cannot be.
 asmjit::x86::Gp unused_legacy_register(const Instruction& in);

@@ -18,6 +18,8 @@ constexpr std::array kNames = {
                "look memory accesses up in emitted code"},
     SwitchName{"extended-blocks", &Switches::extended_blocks,
                "let blocks go on after conditional branches"},
+    SwitchName{"guest-encoding", &Switches::guest_encoding,
+               "emit instructions in the guest's own encoding where it fits"},
     SwitchName{"shrx", &Switches::shrx, "use BMI2 shifts where the host has them"},
     SwitchName{"exact-flags", &Switches::exact_flags, "keep flags exact at every fault"},
     SwitchName{"single-instruction", &Switches::single_instruction,

@@ -45,11 +45,14 @@ bool one_instruction(const TranslationRequest& request, const Switches& switches
 
 }  // namespace
 
+struct Translator::Workspace : BlockEmitter::Workspace {};
+
 Translator::Translator(const CpuModel& model, const Switches& switches, const Thunks& thunks)
     : memo_(model),
       switches_(switches),
       thunks_(thunks),
-      assembler_(std::make_unique<HostAssembler>()) {
+      workspace_(std::make_unique<Workspace>()) {
+  decoded_.resize(kMaxInstructions);
   switches_.shrx = switches_.shrx && asmjit::CpuInfo::host().features().x86().hasBMI2();
   if (!switches_.lazy_flags) switches_.exact_flags = true;
 }
@@ -57,7 +60,7 @@ Translator::Translator(const CpuModel& model, const Switches& switches, const Th
 Translator::~Translator() = default;
 
 Translation::Status Translator::decode_block(const TranslationRequest& request) {
-  instructions_.clear();
+  count_ = 0;
   translation_.straddles = false;
   const size_t limit = one_instruction(request, switches_) ? 1 : kMaxInstructions;
   const auto size = request.mode.code32() ? CodeSize::k32 : CodeSize::k16;
@@ -65,36 +68,36 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
   int branches = 0;
   uint32_t eip = request.eip;
   size_t at = request.linear & kPageMask;
-  while (instructions_.size() < limit && at < kPageSize) {
+  while (count_ < limit && at < kPageSize) {
     const uint64_t used = eip - request.eip;
     if (request.is_breakpoint && request.is_breakpoint(request.linear + (eip - request.eip))) {
-      if (instructions_.empty()) instructions_.push_back(pseudo_instruction(kBreakpointRow, eip));
+      if (count_ == 0) decoded_[count_++] = pseudo_instruction(kBreakpointRow, eip);
       break;
     }
     const uint64_t limit_left = request.limit_left > used ? request.limit_left - used : 0;
     const auto rest = request.page.subspan(at);
     const auto bytes = rest.first(std::min<uint64_t>(rest.size(), limit_left));
-    Instruction in;
+    Instruction& in = decoded_[count_];
     Decoded result = memo_.decode(bytes, size, real, eip, in);
     if (result == Decoded::kMoreBytes) {
-      if (!instructions_.empty()) break;
+      if (count_) break;
       if (limit_left < rest.size()) return Translation::Status::kPastLimit;
       if (request.page.size() == kPageSize) return Translation::Status::kNeedsNextPage;
       result = Decoded::kTooLong;
     }
     if (result != Decoded::kOk) {
-      if (instructions_.empty())
-        instructions_.push_back(
-            pseudo_instruction(result == Decoded::kInvalid ? kInvalidRow : kTooLongRow, eip));
+      if (count_ == 0)
+        decoded_[count_++] =
+            pseudo_instruction(result == Decoded::kInvalid ? kInvalidRow : kTooLongRow, eip);
       break;
     }
     if (at + in.length > kPageSize) {
-      if (!instructions_.empty()) break;
+      if (count_) break;
       translation_.straddles = true;
-      instructions_.push_back(in);
+      ++count_;
       break;
     }
-    instructions_.push_back(in);
+    ++count_;
     at += in.length;
     eip += in.length;
     if (in.row->effect == BlockEffect::kEnd) break;
@@ -112,12 +115,10 @@ void Translator::emit(const TranslationRequest& request) {
                        !one_instruction(request, switches_);
   FlagLookahead lookahead(request, switches_.flag_lookahead && !switches_.exact_flags, memo_,
                           translation_.lookahead);
-  analyse(instructions_, request.mode, switches_, windows,
+  analyse(instructions(), request.mode, switches_, windows,
           request.mutation == Mutation::kFlagsDieEarly, lookahead, analysis_);
-  assembler_->begin(request.code_address);
-  BlockEmitter emitter(*assembler_, thunks_, switches_, request, analysis_, translation_);
-  emitter.emit_block(instructions_);
-  translation_.code = assembler_->finish();
+  BlockEmitter emitter(*workspace_, thunks_, switches_, request, analysis_, translation_);
+  emitter.emit_block(instructions());
 }
 
 const Translation& Translator::translate(const TranslationRequest& request) {
@@ -129,8 +130,8 @@ const Translation& Translator::translate(const TranslationRequest& request) {
   translation_.status = decode_block(request);
   if (translation_.status != Translation::Status::kOk) return translation_;
   emit(request);
-  translation_.instructions = static_cast<uint32_t>(instructions_.size());
-  translation_.guest_bytes = instructions_.back().next_eip() - request.eip;
+  translation_.instructions = static_cast<uint32_t>(count_);
+  translation_.guest_bytes = instructions().back().next_eip() - request.eip;
   return translation_;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "translator/analysis.h"
@@ -12,8 +13,6 @@
 #include "vcpu/cpu_model.h"
 
 namespace trapline {
-
-class HostAssembler;
 
 class Translator {
  public:
@@ -26,12 +25,15 @@ class Translator {
  private:
   Translation::Status decode_block(const TranslationRequest& request);
   void emit(const TranslationRequest& request);
+  std::span<const Instruction> instructions() const { return std::span(decoded_).first(count_); }
 
   DecodeMemo memo_;
   Switches switches_;
   Thunks thunks_;
-  std::unique_ptr<HostAssembler> assembler_;
-  std::vector<Instruction> instructions_;
+  struct Workspace;
+  std::unique_ptr<Workspace> workspace_;
+  std::vector<Instruction> decoded_;  ///< As large as a block can be; the first count_ are used.
+  size_t count_ = 0;
   BlockAnalysis analysis_;
   Translation translation_;
 };

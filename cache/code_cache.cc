@@ -16,8 +16,16 @@ constexpr uint32_t align(uint32_t value) {
 constexpr uint32_t variant_key(uint16_t offset, uint8_t variant) {
   return uint32_t{variant} << 16 | offset;
 }
-bool overlaps(const FrameRange& range, uint32_t start, uint32_t length) {
+bool overlaps(const CodeRange& range, uint32_t start, uint32_t length) {
   return range.start < start + length && start < uint32_t{range.start} + range.length;
+}
+/// Whether the block depends on any of the frame's bytes.
+bool depends_on(const Block& block, uint64_t frame, uint32_t start, uint32_t length) {
+  if (block.second.frame == frame && overlaps({0, block.second.length}, start, length)) return true;
+  return block.table->frame == frame &&
+         std::ranges::any_of(block.ranges, [start, length](const CodeRange& range) {
+           return overlaps(range, start, length);
+         });
 }
 }  // namespace
 
@@ -26,11 +34,7 @@ CodeCache::CodeCache(CodeMemory& memory, uint32_t reserved, CodeEntry miss)
       start_(align(memory.base() + reserved)),
       next_(start_),
       end_(memory.base() + static_cast<uint32_t>(memory.size())),
-      miss_(miss) {
-  // The signal handler searches by_address_ while this thread may be between two insertions, so it
-  // must not move under it more often than needed.
-  by_address_.reserve(1 << 16);
-}
+      miss_(miss) {}
 
 EntryTable& CodeCache::table(uint64_t frame, uint32_t page, uint32_t mode) {
   FrameCode& code = frames_[frame];
@@ -40,6 +44,7 @@ EntryTable& CodeCache::table(uint64_t frame, uint32_t page, uint32_t mode) {
   made.frame = frame;
   made.page = page;
   made.mode = mode;
+  made.frame_code = &code;
   made.entry.fill(miss_);
   code.tables.push_back(&made);
   return made;
@@ -54,9 +59,10 @@ Block* CodeCache::find(EntryTable& table, uint16_t offset, uint8_t variant) {
   return found == table.variants.end() ? nullptr : found->second;
 }
 
-Block& CodeCache::insert(EntryTable& table, NewBlock in) {
+Block& CodeCache::insert(EntryTable& table, const NewBlock& in) {
   TRAPLINE_ASSERT(has_room(static_cast<uint32_t>(in.code.size())));
   Block& block = blocks_.emplace_back();
+  block_addresses_.push_back(next_);
   block.table = &table;
   block.eip = in.eip;
   block.code = next_;
@@ -66,35 +72,27 @@ Block& CodeCache::insert(EntryTable& table, NewBlock in) {
   block.offset = in.offset;
   block.variant = in.variant;
   block.instructions = static_cast<uint16_t>(in.instructions);
-  block.guest_bytes = static_cast<uint16_t>(in.guest_bytes);
   block.first_exit = next_exit();
-  block.first_record = static_cast<uint32_t>(records_.size());
-  block.ranges = std::move(in.ranges);
+  block.exit_count = static_cast<uint16_t>(in.exits.size());
+  for (const NewExit& exit : in.exits)
+    exits_.push_back({.from = &block,
+                      .target = exit.target,
+                      .jump = next_ + exit.jump,
+                      .stub = next_ + exit.stub,
+                      .flags_saved = exit.flags_saved});
+  block.records = records_.add(in.records);
+  block.ranges = ranges_.add(in.ranges);
+  block.second = in.second;
   std::memcpy(memory_.writable(next_), in.code.data(), in.code.size());
   next_ = align(next_ + block.code_size);
-  by_address_.push_back(&block);
-  for (size_t i = 0; i < block.ranges.size(); ++i) {
-    const uint64_t frame = block.ranges[i].frame;
-    const bool seen = std::any_of(block.ranges.begin(), block.ranges.begin() + static_cast<long>(i),
-                                  [frame](const FrameRange& r) { return r.frame == frame; });
-    if (!seen) frames_[frame].blocks.push_back(&block);
-  }
+  table.frame_code->blocks.push_back(&block);
+  if (in.second.frame != SecondPage::kNone && in.second.frame != table.frame)
+    frames_[in.second.frame].blocks.push_back(&block);
   if (block.variant == 0)
     table.entry[block.offset] = {block.host_entry, block.saved_entry};
   else
     table.variants[variant_key(block.offset, block.variant)] = &block;
-  ++table.live_blocks;
   return block;
-}
-
-void CodeCache::add_exit(Block& block, const CodeExit& exit) {
-  exits_.push_back(exit);
-  ++block.exit_count;
-}
-
-void CodeCache::add_record(Block& block, const CodeRecord& record) {
-  records_.push_back(record);
-  ++block.record_count;
 }
 
 void CodeCache::patch(uint32_t jump, uint32_t target) {
@@ -107,38 +105,46 @@ void CodeCache::link(uint32_t number, Block& target) {
   if (exit.linked || exit.from->dead || target.dead) return;
   patch(exit.jump, exit.flags_saved ? target.saved_entry : target.host_entry);
   exit.linked = true;
-  target.incoming.push_back(number);
+  list(number, target);
   ++counters_.links;
 }
 
-void CodeCache::unlink(uint32_t number) {
-  CodeExit& exit = exits_[number];
+void CodeCache::unlink(CodeExit& exit) {
   exit.linked = false;
   patch(exit.jump, exit.stub);
 }
 
+void CodeCache::list(uint32_t number, Block& target) {
+  CodeExit& exit = exits_[number];
+  if (exit.listed == target.code) return;
+  if (exit.listed) unlist(number);
+  exit.listed = target.code;
+  exit.next = std::exchange(target.incoming, number + 1);
+}
+
+void CodeCache::unlist(uint32_t number) {
+  CodeExit& exit = exits_[number];
+  uint32_t* link = &block_at(exit.listed)->incoming;
+  while (*link != number + 1) link = &exits_[*link - 1].next;
+  *link = exit.next;
+}
+
 void CodeCache::cut_exits(const Block& block) {
   // The exits stay listed with their targets; being patched to the stub again later is harmless.
-  for (uint32_t i = 0; i < block.exit_count; ++i) unlink(block.first_exit + i);
+  for (uint32_t i = 0; i < block.exit_count; ++i) unlink(exits_[block.first_exit + i]);
 }
 
 Block* CodeCache::block_at(uint64_t host) {
-  const auto after =
-      std::upper_bound(by_address_.begin(), by_address_.end(), host,
-                       [](uint64_t address, const Block* block) { return address < block->code; });
-  if (after == by_address_.begin()) return nullptr;
-  Block* block = *(after - 1);
-  return host < uint64_t{block->code} + block->code_size ? block : nullptr;
+  const auto after = std::ranges::upper_bound(block_addresses_, host);
+  if (after == block_addresses_.begin()) return nullptr;
+  Block& block = blocks_[static_cast<size_t>(after - block_addresses_.begin() - 1)];
+  return host < uint64_t{block.code} + block.code_size ? &block : nullptr;
 }
 
 const CodeRecord& CodeCache::record_at(const Block& block, uint64_t host) const {
-  const auto first = records_.begin() + block.first_record;
-  const auto last = first + block.record_count;
   const auto offset = static_cast<uint32_t>(host - block.code);
-  const auto after = std::upper_bound(
-      first, last, offset,
-      [](uint32_t value, const CodeRecord& record) { return value < record.host; });
-  TRAPLINE_ASSERT(after != first);
+  const auto after = std::ranges::upper_bound(block.records, offset, {}, &CodeRecord::host);
+  TRAPLINE_ASSERT(after != block.records.begin());
   return *(after - 1);
 }
 
@@ -151,10 +157,12 @@ void CodeCache::kill(Block& block) {
   } else {
     table.variants.erase(variant_key(block.offset, block.variant));
   }
-  --table.live_blocks;
-  for (uint32_t number : block.incoming)
-    if (exits_[number].linked && unlinks_killed_) unlink(number);
-  block.incoming.clear();
+  for (uint32_t link = std::exchange(block.incoming, 0); link;) {
+    CodeExit& exit = exits_[link - 1];
+    if (exit.linked && unlinks_killed_) unlink(exit);
+    exit.listed = 0;
+    link = std::exchange(exit.next, 0);
+  }
   ++counters_.invalidated;
 }
 
@@ -165,13 +173,10 @@ bool CodeCache::invalidate(uint64_t frame, uint32_t start, uint32_t length) {
   bool any = false;
   const auto hit = [&](Block* block) {
     if (block->dead) return true;
-    for (const FrameRange& range : block->ranges)
-      if (range.frame == frame && overlaps(range, start, length)) {
-        kill(*block);
-        any = true;
-        return true;
-      }
-    return false;
+    if (!depends_on(*block, frame, start, length)) return false;
+    kill(*block);
+    any = true;
+    return true;
   };
   blocks.erase(std::remove_if(blocks.begin(), blocks.end(), hit), blocks.end());
   return any;
@@ -190,10 +195,11 @@ std::vector<uint64_t> CodeCache::code_frames() const {
 }
 
 void CodeCache::flush() {
-  by_address_.clear();
+  block_addresses_.clear();
   blocks_.clear();
   exits_.clear();
   records_.clear();
+  ranges_.clear();
   tables_.clear();
   frames_.clear();
   next_ = start_;

@@ -10,7 +10,8 @@
 //
 // Invariants:
 //  C1  A slot of an entry table is the miss thunks or the entries of a live block.
-//  C2  A linked exit's target is live, of the same entry table, and lists the exit as incoming.
+//  C2  A linked exit's target is live, of the same entry table, and lists the exit as incoming. The
+//      list goes through the exits; an exit is in one list at most, and may stay in it unlinked.
 //  C3  Code memory of dead blocks is not reused until flush(), which nothing may call while a
 //      block is being executed or is still to be returned to.
 //  C4  Every frame with a live block is known to be a code frame (has_code).
@@ -25,6 +26,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "cache/arena.h"
 #include "cache/code_memory.h"
 #include "vcpu/address.h"
 
@@ -32,10 +34,16 @@ namespace trapline {
 
 struct EntryTable;
 
-/// Bytes of a frame that a block depends on.
-struct FrameRange {
-  uint64_t frame = 0;
+/// Bytes of the page that a block begins in, which it depends on.
+struct CodeRange {
   uint16_t start = 0;
+  uint16_t length = 0;
+};
+
+/// The bytes of a block's only instruction that lie in the next page, from its start.
+struct SecondPage {
+  static constexpr uint64_t kNone = ~uint64_t{0};
+  uint64_t frame = kNone;
   uint16_t length = 0;
 };
 
@@ -59,20 +67,22 @@ struct Block {
   uint8_t variant = 0;
   bool dead = false;
   uint16_t instructions = 0;
-  uint16_t guest_bytes = 0;
+  uint16_t exit_count = 0;
   uint32_t first_exit = 0;
-  uint32_t exit_count = 0;
-  uint32_t first_record = 0;
-  uint32_t record_count = 0;
-  std::vector<FrameRange> ranges;
-  std::vector<uint32_t> incoming;  ///< Numbers of the exits that are linked here.
+  uint32_t incoming = 0;  ///< Number of the first exit that was linked here, plus 1; 0: none.
+  std::span<const CodeRecord> records;
+  std::span<const CodeRange> ranges;
+  SecondPage second;
 };
 
+/// A direct branch out of a block.
 struct CodeExit {
   Block* from = nullptr;
   uint32_t target = 0;  ///< EIP.
   uint32_t jump = 0;    ///< Address of the branch's rel32.
   uint32_t stub = 0;    ///< Address of the code that asks for a link.
+  uint32_t listed = 0;  ///< Code address of the block whose incoming list it is in; 0: none.
+  uint32_t next = 0;    ///< In that list; as Block::incoming.
   bool flags_saved = false;
   bool linked = false;
 };
@@ -87,14 +97,28 @@ struct CodeEntry {
 
 inline constexpr uint32_t kTableEntries = kPageSize;
 
+/// What the cache knows of a frame with code.
+struct FrameCode {
+  std::vector<EntryTable*> tables;
+  std::vector<Block*> blocks;
+};
+
 struct EntryTable {
   uint64_t frame = 0;
   uint32_t page = 0;
   uint32_t mode = 0;
-  uint32_t live_blocks = 0;
+  FrameCode* frame_code = nullptr;
   std::array<CodeEntry, kTableEntries> entry;
   /// Blocks of other variants than the normal one, by variant << 16 | offset.
   std::unordered_map<uint32_t, Block*> variants;
+};
+
+/// A direct branch out of a new block: see the translator's ExitSite, whose shape this is.
+struct NewExit {
+  uint32_t target = 0;  ///< EIP.
+  uint32_t jump = 0;
+  uint32_t stub = 0;
+  bool flags_saved = false;
 };
 
 /// What a new block brings along; positions are offsets from the code's start.
@@ -106,8 +130,10 @@ struct NewBlock {
   uint32_t host_entry = 0;
   uint32_t saved_entry = 0;
   uint32_t instructions = 0;
-  uint32_t guest_bytes = 0;
-  std::vector<FrameRange> ranges;
+  std::span<const NewExit> exits;
+  std::span<const CodeRecord> records;  ///< By host offset.
+  std::span<const CodeRange> ranges;
+  SecondPage second;
 };
 
 class CodeCache {
@@ -123,10 +149,7 @@ class CodeCache {
   uint32_t next_address() const { return next_; }
   uint32_t next_exit() const { return static_cast<uint32_t>(exits_.size()); }
 
-  /// The caller adds exits and records right after, in order.
-  Block& insert(EntryTable& table, NewBlock block);
-  void add_exit(Block& block, const CodeExit& exit);
-  void add_record(Block& block, const CodeRecord& record);
+  Block& insert(EntryTable& table, const NewBlock& block);
 
   CodeExit& exit(uint32_t number) { return exits_[number]; }
   void link(uint32_t number, Block& target);
@@ -158,22 +181,21 @@ class CodeCache {
   std::vector<uint64_t> code_frames() const;
 
  private:
-  struct FrameCode {
-    std::vector<EntryTable*> tables;
-    std::vector<Block*> blocks;
-  };
   void patch(uint32_t jump, uint32_t target);
-  void unlink(uint32_t number);
+  void unlink(CodeExit& exit);
+  void list(uint32_t number, Block& target);
+  void unlist(uint32_t number);
 
   CodeMemory& memory_;
   uint32_t start_;
   uint32_t next_;
   uint32_t end_;
   CodeEntry miss_;
-  std::deque<Block> blocks_;
-  std::vector<Block*> by_address_;
-  std::vector<CodeExit> exits_;
-  std::vector<CodeRecord> records_;
+  std::deque<Block> blocks_;               ///< By address.
+  std::vector<uint32_t> block_addresses_;  ///< Block::code of each.
+  std::deque<CodeExit> exits_;
+  Arena<CodeRecord> records_;
+  Arena<CodeRange> ranges_;
   std::deque<EntryTable> tables_;
   std::unordered_map<uint64_t, FrameCode> frames_;
   Counters counters_;

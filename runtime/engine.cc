@@ -25,6 +25,21 @@ uint64_t slot_of(const EntryTable& table) {
                 offsetof(CodeEntry, saved) == offsetof(EntryPair, saved));
   return entry_slot(reinterpret_cast<const EntryPair*>(table.entry.data()), table.page);
 }
+
+/// The cache and the translator may not know each other, and name the same things.
+template <typename To, typename From>
+std::span<const To> same_shape(std::span<const From> items) {
+  static_assert(sizeof(To) == sizeof(From) && std::is_trivially_copyable_v<To> &&
+                std::is_trivially_copyable_v<From>);
+  return {reinterpret_cast<const To*>(items.data()), items.size()};
+}
+static_assert(offsetof(CodeRecord, guest) == offsetof(Record, guest) &&
+              offsetof(CodeRecord, esp_pending) == offsetof(Record, esp_pending) &&
+              offsetof(CodeRecord, index) == offsetof(Record, index) &&
+              offsetof(CodeRecord, flags_saved) == offsetof(Record, flags_saved));
+static_assert(offsetof(NewExit, jump) == offsetof(ExitSite, jump) &&
+              offsetof(NewExit, stub) == offsetof(ExitSite, stub) &&
+              offsetof(NewExit, flags_saved) == offsetof(ExitSite, flags_saved));
 }  // namespace
 
 Engine::Engine(const MachineOptions& options)
@@ -326,7 +341,7 @@ OrFault<Block*> Engine::translate_block(EntryTable& table, const Resolution& cod
       return breakpoints_.contains(linear) && !passed;
     };
   const Translation* made = &translator_->translate(request);
-  FrameRange second;
+  uint64_t second_frame = SecondPage::kNone;
   if (made->status == Translation::Status::kPastLimit) return Fault::general_protection();
   if (made->status == Translation::Status::kNeedsNextPage) {
     const Linear next{(request.linear | kPageMask) + 1};
@@ -345,9 +360,9 @@ OrFault<Block*> Engine::translate_block(EntryTable& table, const Resolution& cod
     request.straddle_entry = slot_of(next_table);
     made = &translator_->translate(request);
     if (made->status == Translation::Status::kPastLimit) return Fault::general_protection();
-    second.frame = next_code.address.frame();
+    second_frame = next_code.address.frame();
   }
-  Block& block = insert_block(table, request, *made, second.frame);
+  Block& block = insert_block(table, request, *made, second_frame);
   const auto spent = std::chrono::steady_clock::now() - begin;
   counters_.translation_nanoseconds +=
       static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count());
@@ -364,30 +379,29 @@ Block& Engine::insert_block(EntryTable& table, const TranslationRequest& request
   in.host_entry = made.host_entry;
   in.saved_entry = made.saved_entry;
   in.instructions = made.instructions;
-  in.guest_bytes = made.guest_bytes;
+  in.exits = same_shape<NewExit>(std::span(made.exits));
+  in.records = same_shape<CodeRecord>(std::span(made.records));
   const uint32_t here = std::min<uint32_t>(made.guest_bytes, kPageSize - in.offset);
-  in.ranges.push_back({table.frame, in.offset, static_cast<uint16_t>(here)});
-  if (made.straddles)
-    in.ranges.push_back({second_frame, 0, static_cast<uint16_t>(made.guest_bytes - here)});
+  new_ranges_.clear();
+  new_ranges_.push_back({in.offset, static_cast<uint16_t>(here)});
   for (const GuestRange& range : made.lookahead)
-    in.ranges.push_back({table.frame, static_cast<uint16_t>(in.offset + range.start),
-                         static_cast<uint16_t>(range.length)});
-  Block& block = cache_->insert(table, std::move(in));
-  for (const ExitSite& exit : made.exits)
-    cache_->add_exit(block, {&block, exit.target, block.code + exit.jump, block.code + exit.stub,
-                             exit.flags_saved, false});
-  for (const Record& record : made.records)
-    cache_->add_record(
-        block, {record.host, record.guest, record.esp_pending, record.index, record.flags_saved});
-  for (const FrameRange& range : block.ranges)
-    if (memory_->frame(range.frame).kind == FrameKind::kRam)
-      mmu_->deny_writes(range.frame, denial::kCode);
+    new_ranges_.push_back(
+        {static_cast<uint16_t>(in.offset + range.start), static_cast<uint16_t>(range.length)});
+  in.ranges = new_ranges_;
+  if (made.straddles) in.second = {second_frame, static_cast<uint16_t>(made.guest_bytes - here)};
+  Block& block = cache_->insert(table, in);
+  deny_code_writes(table.frame);
+  if (made.straddles) deny_code_writes(second_frame);
   ++counters_.blocks_translated;
   counters_.instructions_translated += made.instructions;
   counters_.guest_bytes_translated += made.guest_bytes;
   counters_.host_bytes_emitted += made.code.size();
   refresh_mode();  // Denying writes may have taken the window away.
   return block;
+}
+
+void Engine::deny_code_writes(uint64_t frame) {
+  if (memory_->frame(frame).kind == FrameKind::kRam) mmu_->deny_writes(frame, denial::kCode);
 }
 
 void Engine::set_breakpoint(Linear address, bool on) {

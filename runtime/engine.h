@@ -148,6 +148,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   OrFault<Block*> translate_block(EntryTable& table, const Resolution& code, Variant variant);
   Block& insert_block(EntryTable& table, const TranslationRequest& request, const Translation& made,
                       uint64_t second_frame);
+  void deny_code_writes(uint64_t frame);
   std::span<const uint8_t> page_bytes(const Resolution& code);
   void set_slot(uint32_t page, uint64_t frame);
   uint64_t leave(Leave reason);
@@ -241,6 +242,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::array<uint32_t, 4> pending_{};  ///< Slots to be written back by the commit, in order.
   uint32_t pending_count_ = 0;
   std::array<std::byte, kPageSize + 16> straddle_buffer_{};
+  std::vector<CodeRange> new_ranges_;  ///< Of the block being inserted.
 
   Exit exit_;
   CpuState before_ports_;  ///< To go back to when an interpreted IN has to leave for its value.

@@ -90,8 +90,7 @@ struct SystemOps {
     for (int variant = 0; variant < kVariantCount; ++variant)
       if (Block* block = e.cache_->find(table, static_cast<uint16_t>(here.offset()),
                                         static_cast<uint8_t>(variant)))
-        if (block->ranges.size() < 2 || block->ranges[1].frame != second->address.frame())
-          e.cache_->kill(*block);
+        if (block->second.frame != second->address.frame()) e.cache_->kill(*block);
     e.set_slot(next.page(), second->address.frame());
     return e.resume();
   }

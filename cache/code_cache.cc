@@ -152,11 +152,8 @@ void CodeCache::kill(Block& block) {
   if (block.dead) return;
   block.dead = true;
   EntryTable& table = *block.table;
-  if (block.variant == 0) {
-    if (table.entry[block.offset].saved == block.saved_entry) table.entry[block.offset] = miss_;
-  } else {
-    table.variants.erase(variant_key(block.offset, block.variant));
-  }
+  if (table.entry[block.offset].saved == block.saved_entry) table.entry[block.offset] = miss_;
+  if (block.variant != 0) table.variants.erase(variant_key(block.offset, block.variant));
   for (uint32_t link = std::exchange(block.incoming, 0); link;) {
     CodeExit& exit = exits_[link - 1];
     if (exit.linked && unlinks_killed_) unlink(exit);
@@ -164,6 +161,22 @@ void CodeCache::kill(Block& block) {
     link = std::exchange(exit.next, 0);
   }
   ++counters_.invalidated;
+}
+
+void CodeCache::replace(Block& block, Block& other) {
+  TRAPLINE_ASSERT(block.table == other.table && block.offset == other.offset);
+  if (block.dead || other.dead) return;
+  CodeEntry& entry = block.table->entry[block.offset];
+  if (entry.saved == block.saved_entry) entry = {other.host_entry, other.saved_entry};
+  for (uint32_t link = std::exchange(block.incoming, 0); link;) {
+    const uint32_t number = link - 1;
+    CodeExit& exit = exits_[number];
+    exit.listed = 0;
+    link = std::exchange(exit.next, 0);
+    if (!exit.linked) continue;
+    patch(exit.jump, exit.flags_saved ? other.saved_entry : other.host_entry);
+    list(number, other);
+  }
 }
 
 bool CodeCache::invalidate(uint64_t frame, uint32_t start, uint32_t length) {

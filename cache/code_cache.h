@@ -68,6 +68,7 @@ struct Block {
   bool dead = false;
   uint16_t instructions = 0;
   uint16_t exit_count = 0;
+  uint16_t window_misses = 0;  ///< How often the stack window could not be had for it.
   uint32_t first_exit = 0;
   uint32_t incoming = 0;  ///< Number of the first exit that was linked here, plus 1; 0: none.
   std::span<const CodeRecord> records;
@@ -163,6 +164,8 @@ class CodeCache {
   /// Kills every block that depends on the bytes. True when any did.
   bool invalidate(uint64_t frame, uint32_t start, uint32_t length);
   void kill(Block& block);
+  /// Every way into the block leads to the other from now on, which begins at the same instruction.
+  void replace(Block& block, Block& other);
   /// For tests only: breaks C2.
   void keep_links_of_killed() { unlinks_killed_ = false; }
   bool has_code(uint64_t frame) const;

@@ -125,6 +125,22 @@ void Engine::drop_window() {
   context_->hot.window_limit.fill(-1);
 }
 
+/// The window is one view's. Kernel and user each find theirs again, if nothing has gone meanwhile.
+void Engine::exchange_window(uint64_t tables, uint64_t removals) {
+  HotFields& hot = context_->hot;
+  if (hot.tables != tables && removals == removals_seen_)
+    left_windows_[left_window_next_++ % left_windows_.size()] = {
+        hot.tables, removals, hot.window_base, hot.window_delta, hot.window_limit};
+  for (const LeftWindow& left : left_windows_)
+    if (left.tables == tables && left.removals == removals) {
+      hot.window_base = left.base;
+      hot.window_delta = left.delta;
+      hot.window_limit = left.limit;
+      return;
+    }
+  drop_window();
+}
+
 uint32_t Engine::mode_number(const ModeKey& key) {
   for (size_t i = 0; i < modes_.size(); ++i)
     if (modes_[i] == key) return static_cast<uint32_t>(i);
@@ -138,15 +154,22 @@ void Engine::refresh_mode() {
   HotFields& hot = context_->hot;
   const uint64_t tables = reinterpret_cast<uint64_t>(view.tables()) + kPageShift;
   if (!execution_view_ || key != mode_ || execution_view_->view != view.serial()) {
-    if (key != mode_ || modes_.empty()) mode_id_ = mode_number(key);
+    RecentMode& recent = recent_modes_[key.cpl()];
+    if (!recent.execution || recent.key != key || recent.view != view.serial() ||
+        recent.recycled != execution_views_->recycled()) {
+      const uint32_t id = mode_number(key);
+      ExecutionView& execution = execution_views_->get(view.serial(), id);
+      recent = {key, id, view.serial(), &execution, execution_views_->recycled()};
+    }
     mode_ = key;
-    execution_view_ = &execution_views_->get(view.serial(), mode_id_);
+    mode_id_ = recent.id;
+    execution_view_ = recent.execution;
   }
   const uint64_t removals = mmu_->removals();
   if (hot.tables != tables || removals != removals_seen_) {
     const bool stale = hot.tables == tables && options_.mutation == Mutation::kStaleWindow;
+    if (!stale) exchange_window(tables, removals);
     removals_seen_ = removals;
-    if (!stale) drop_window();
   }
   hot.tables = tables;
   hot.exec_table = reinterpret_cast<uint64_t>(execution_view_->table);
@@ -235,11 +258,11 @@ void Engine::flush_code() {
 uint64_t Engine::resume() {
   if (context_->hot.attention || (context_->cpu.eflags & eflags::kTf))
     return leave(Leave::kAttention);
-  context_->cpu.shadow = InterruptShadow::kNone;
   return resume_variant(Variant::kNormal);
 }
 
 uint64_t Engine::resume_variant(Variant variant) {
+  context_->cpu.shadow = InterruptShadow::kNone;  // The next instruction is the one in it.
   for (;;) {
     refresh_mode();
     const CpuState& state = context_->cpu;
@@ -270,6 +293,7 @@ void Engine::set_slot(uint32_t page, uint64_t frame) {
 }
 
 uint64_t Engine::resume_careful() {
+  context_->cpu.shadow = InterruptShadow::kNone;
   refresh_mode();
   const CpuState& state = context_->cpu;
   CarefulSlot& slot = careful_slots_[(state.eip ^ state.eip >> 8) % careful_slots_.size()];

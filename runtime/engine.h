@@ -138,6 +138,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   View& view_for(Privilege privilege);
   View& current_view() { return view(context_->cpu.cpl == 3); }
   void drop_window();
+  void exchange_window(uint64_t tables, uint64_t removals);
   uint64_t resume();
   uint64_t resume_variant(Variant variant);
   uint64_t resume_careful();
@@ -165,6 +166,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void keep_flags_before_compare(uint32_t saved_flags);
   void restore_flags_before_compare();
   bool interrupts_waiting() const;
+  /// After every change of what waits for IF.
+  void note_interrupts();
   bool steps_on_over_breakpoint() const;
   void ask_for_attention_if_due();
   /// Makes the block that `from` is in end in the run loop, after an instruction that asked for it.
@@ -174,6 +177,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   bool deliverable() const;
   uint64_t resume_after();
   uint64_t interpret_instruction(uint32_t payload);
+  /// After a load of a data segment register: lets emitted code do the next one.
+  void remember_segment(SegmentName name);
   std::optional<Exit> single_step_trap();
 
   // engine_memory.cc
@@ -230,9 +235,27 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::array<CarefulSlot, 256> careful_slots_{};
   uint64_t mapping_epoch_ = 1;  ///< Counts mappings dropped and code flushes.
   uint64_t removals_seen_ = 0;
+  struct LeftWindow {
+    uint64_t tables = 0;
+    uint64_t removals = 0;
+    uint32_t base = 0;
+    uint64_t delta = 0;
+    std::array<int64_t, kWindowClasses> limit{};
+  };
+  std::array<LeftWindow, 2> left_windows_{};
+  uint32_t left_window_next_ = 0;
   uint64_t address_mask_ = ~uint64_t{0};  ///< What the A20 gate lets through.
   std::array<View*, 2> views_{};          ///< Supervisor, user; of the current paging context.
   ExecutionView* execution_view_ = nullptr;
+  /// The last one at each privilege level: a system call goes back and forth between two.
+  struct RecentMode {
+    ModeKey key;
+    uint32_t id = 0;
+    uint32_t view = 0;
+    ExecutionView* execution = nullptr;
+    uint64_t recycled = 0;
+  };
+  std::array<RecentMode, 4> recent_modes_;
   bool counted_ = false;
   uint64_t budget_given_ = 0;  ///< What the budget was when the run began.
 

@@ -1,6 +1,7 @@
 // Faults, interrupts, the interpreter, and where the guest's state is while they happen.
 #include "runtime/engine.h"
 #include "vcpu/assert.h"
+#include "vcpu/descriptor.h"
 
 namespace trapline {
 
@@ -75,6 +76,24 @@ bool Engine::interrupts_waiting() const {
   return nmi_waiting_ || interrupt_source_ || !queued_interrupts_.empty();
 }
 
+void Engine::note_interrupts() {
+  context_->hot.interrupt_waits = interrupt_source_ || !queued_interrupts_.empty();
+}
+
+void Engine::remember_segment(SegmentName name) {
+  const CpuState& state = context_->cpu;
+  const Segment& segment = state.segment[name];
+  const uint16_t selector = segment.selector;
+  if (state.cpl != 0 || !uses_descriptors(state) || (selector & kSelectorTableBit)) return;
+  uint64_t raw = 0;
+  if (!null_selector(selector)) {
+    const auto read = read_descriptor(cpu_, selector, Vector::kGeneralProtection);
+    if (!read.ok()) return;
+    raw = read->raw;
+  }
+  context_->loaded_segments[loaded_segment_slot(selector)] = {selector, 0, raw, segment};
+}
+
 void Engine::ask_for_attention_if_due() {
   // A device that asks the machine to stop means here, not when the timer's kick comes.
   if (stop_requested_ || ((context_->cpu.eflags & eflags::kIf) && interrupts_waiting()))
@@ -119,6 +138,7 @@ bool Engine::deliver_pending(Exit& exit) {
     } else {
       vector = queued_interrupts_.front();
       queued_interrupts_.erase(queued_interrupts_.begin());
+      note_interrupts();
     }
     delivered = deliver_interrupt(cpu_, vector);
   }

@@ -12,6 +12,10 @@
 
 namespace trapline {
 
+namespace {
+constexpr uint16_t kManyWindowMisses = 16;
+}
+
 /// Gives the gate functions their way into the engine.
 struct Gates {
   static Engine& engine(Context* context) { return *static_cast<Engine*>(context->engine); }
@@ -95,7 +99,21 @@ struct Gates {
     Engine& e = engine(context);
     if (e.move_window(address, static_cast<int>(span_class))) return stay(0);
     e.locate(from);
+    Block& block = *e.cache_->block_at(from - 1);
+    if (++block.window_misses == kManyWindowMisses) do_without_window(e, block);
     return go(e.resume_variant(Variant::kNoWindow));
+  }
+
+  /// The block has its stack where the window cannot be, again and again: its place goes to one
+  /// that needs none.
+  static void do_without_window(Engine& e, Block& block) {
+    CpuState& state = e.context_->cpu;
+    const uint32_t eip = std::exchange(state.eip, block.eip);
+    const uint64_t generation = e.cache_->counters().flushes;
+    const OrFault<Block*> other = e.find_block(Variant::kNoWindow);
+    state.eip = eip;
+    const bool both_there = other.ok() && generation == e.cache_->counters().flushes;
+    if (both_there && (*other)->table == block.table) e.cache_->replace(block, **other);
   }
 
   static GateResult open(Context* context, uint32_t offset, uint32_t bits, uint64_t from) {
@@ -168,6 +186,13 @@ struct Gates {
     return stay(0);
   }
 
+  static GateResult verify(Context* context, uint32_t selector, uint32_t writable, uint64_t from) {
+    Engine& e = engine(context);
+    const auto good = verify_selector(e.cpu_, static_cast<uint16_t>(selector), writable != 0);
+    if (!good.ok()) return fault(e, from, good.fault());
+    return stay(*good ? to_saved_flags(eflags::kZf) : 0);
+  }
+
   static uint32_t chunk(uint32_t left) { return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1; }
 
   template <typename Half, typename Whole>
@@ -212,6 +237,7 @@ void fill_gate_entries(ThunkTargets& targets) {
   set(Gate::kOpen, Gates::open);
   set(Gate::kCommit, Gates::commit);
   set(Gate::kDivide, Gates::divide);
+  set(Gate::kVerify, Gates::verify);
   set(Gate::kFpuSync, Gates::fpu_sync);
 }
 

@@ -122,6 +122,7 @@ void Engine::set_state(const CpuState& state) {
 
 void Engine::inject_interrupt(uint8_t vector) {
   queued_interrupts_.push_back(vector);
+  note_interrupts();
 }
 
 void Engine::inject_nmi() {
@@ -131,6 +132,7 @@ void Engine::inject_nmi() {
 
 void Engine::set_interrupt_line(bool asserted, InterruptSource* source) {
   interrupt_source_ = asserted ? source : nullptr;
+  note_interrupts();
   ask_for_attention_if_due();
 }
 

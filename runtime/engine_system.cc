@@ -13,6 +13,12 @@ struct SystemOps {
     return e;
   }
 
+  /// Where the operation completes an instruction: a shadow from the one before it ends.
+  static Engine& enter_instruction(Context* context) {
+    context->cpu.shadow = InterruptShadow::kNone;
+    return enter(context);
+  }
+
   static uint32_t length(uint32_t payload) { return payload >> 24; }
   /// The budget was charged for the whole block: gives back what did not run.
   static void refund(Engine& e, uint32_t payload, bool retired) {
@@ -96,7 +102,7 @@ struct SystemOps {
   }
 
   static uint64_t interpret_one(Context* context, uint32_t, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     return e.interpret_instruction(payload);
   }
 
@@ -127,7 +133,7 @@ struct SystemOps {
   }
 
   static uint64_t halt(Context* context, uint32_t, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     TRAPLINE_ASSERT(e.options_.mutation != Mutation::kBrokenInvariant);
     refund(e, payload, true);
     context->cpu.eip += length(payload);
@@ -139,7 +145,7 @@ struct SystemOps {
   }
 
   static uint64_t interrupt(Context* context, uint32_t, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     CpuState& state = context->cpu;
     const uint32_t next_eip = state.eip + length(payload);
     const auto vector = static_cast<uint8_t>(payload);
@@ -173,25 +179,27 @@ struct SystemOps {
   }
 
   static uint64_t iret(Context* context, uint32_t, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     const uint32_t next_eip = context->cpu.eip + length(payload);
     return transferred(e, payload, trapline::iret(e.cpu_, operand_size(payload), next_eip));
   }
 
   static uint64_t load_segment(Context* context, uint32_t selector, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     const auto name = static_cast<SegmentName>(payload & 7);
     const auto result = trapline::load_segment(e.cpu_, name, static_cast<uint16_t>(selector));
     if (!result.ok()) return faulted(e, payload, result.fault());
     if (name == kSs) {
       context->cpu.shadow = InterruptShadow::kMovSs;
       e.drop_window();
+    } else {
+      e.remember_segment(name);
     }
     return next(e, payload);
   }
 
   static uint64_t pop_segment(Context* context, uint32_t, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     CpuState& state = context->cpu;
     const auto name = static_cast<SegmentName>(payload & 7);
     const uint32_t size = payload >> 8 & 0xff;
@@ -210,12 +218,14 @@ struct SystemOps {
     if (name == kSs) {
       state.shadow = InterruptShadow::kMovSs;
       e.drop_window();
+    } else {
+      e.remember_segment(name);
     }
     return next(e, payload);
   }
 
   static uint64_t in(Context* context, uint32_t port, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     payload = settle(e, payload);
     const uint32_t size = payload & 0xff;
     const auto value = port_in(e.cpu_, static_cast<uint16_t>(port), size);
@@ -229,7 +239,7 @@ struct SystemOps {
   }
 
   static uint64_t out(Context* context, uint32_t port, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     payload = settle(e, payload);
     const uint32_t size = payload & 0xff;
     const uint32_t eax = context->cpu.gpr[kEax];
@@ -252,7 +262,7 @@ struct SystemOps {
   }
 
   static uint64_t flags_push(Context* context, uint32_t, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     CpuState& state = context->cpu;
     const uint32_t size = payload & 0xff;
     const auto image = read_flags(e.cpu_, operand_size(payload));
@@ -268,7 +278,7 @@ struct SystemOps {
   }
 
   static uint64_t flags_pop(Context* context, uint32_t, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     CpuState& state = context->cpu;
     const uint32_t size = payload & 0xff;
     const bool wide = state.segment[kSs].big();
@@ -289,24 +299,24 @@ struct SystemOps {
   }
 
   static uint64_t cli(Context* context, uint32_t, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     return finish(e, payload, trapline::cli(e.cpu_));
   }
 
   static uint64_t sti(Context* context, uint32_t, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     return finish(e, payload, trapline::sti(e.cpu_));
   }
 
   static uint64_t direction(Context* context, uint32_t down, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     uint32_t& flags = context->cpu.eflags;
     flags = down ? flags | eflags::kDf : flags & ~eflags::kDf;
     return next(e, payload);
   }
 
   static uint64_t move_to_cr(Context* context, uint32_t value, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     switch (payload & 7) {
       case 0:
         return finish(e, payload, write_cr0(e.cpu_, value));
@@ -321,7 +331,7 @@ struct SystemOps {
   }
 
   static uint64_t read_tsc(Context* context, uint32_t, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     payload = settle(e, payload);
     CpuState& state = context->cpu;
     if ((state.cr4 & cr4::kTsd) && state.cpl != 0)
@@ -333,12 +343,12 @@ struct SystemOps {
   }
 
   static uint64_t sysenter(Context* context, uint32_t, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     return transferred(e, payload, trapline::sysenter(e.cpu_));
   }
 
   static uint64_t sysexit(Context* context, uint32_t, uint32_t payload) {
-    Engine& e = enter(context);
+    Engine& e = enter_instruction(context);
     return transferred(e, payload, trapline::sysexit(e.cpu_));
   }
 

@@ -51,6 +51,7 @@ ExecutionView& ExecutionViews::get(uint32_t view, uint32_t mode) {
   if (views_.size() >= limit_) {
     ExecutionView& recycled = views_.back();
     empty(recycled);
+    ++recycled_;
     recycled.view = view;
     recycled.mode = mode;
     views_.splice(views_.begin(), views_, std::prev(views_.end()));

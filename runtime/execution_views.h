@@ -33,6 +33,8 @@ class ExecutionViews {
 
   /// Found or made; the least recently used one goes when there are too many.
   ExecutionView& get(uint32_t view, uint32_t mode);
+  /// Counts the tables that went to another view or mode.
+  uint64_t recycled() const { return recycled_; }
   void set(ExecutionView& execution, uint32_t page, uint64_t slot);
   void drop_page(uint32_t view, uint32_t page);
   void drop_view(uint32_t view);
@@ -45,6 +47,7 @@ class ExecutionViews {
   size_t limit_;
   uint64_t* empty_ = nullptr;
   int file_ = -1;
+  uint64_t recycled_ = 0;
   std::list<ExecutionView> views_;  ///< Most recently used first.
 };
 

@@ -46,13 +46,17 @@ bool constant_esp_change(const Instruction& in, int32_t& change) {
   const Operand& first = in.operand[0];
   switch (in.mnemonic) {
     case ZYDIS_MNEMONIC_PUSH:
-      if (first.kind == Operand::Kind::kRegister && first.register_kind == RegisterKind::kSegment)
-        return false;
+    case ZYDIS_MNEMONIC_PUSHF:
+    case ZYDIS_MNEMONIC_PUSHFD:
       change = -size;
       return true;
+    case ZYDIS_MNEMONIC_POPF:
+    case ZYDIS_MNEMONIC_POPFD:
+      change = size;
+      return true;
     case ZYDIS_MNEMONIC_POP:
-      if (first.kind == Operand::Kind::kRegister &&
-          (first.register_kind == RegisterKind::kSegment || first.number == kEsp))
+      if (first.kind == Operand::Kind::kRegister && first.number == kEsp &&
+          first.register_kind != RegisterKind::kSegment)
         return false;
       change = size;
       return true;
@@ -105,11 +109,15 @@ class StackTracker {
     const int32_t size = in.operand_size;
     switch (in.mnemonic) {
       case ZYDIS_MNEMONIC_PUSH:
+      case ZYDIS_MNEMONIC_PUSHF:
+      case ZYDIS_MNEMONIC_PUSHFD:
       case ZYDIS_MNEMONIC_CALL:
         low = -size;
         high = 0;
         return true;
       case ZYDIS_MNEMONIC_POP:
+      case ZYDIS_MNEMONIC_POPF:
+      case ZYDIS_MNEMONIC_POPFD:
       case ZYDIS_MNEMONIC_RET:
         low = 0;
         high = size;

@@ -41,6 +41,7 @@ BlockEmitter::BlockEmitter(Workspace& workspace, const Thunks& thunks, const Swi
 void BlockEmitter::emit_block(std::span<const Instruction> instructions) {
   a.begin(request_.code_address);
   cold_.clear();
+  instructions_ = instructions;
   cold_.reserve(instructions.size() * 2 + 4);
   current_ = &analysis_.instruction.front();
   add_record(0);
@@ -117,6 +118,7 @@ void BlockEmitter::emit_instruction(const Instruction& in) {
   bool possible = true;
   if (in.row->fpu != FpuUse::kNone) possible = prepare_fpu(in);
   if (possible) in.row->lower(*this, in);
+  if (!ended_) end_shadow();
   if (!flags_in_host_)
     for (size_t i = record; i < out_.records.size(); ++i) out_.records[i].flags_saved = true;
   out_.guest_bytes = in.next_eip() - request_.eip;
@@ -391,6 +393,10 @@ void BlockEmitter::gate(Gate which, uint32_t info) {
   a.call(imm(thunks_.gate[static_cast<int>(which)]));
 }
 
+void BlockEmitter::call_thunk(uint32_t Thunks::*which) {
+  a.call(imm(thunks_.*which));
+}
+
 void BlockEmitter::set_eip(uint32_t eip) {
   a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(cpu.eip), 4), imm(static_cast<int32_t>(eip)));
 }
@@ -402,6 +408,20 @@ void BlockEmitter::system(SystemOp op, uint32_t payload, const Instruction& in) 
   a.mov(host::kDelta.r32(), payload | unretired() << 16);
   a.jmp(imm(thunks_.system[static_cast<int>(op)]));
   end_block();
+}
+
+CodeLabel BlockEmitter::system_elsewhere(SystemOp op, uint32_t payload) {
+  Cold& cold = add_cold(Cold::Kind::kSystem);
+  cold.op = op;
+  cold.info = payload;
+  return cold.entry;
+}
+
+/// Behind everything that may fault, and in front of the branch where there is one.
+void BlockEmitter::end_shadow() {
+  if (index_ != shadow_ends_after_) return;
+  a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(cpu.shadow), 1),
+        imm(static_cast<int>(InterruptShadow::kNone)));
 }
 
 void BlockEmitter::raise(Vector vector, bool has_error, uint32_t error, const Instruction& in) {
@@ -457,6 +477,7 @@ std::span<const uint8_t> BlockEmitter::bytes_of(const Instruction& in) const {
 
 void BlockEmitter::jump_to(uint32_t eip) {
   flush_esp();
+  end_shadow();
   const uint32_t linear = eip + request_.mode.cs_base;
   if (!linkable(eip)) {
     jump_through_table(linear);
@@ -473,6 +494,7 @@ void BlockEmitter::jump_to(uint32_t eip) {
 
 void BlockEmitter::branch_to(x86::CondCode condition, uint32_t eip) {
   TRAPLINE_ASSERT(esp_pending_ == 0);
+  end_shadow();
   Cold& cold = add_cold(Cold::Kind::kJumpStub);
   a.j(condition, cold.entry);
   cold.jump_offset = offset() - 4;
@@ -482,6 +504,7 @@ void BlockEmitter::branch_to(x86::CondCode condition, uint32_t eip) {
 
 void BlockEmitter::branch_always(uint32_t eip) {
   TRAPLINE_ASSERT(esp_pending_ == 0);
+  end_shadow();
   Cold& cold = add_cold(Cold::Kind::kJumpStub);
   a.jmp(cold.entry);
   cold.jump_offset = offset() - 4;
@@ -500,6 +523,7 @@ void BlockEmitter::check_indirect_limit(const Instruction&) {
 
 void BlockEmitter::jump_indirect() {
   flush_esp();
+  end_shadow();
   if (request_.mode.cs_base)
     a.lea(host::kAddress.r32(),
           x86::ptr(host::kAddress, static_cast<int32_t>(request_.mode.cs_base)));
@@ -613,6 +637,13 @@ void BlockEmitter::emit_cold() {
         a.jmp(imm(thunks_.system[static_cast<int>(SystemOp::kLink)]));
         break;
       }
+      case Cold::Kind::kSystem:
+        esp_pending_ = cold.record.esp_pending;
+        flush_esp();
+        set_eip(request_.eip + cold.record.guest);
+        a.mov(host::kDelta.r32(), cold.info | (block_size() - cold.record.index) << 16);
+        a.jmp(imm(thunks_.system[static_cast<int>(cold.op)]));
+        break;
       case Cold::Kind::kRaise: {
         esp_pending_ = cold.record.esp_pending;
         flush_esp();

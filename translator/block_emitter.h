@@ -89,9 +89,18 @@ class BlockEmitter {
 
   // --- calls into C++ ---
   void gate(Gate which, uint32_t info);
+  void call_thunk(uint32_t Thunks::*which);
   /// Ends the block through C++. EIP is set to `in`'s address. Value in the address register.
   void system(SystemOp op, uint32_t payload, const Instruction& in);
   void raise(Vector vector, bool has_error, uint32_t error, const Instruction& in);
+  /// Cold code that ends the block through C++ instead of what emitted code does here otherwise.
+  /// Live flags must have been saved.
+  CodeLabel system_elsewhere(SystemOp op, uint32_t payload);
+
+  // --- interrupt shadow ---
+  /// Whether the instruction after this one is in the block, so that the shadow can end with it.
+  bool shadow_fits() const { return size_t{index_} + 1 < instructions_.size(); }
+  void begin_shadow() { shadow_ends_after_ = index_ + 1; }
 
   // --- branches ---
   /// Goes to a constant EIP; ends the code path.
@@ -122,12 +131,13 @@ class BlockEmitter {
   // --- cold code ---
   /// Jumps to cold code that calls the gate and comes back here.
   struct Cold {
-    enum class Kind : uint8_t { kGate, kJumpStub, kRaise, kWindow };
+    enum class Kind : uint8_t { kGate, kJumpStub, kRaise, kWindow, kSystem };
     Kind kind = Kind::kGate;
     CodeLabel entry;
     CodeLabel resume;
     Gate gate = Gate::kFill;
-    uint32_t info = 0;
+    SystemOp op = SystemOp::kLink;
+    uint32_t info = 0;                ///< Or the payload of the system operation.
     uint8_t address_register = 0xff;  ///< Guest register to copy into the address register first.
     int32_t window_offset = 0;
     CodeLabel misaligned;  ///< Valid: a look-up that comes here when misaligned.
@@ -153,6 +163,7 @@ class BlockEmitter {
   uint32_t block_size() const { return static_cast<uint32_t>(analysis_.instruction.size()); }
   /// Instructions of the block from the current one on: what a budget gets back when it faults.
   uint32_t unretired() const { return block_size() - index_; }
+  void end_shadow();
   void emit_entry();
   void emit_straddle_check();
   void emit_budget_check(uint32_t count);
@@ -189,6 +200,8 @@ class BlockEmitter {
   bool ended_ = false;
   int32_t esp_pending_ = 0;
   int guarded_segment_ = -1;
+  uint32_t shadow_ends_after_ = ~0u;
+  std::span<const Instruction> instructions_;
 };
 
 struct BlockEmitter::Workspace {

@@ -51,7 +51,8 @@ struct HotFields {
   uint8_t attention = 0;   ///< Leave for the run loop at the next opportunity.
   /// A repeated CMPS or SCAS was left between two elements; cleared when it is through.
   uint8_t compare_unfinished = 0;
-  uint8_t reserved{};
+  /// An interrupt waits until the guest allows it: emitted code that would allow it asks C++.
+  uint8_t interrupt_waits = 0;
   uint64_t scratch = 0;
   uint32_t host_mxcsr = 0x1f80;
   uint32_t reserved2{};
@@ -62,11 +63,27 @@ struct HotFields {
 };
 static_assert(sizeof(HotFields) == 128, "the context register points just behind these");
 
+/// What loading a selector made of a descriptor in the GDT, in ring 0. Good for another load as
+/// long as the descriptor is the same.
+struct alignas(64) LoadedSegment {
+  static constexpr uint32_t kNoSelector = ~0u;
+  uint32_t selector = kNoSelector;
+  uint32_t reserved = 0;
+  uint64_t descriptor = 0;  ///< Not for null selectors.
+  Segment segment;
+};
+static_assert(sizeof(LoadedSegment) == 64, "emitted code scales selectors");
+inline constexpr uint32_t kLoadedSegments = 32;
+constexpr uint32_t loaded_segment_slot(uint16_t selector) {
+  return selector / 8u % kLoadedSegments;
+}
+
 struct alignas(64) Context {
   HotFields hot;
   CpuState cpu;
   /// The entry table of pages that have none: every entry leads to the look-up in C++.
   alignas(64) std::array<EntryPair, kPageSize> miss_table{};
+  std::array<LoadedSegment, kLoadedSegments> loaded_segments;
   void* engine = nullptr;
   uint64_t gate_from = 0;  ///< Where the block is that called the gate in C++; 0 between blocks.
 };

@@ -238,6 +238,10 @@ uint8_t traits_of(const Instruction& in) {
     case ZYDIS_MNEMONIC_LEAVE:
       return traits | trait::kStack | trait::kWritesEbp;
     case ZYDIS_MNEMONIC_PUSH:
+    case ZYDIS_MNEMONIC_PUSHF:
+    case ZYDIS_MNEMONIC_PUSHFD:
+    case ZYDIS_MNEMONIC_POPF:
+    case ZYDIS_MNEMONIC_POPFD:
     case ZYDIS_MNEMONIC_POP:
     case ZYDIS_MNEMONIC_CALL:
     case ZYDIS_MNEMONIC_RET:

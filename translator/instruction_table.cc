@@ -179,9 +179,10 @@ constexpr ZydisMnemonic kInterpretedSystem[] = {
     ZYDIS_MNEMONIC_SIDT,  ZYDIS_MNEMONIC_LLDT,   ZYDIS_MNEMONIC_SLDT,  ZYDIS_MNEMONIC_LTR,
     ZYDIS_MNEMONIC_STR,   ZYDIS_MNEMONIC_LMSW,   ZYDIS_MNEMONIC_SMSW,  ZYDIS_MNEMONIC_CLTS,
     ZYDIS_MNEMONIC_INVD,  ZYDIS_MNEMONIC_WBINVD, ZYDIS_MNEMONIC_RDMSR, ZYDIS_MNEMONIC_WRMSR,
-    ZYDIS_MNEMONIC_RDPMC, ZYDIS_MNEMONIC_LAR,    ZYDIS_MNEMONIC_LSL,   ZYDIS_MNEMONIC_VERR,
-    ZYDIS_MNEMONIC_VERW,  ZYDIS_MNEMONIC_ARPL,   ZYDIS_MNEMONIC_INSB,  ZYDIS_MNEMONIC_INSW,
-    ZYDIS_MNEMONIC_INSD,  ZYDIS_MNEMONIC_OUTSB,  ZYDIS_MNEMONIC_OUTSW, ZYDIS_MNEMONIC_OUTSD};
+    ZYDIS_MNEMONIC_RDPMC, ZYDIS_MNEMONIC_LAR,    ZYDIS_MNEMONIC_LSL,   ZYDIS_MNEMONIC_ARPL,
+    ZYDIS_MNEMONIC_INSB,  ZYDIS_MNEMONIC_INSW,   ZYDIS_MNEMONIC_INSD,  ZYDIS_MNEMONIC_OUTSB,
+    ZYDIS_MNEMONIC_OUTSW, ZYDIS_MNEMONIC_OUTSD};
+constexpr ZydisMnemonic kVerify[] = {ZYDIS_MNEMONIC_VERR, ZYDIS_MNEMONIC_VERW};
 constexpr ZydisMnemonic kVolatile[] = {ZYDIS_MNEMONIC_CPUID};
 constexpr ZydisMnemonic kReadTsc[] = {ZYDIS_MNEMONIC_RDTSC};
 constexpr ZydisMnemonic kUndefined[] = {ZYDIS_MNEMONIC_RSM, ZYDIS_MNEMONIC_UD0, ZYDIS_MNEMONIC_UD1,
@@ -234,16 +235,17 @@ constexpr Group kGroups[] = {
     {lower_interpreted, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kUser, kInterpretedUser},
     {lower_interpreted, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kUser, kFpuState},
     {lower_interpreted, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kInterpretedSystem},
+    {lower_verify, BlockEffect::kNone, FpuUse::kNone, OracleUse::kSystem, kVerify},
     {lower_interpreted, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kVolatile, kVolatile},
-    {lower_rdtsc, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kVolatile, kReadTsc},
+    {lower_rdtsc, BlockEffect::kNone, FpuUse::kNone, OracleUse::kVolatile, kReadTsc},
     {lower_undefined, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kUser, kUndefined},
     {lower_int, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kInt},
     {lower_iret, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kIret},
     {lower_hlt, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kHlt},
     {lower_cli, BlockEffect::kNone, FpuUse::kNone, OracleUse::kSystem, kCli},
-    {lower_sti, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kSti},
-    {lower_pushf, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kUser, kPushf},
-    {lower_popf, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kUser, kPopf},
+    {lower_sti, BlockEffect::kNone, FpuUse::kNone, OracleUse::kSystem, kSti},
+    {lower_pushf, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kPushf},
+    {lower_popf, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kPopf},
     {lower_in, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kIn},
     {lower_out, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kOut},
     {lower_direction, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kDirection},

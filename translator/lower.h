@@ -37,16 +37,24 @@ void lower_jecxz(BlockEmitter& e, const Instruction& in);
 // lower_string.cc
 void lower_string(BlockEmitter& e, const Instruction& in);
 
+// lower_segment.cc: of MOV's and POP's forms, those with a segment register
+void lower_segment_load(BlockEmitter& e, const Instruction& in);
+void lower_segment_store(BlockEmitter& e, const Instruction& in);
+void lower_segment_pop(BlockEmitter& e, const Instruction& in);
+void lower_verify(BlockEmitter& e, const Instruction& in);
+
+// lower_flags.cc
+void lower_pushf(BlockEmitter& e, const Instruction& in);
+void lower_popf(BlockEmitter& e, const Instruction& in);
+void lower_cli(BlockEmitter& e, const Instruction& in);
+void lower_sti(BlockEmitter& e, const Instruction& in);
+
 // lower_system.cc
 void lower_interpreted(BlockEmitter& e, const Instruction& in);
 void lower_undefined(BlockEmitter& e, const Instruction& in);
 void lower_int(BlockEmitter& e, const Instruction& in);
 void lower_iret(BlockEmitter& e, const Instruction& in);
 void lower_hlt(BlockEmitter& e, const Instruction& in);
-void lower_cli(BlockEmitter& e, const Instruction& in);
-void lower_sti(BlockEmitter& e, const Instruction& in);
-void lower_pushf(BlockEmitter& e, const Instruction& in);
-void lower_popf(BlockEmitter& e, const Instruction& in);
 void lower_in(BlockEmitter& e, const Instruction& in);
 void lower_out(BlockEmitter& e, const Instruction& in);
 void lower_direction(BlockEmitter& e, const Instruction& in);

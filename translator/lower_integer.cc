@@ -158,33 +158,11 @@ void lower_mov(BlockEmitter& e, const Instruction& in) {
     return o.kind == Operand::Kind::kRegister && o.register_kind == RegisterKind::kOther;
   };
   if (is_segment(from)) {
-    const int32_t field =
-        TRAPLINE_CONTEXT_OFFSET(cpu.segment) +
-        static_cast<int32_t>(from.number * sizeof(Segment) + offsetof(Segment, selector));
-    if (to.kind == Operand::Kind::kMemory) {
-      const x86::Mem memory = e.open(to, in, 2, AccessKind::kWrite);
-      e.a.movzx(host::kValue.r32(), host::context(field, 2));
-      e.a.mov(memory, host::kValue.r16());
-      e.commit();
-    } else {
-      if (to.number == kEsp) e.flush_esp();
-      e.a.movzx(host::kValue.r32(), host::context(field, 2));
-      e.a.mov(general_register(to), host::sized(host::kValue, to.size));
-    }
+    lower_segment_store(e, in);
     return;
   }
   if (is_segment(to)) {
-    if (to.number == kCs) {
-      e.raise(Vector::kInvalidOpcode, false, 0, in);
-      return;
-    }
-    if (from.kind == Operand::Kind::kMemory) {
-      e.a.movzx(host::kAddress.r32(), e.open(from, in, 2, AccessKind::kRead));
-    } else {
-      e.flush_esp();
-      e.a.movzx(host::kAddress.r32(), host::guest(from.number).r16());
-    }
-    e.system(SystemOp::kLoadSegment, to.number | uint32_t{in.length} << 24, in);
+    lower_segment_load(e, in);
     return;
   }
   const auto is_control = [](const Operand& o) {

@@ -19,6 +19,12 @@ inline bool uses_high_byte(const Instruction& in) {
 inline bool names_esp(const Instruction& in) {
   return in.traits & trait::kNamesEsp;
 }
+/// ESP, or SP where the stack is a 16-bit one, plus a constant.
+void change_esp(BlockEmitter& e, int32_t bytes);
+/// The instruction's length as system operations want it.
+constexpr uint32_t length_payload(const Instruction& in) {
+  return uint32_t{in.length} << 24;
+}
 
 /// A legacy register that the instruction does not name, to stand in where REX cannot be.
 asmjit::x86::Gp unused_legacy_register(const Instruction& in);

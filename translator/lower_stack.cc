@@ -6,12 +6,6 @@ namespace trapline {
 
 namespace x86 = asmjit::x86;
 
-namespace {
-
-x86::Gp value_of(uint8_t size) {
-  return host::sized(host::kValue, size);
-}
-
 void change_esp(BlockEmitter& e, int32_t bytes) {
   if (e.stack32()) {
     e.adjust_esp(bytes);
@@ -20,6 +14,12 @@ void change_esp(BlockEmitter& e, int32_t bytes) {
   e.flush_esp();
   e.a.lea(host::kDelta.r32(), x86::ptr(host::kStack, bytes));
   e.a.mov(host::kStack.r16(), host::kDelta.r16());
+}
+
+namespace {
+
+x86::Gp value_of(uint8_t size) {
+  return host::sized(host::kValue, size);
 }
 
 void push_segment(BlockEmitter& e, const Instruction& in) {
@@ -72,8 +72,7 @@ void lower_pop(BlockEmitter& e, const Instruction& in) {
   const Operand& to = in.operand[0];
   const uint8_t size = in.operand_size;
   if (to.kind == Operand::Kind::kRegister && to.register_kind == RegisterKind::kSegment) {
-    e.system(SystemOp::kPopSegment, to.number | uint32_t{size} << 8 | uint32_t{in.length} << 24,
-             in);
+    lower_segment_pop(e, in);
     return;
   }
   const x86::Mem slot = e.open_stack(0, size, AccessKind::kRead);

@@ -10,10 +10,6 @@ namespace trapline {
 namespace x86 = asmjit::x86;
 
 namespace {
-uint32_t length_payload(const Instruction& in) {
-  return uint32_t{in.length} << 24;
-}
-
 /// Privileged instructions outside ring 0 are #GP(0).
 bool refused(BlockEmitter& e, const Instruction& in) {
   if (e.mode().cpl() == 0) return false;
@@ -53,28 +49,6 @@ void lower_iret(BlockEmitter& e, const Instruction& in) {
 
 void lower_hlt(BlockEmitter& e, const Instruction& in) {
   if (!refused(e, in)) e.system(SystemOp::kHalt, length_payload(in), in);
-}
-
-void lower_cli(BlockEmitter& e, const Instruction& in) {
-  if (!e.mode().has(mode::kSensitiveOk)) {
-    e.system(SystemOp::kCli, length_payload(in), in);  // PVI and VME may still allow it.
-    return;
-  }
-  e.clobber_flags();
-  e.a.and_(host::context(TRAPLINE_CONTEXT_OFFSET(cpu.eflags), 4),
-           asmjit::imm(static_cast<int32_t>(~eflags::kIf)));
-}
-
-void lower_sti(BlockEmitter& e, const Instruction& in) {
-  e.system(SystemOp::kSti, length_payload(in), in);
-}
-
-void lower_pushf(BlockEmitter& e, const Instruction& in) {
-  e.system(SystemOp::kFlagsPush, in.operand_size | length_payload(in), in);
-}
-
-void lower_popf(BlockEmitter& e, const Instruction& in) {
-  e.system(SystemOp::kFlagsPop, in.operand_size | length_payload(in), in);
 }
 
 namespace {
@@ -127,6 +101,22 @@ void lower_control_register(BlockEmitter& e, const Instruction& in) {
 }
 
 void lower_rdtsc(BlockEmitter& e, const Instruction& in) {
+  // Where instructions are counted, they may be the clock.
+  if (e.switches().inline_system && !e.mode().has(mode::kCounted)) {
+    e.clobber_flags();
+    if (e.mode().cpl() != 0) {
+      e.a.test(host::context(TRAPLINE_CONTEXT_OFFSET(cpu.cr4), 4), asmjit::imm(cr4::kTsd));
+      e.a.jnz(e.system_elsewhere(SystemOp::kReadTsc, length_payload(in)));
+    }
+    e.a.rdtsc();
+    e.a.shl(x86::rdx, 32);
+    e.a.or_(x86::rax, x86::rdx);
+    e.a.add(x86::rax, host::context(TRAPLINE_CONTEXT_OFFSET(cpu.tsc_offset), 8));
+    e.a.mov(x86::rdx, x86::rax);
+    e.a.shr(x86::rdx, 32);
+    e.a.mov(x86::eax, x86::eax);
+    return;
+  }
   e.system(SystemOp::kReadTsc, length_payload(in), in);
 }
 

@@ -20,6 +20,8 @@ constexpr std::array kNames = {
                "let blocks go on after conditional branches"},
     SwitchName{"guest-encoding", &Switches::guest_encoding,
                "emit instructions in the guest's own encoding where it fits"},
+    SwitchName{"inline-system", &Switches::inline_system,
+               "change flags, IF and known segments in emitted code"},
     SwitchName{"shrx", &Switches::shrx, "use BMI2 shifts where the host has them"},
     SwitchName{"exact-flags", &Switches::exact_flags, "keep flags exact at every fault"},
     SwitchName{"single-instruction", &Switches::single_instruction,

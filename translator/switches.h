@@ -17,6 +17,7 @@ struct Switches {
   bool inline_memory = true;    ///< Accesses look the view up in emitted code.
   bool extended_blocks = true;  ///< Blocks go on after conditional branches.
   bool guest_encoding = true;   ///< Instructions are emitted in the guest's bytes where they fit.
+  bool inline_system = true;    ///< What changes VCPU state alone does so in emitted code.
   bool shrx = true;             ///< BMI2 forms where the host has them.
   bool exact_flags = false;     ///< Flags at every fault exact, even where nothing can read them.
   bool single_instruction = false;  ///< One guest instruction per block.

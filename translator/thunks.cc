@@ -33,6 +33,10 @@ class ThunkEmitter {
     emit_leave();
     thunks.signal_exit = here();
     emit_signal_exit(targets.signal);
+    thunks.load_segment = here();
+    emit_load_segment(true);
+    thunks.load_segment_of_class = here();
+    emit_load_segment(false);
     for (int i = 0; i < kSystemOpCount; ++i) {
       if (i == static_cast<int>(SystemOp::kLookup)) continue;
       thunks.system[static_cast<size_t>(i)] = here();
@@ -132,6 +136,69 @@ class ThunkEmitter {
     a.fxrstor(field(TRAPLINE_CONTEXT_OFFSET(cpu.fpu), 512));
     a.mov(field(TRAPLINE_CONTEXT_OFFSET(hot.fpu_loaded), 1), 1);
     a.ret();
+  }
+
+  /// See LoadedSegment. The checks of a load depend on the selector, the descriptor and the CPL
+  /// alone, so that the same ones come out the same.
+  void emit_load_segment(bool any_class) {
+    constexpr int32_t kTable = TRAPLINE_CONTEXT_OFFSET(loaded_segments);
+    constexpr int32_t kCopy = kTable + int32_t{offsetof(LoadedSegment, segment)};
+    constexpr int32_t kSegments = TRAPLINE_CONTEXT_OFFSET(cpu.segment);
+    constexpr int32_t kClass = offsetof(Segment, klass);
+    const x86::Gp selector = host::kAddress;
+    const x86::Gp slot = host::kValue;
+    const x86::Gp name = host::kDelta;
+    const x86::Gp work = x86::rax;
+    const x86::Gp more = x86::rcx;
+    static_assert(kLoadedSegments == 32 && sizeof(LoadedSegment) == 64);
+    Label done = a.newLabel();
+    Label known = a.newLabel();
+    Label absent = a.newLabel();
+    for (const x86::Gp& reg : {slot, work, more}) a.push(reg);
+    a.mov(slot.r32(), selector.r32());
+    a.shl(slot.r32(), 3);
+    a.and_(slot.r32(), (kLoadedSegments - 1) * sizeof(LoadedSegment));
+    a.add(slot, host::kContext);
+    a.cmp(x86::ptr(slot, kTable + int32_t{offsetof(LoadedSegment, selector)}, 4), selector.r32());
+    a.jne(done);
+    if (!any_class) {
+      a.mov(work.r8(), x86::ptr(slot, kCopy + kClass, 1));
+      a.cmp(work.r8(), x86::ptr(host::kContext, name, 0, kSegments + kClass, 1));
+      a.jne(done);
+    }
+    a.test(selector.r32(), 0xfffc);
+    a.jz(known);  // A null selector.
+    // The descriptor's last byte must be in the table, its bytes in one page.
+    a.mov(work.r32(), selector.r32());
+    a.or_(work.r32(), 7);
+    a.movzx(more.r32(), field(TRAPLINE_CONTEXT_OFFSET(cpu.gdtr.limit), 2));
+    a.cmp(more.r32(), work.r32());
+    a.jb(done);  // Not equal, then.
+    a.and_(work.r32(), ~7);
+    a.add(work.r32(), field(TRAPLINE_CONTEXT_OFFSET(cpu.gdtr.base), 4));
+    a.test(work.r32(), 7);
+    a.jnz(done);
+    a.mov(more.r32(), work.r32());
+    a.shr(more.r32(), kPageShift);
+    a.mov(more, x86::Mem(host::kTables, more, 3, -int32_t{kPageShift}, 8));
+    a.test(more, more);
+    a.jz(absent);
+    a.mov(work, x86::ptr(work, more));
+    a.cmp(work, x86::ptr(slot, kTable + int32_t{offsetof(LoadedSegment, descriptor)}, 8));
+    a.jne(done);
+    a.bind(known);
+    a.add(name, host::kContext);
+    for (int32_t at = 0; at < static_cast<int32_t>(sizeof(Segment)); at += 8) {
+      a.mov(work, x86::ptr(slot, kCopy + at, 8));
+      a.mov(x86::ptr(name, kSegments + at, 8), work);
+    }
+    a.cmp(work, work);
+    a.bind(done);
+    for (const x86::Gp& reg : {more, work, slot}) a.pop(reg);
+    a.ret();
+    a.bind(absent);
+    a.cmp(selector.r32(), -1);
+    a.jmp(done);
   }
 
   /// Misaligned accesses that cross no page come here too, and find their entry present.

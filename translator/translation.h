@@ -27,9 +27,10 @@ enum class Gate : uint8_t {
   kCommit,   ///< Writes back what kOpen gave a buffer for.
   kDivide,   ///< Leaves with #DE when the signed division would overflow (value register: divisor).
   kFpuSync,  ///< Makes the x87 pointers in the host's FPU the guest's.
+  kVerify,   ///< Selector, whether writable: VERW or VERR's ZF.
   kFpuLoad,  ///< Puts the guest's FPU state into the host's FPU. Changes no register at all.
 };
-inline constexpr int kGateCount = 8;
+inline constexpr int kGateCount = 9;
 
 /// Jumps into C++ that end the block. In: CpuState::eip = the instruction, address register =
 /// value, delta register = payload, flags register = saved flags. C++ says where to go on.
@@ -89,11 +90,16 @@ struct AccessInfo {
 struct Thunks {
   std::array<uint32_t, kGateCount> gate{};
   std::array<uint32_t, kSystemOpCount> system{};
-  uint32_t enter = 0;        ///< uint32_t (*)(CpuState* context, uint64_t code)
-  uint32_t miss_host = 0;    ///< Where unused entries lead, flags in the host's EFLAGS.
-  uint32_t miss_saved = 0;   ///< Likewise, flags in the flags register.
-  uint32_t leave = 0;        ///< Ends enter(), with HotFields::exit_code.
-  uint32_t signal_exit = 0;  ///< Where the signal handler sends a block's fault.
+  uint32_t enter = 0;       ///< uint32_t (*)(CpuState* context, uint64_t code)
+  uint32_t miss_host = 0;   ///< Where unused entries lead, flags in the host's EFLAGS.
+  uint32_t miss_saved = 0;  ///< Likewise, flags in the flags register.
+  uint32_t leave = 0;       ///< Ends enter(), with HotFields::exit_code.
+  /// Loads the selector in the address register into the segment register whose offset in
+  /// CpuState::segment is in the delta register, if LoadedSegment knows what comes out: then ZF is
+  /// set. Otherwise nothing has changed. Preserve everything else but the host's flags.
+  uint32_t load_segment = 0;
+  uint32_t load_segment_of_class = 0;  ///< Likewise, but not when the segment's class changes.
+  uint32_t signal_exit = 0;            ///< Where the signal handler sends a block's fault.
 };
 
 /// Maps a host address inside a block to the guest instruction it belongs to.

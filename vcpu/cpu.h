@@ -44,6 +44,9 @@ OrFault<Linear> check_segment(const CpuState& state, SegmentName name, uint32_t 
 /// the instruction does.
 OrFault<void> load_segment(Cpu& cpu, SegmentName name, uint16_t selector);
 
+/// What VERR and VERW find out: whether the segment may be read, or written, at this level.
+OrFault<bool> verify_selector(Cpu& cpu, uint16_t selector, bool writing);
+
 OrFault<void> load_ldtr(Cpu& cpu, uint16_t selector);
 OrFault<void> load_tr(Cpu& cpu, uint16_t selector);
 

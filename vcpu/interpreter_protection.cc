@@ -36,13 +36,6 @@ bool visible(const CpuState& state, uint16_t selector, const Descriptor& descrip
   return state.cpl <= descriptor.dpl() && rpl(selector) <= descriptor.dpl();
 }
 
-bool readable(const Descriptor& descriptor) {
-  return descriptor.readable();
-}
-bool writable(const Descriptor& descriptor) {
-  return descriptor.writable_data();
-}
-
 // A register operand of any size gives its low word.
 OrFault<uint16_t> selector_operand(Execution& x, int i) {
   if (x.is_memory(i)) {
@@ -77,12 +70,11 @@ OrFault<void> lsl(Execution& x) {
   return x.write(0, descriptor.limit());
 }
 
-template <bool Allowed(const Descriptor&)>
+template <bool Writing>
 OrFault<void> verify(Execution& x) {
   TRAPLINE_TRY_LET(selector, selector_operand(x, 0));
-  TRAPLINE_TRY_LET(entry, look_up(x.cpu, selector));
-  set_zero(
-      x, entry.found && Allowed(entry.descriptor) && visible(x.state, selector, entry.descriptor));
+  TRAPLINE_TRY_LET(good, verify_selector(x.cpu, selector, Writing));
+  set_zero(x, good);
   return {};
 }
 
@@ -98,12 +90,19 @@ OrFault<void> arpl(Execution& x) {
 constexpr InterpreterRow kRows[] = {
     {ZYDIS_MNEMONIC_LAR, lar, InterpreterRow::kProtectedOnly},
     {ZYDIS_MNEMONIC_LSL, lsl, InterpreterRow::kProtectedOnly},
-    {ZYDIS_MNEMONIC_VERR, verify<readable>, InterpreterRow::kProtectedOnly},
-    {ZYDIS_MNEMONIC_VERW, verify<writable>, InterpreterRow::kProtectedOnly},
+    {ZYDIS_MNEMONIC_VERR, verify<false>, InterpreterRow::kProtectedOnly},
+    {ZYDIS_MNEMONIC_VERW, verify<true>, InterpreterRow::kProtectedOnly},
     {ZYDIS_MNEMONIC_ARPL, arpl, InterpreterRow::kProtectedOnly},
 };
 
 }  // namespace
+
+OrFault<bool> verify_selector(Cpu& cpu, uint16_t selector, bool writing) {
+  TRAPLINE_TRY_LET(entry, look_up(cpu, selector));
+  const Descriptor& descriptor = entry.descriptor;
+  return entry.found && (writing ? descriptor.writable_data() : descriptor.readable()) &&
+         visible(cpu.state, selector, descriptor);
+}
 
 std::span<const InterpreterRow> protection_rows() {
   return kRows;

@@ -2,7 +2,8 @@
 ; privilege and presence checks with their error codes, the accessed bit.
 ;
 ; expect: exit 33
-; deviates: qemu "read through null", "write through null": a null selector can be loaded but not
+; deviates: qemu "read through null", "write through null", "null in between": a null selector can be
+;   loaded but not
 ;   used (SDM volume 3, 5.4.1, "Null Segment Selector Checking"); QEMU checks no data accesses.
 %include "include/guest.inc"
 
@@ -116,8 +117,80 @@ main:
     lss ecx, [.stack]
     expect_no_fault "lss", lss esp, [.stack]
     expect_fault "lds of a register", UD, 0, {db 0xc5, 0xc0}
+
+    ; the same selector again and again, while its descriptor changes: every load looks
+    set_descriptor SEL0, SCRATCH, 0xfffff, DATA_RW, BIG | PAGES
+    mov dword [SCRATCH], 0x1000
+    mov dword [SCRATCH + 0x1000], 1
+    xor eax, eax
+    mov ecx, 40
+    mov edx, SEL0
+.again:
+    mov fs, edx
+    add eax, [fs:0]
+    xor byte [gdt + SEL0 + 3], 0x10     ; base bits 12 and up: one page on, one page back
+    push edx
+    pop gs
+    add eax, [gs:0]
+    dec ecx
+    jnz .again
+    expect_eq "loads in turn", eax, 40 * 0x1001
+    and byte [gdt + SEL0 + 5], ~ACCESSED
+    mov fs, edx
+    test byte [gdt + SEL0 + 5], ACCESSED
+    expect_flags "accessed bit set again", ZF, 0
+    xor ecx, ecx
+    mov gs, ecx
+    mov gs, edx
+    mov gs, ecx
+    expect_fault "null in between", GP, 0, mov eax, [gs:0]
+    xor byte [gdt + SEL0 + 5], NOT_PRESENT
+    expect_fault "absent meanwhile", NP, SEL0, mov fs, edx
+    xor byte [gdt + SEL0 + 5], NOT_PRESENT
+    mov fs, edx
+
+    ; in another table, and beyond a shorter one
+    mov esi, gdt
+    mov edi, SCRATCH + 0x2000
+    mov ecx, GDT_ENTRIES * 2
+    rep movsd
+    xor byte [SCRATCH + 0x2000 + SEL0 + 3], 0x10
+    mov eax, [fs:0]
+    lgdt [.other_gdt]
+    mov fs, edx
+    add eax, [fs:0]
+    lgdt [.short_gdt]
+    expect_fault "beyond the short table", GP, SEL0, mov fs, edx
+    lgdt [.usual_gdt]
+    mov fs, edx
+    expect_eq "each table's own", eax, 0x1001
+
+    ; the class of DS changes and comes back
+    mov ebx, KDS
+    mov ecx, 10
+    xor eax, eax
+.class:
+    mov ds, edx
+    add eax, [0]
+    mov ds, ebx
+    add eax, [SCRATCH]
+    dec ecx
+    jnz .class
+    mov ecx, [SCRATCH]
+    add ecx, [fs:0]
+    imul ecx, 10
+    expect_eq "two classes in turn", eax, ecx
     finish
 align 4
+.other_gdt:
+    dw GDT_ENTRIES * 8 - 1
+    dd SCRATCH + 0x2000
+.short_gdt:
+    dw SEL0 + 6
+    dd gdt
+.usual_gdt:
+    dw GDT_ENTRIES * 8 - 1
+    dd gdt
 .stack:
     dd KERNEL_STACK
     dw KDS

@@ -198,6 +198,32 @@ main:
     pop ebx
     mov esp, ebp
     expect_eq "first page", [0], 0xcccc
+    ; pushes of all kinds in one straight line across a page's start
+    map_stack FRAME_ONE | P | W | U
+    set_pte STACK_PAGE - 0x1000, SCRATCH + 0x8000 | P | W | U
+    invlpg [STACK_PAGE - 0x1000]
+    mov dword [FRAME_ONE - 4], 0x5a5a
+    mov dword [FRAME_ONE - 8], 0x5a5a
+    inc dword [STACK_PAGE + 0x100]
+    mov esp, STACK_PAGE + 8
+    push ds
+    push es
+    push fs
+    push dword 0xdddd
+    mov edi, esp
+    pushfd
+    popfd
+    add esp, 4
+    pop fs
+    pop es
+    pop ds
+    mov edx, esp
+    mov esp, ebp
+    expect_eq "esp below the page", edi, STACK_PAGE - 8
+    expect_eq "a push below the page", [SCRATCH + 0x8ff8], 0xdddd
+    expect_eq "not in the frame below", [FRAME_ONE - 8], 0x5a5a
+    expect_eq "nor the segment", [FRAME_ONE - 4], 0x5a5a
+    expect_eq "all popped", edx, STACK_PAGE + 8
     ; [ebp]-relative and [esp]-relative names of one place
     mov esp, SCRATCH + 0x4000
     mov edi, SCRATCH + 0x4000 - 12

@@ -20,7 +20,7 @@ constexpr uint32_t kMissSaved = 0x20002010;
 constexpr uint32_t kStep = 0x10;
 
 constexpr std::array<const char*, kGateCount> kGateNames = {
-    "fill", "segment", "window", "open", "commit", "divide", "fpu-sync", "fpu-load"};
+    "fill", "segment", "window", "open", "commit", "divide", "fpu-sync", "verify", "fpu-load"};
 constexpr std::array<const char*, kSystemOpCount> kSystemNames = {
     "link",     "lookup",     "straddle",  "interpret", "raise",        "trap-step",   "breakpoint",
     "budget",   "halt",       "interrupt", "iret",      "load-segment", "pop-segment", "in",
@@ -43,7 +43,8 @@ constexpr Field kFields[] = {
     TRAPLINE_FIELD(cpu.eip),         TRAPLINE_FIELD(cpu.eflags),
     TRAPLINE_FIELD(cpu.cr0),         TRAPLINE_FIELD(cpu.cr2),
     TRAPLINE_FIELD(cpu.cr3),         TRAPLINE_FIELD(cpu.cr4),
-    TRAPLINE_FIELD(cpu.segment),
+    TRAPLINE_FIELD(cpu.segment),     TRAPLINE_FIELD(hot.interrupt_waits),
+    TRAPLINE_FIELD(cpu.shadow),      TRAPLINE_FIELD(cpu.tsc_offset),
 };
 #undef TRAPLINE_FIELD
 

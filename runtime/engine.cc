@@ -262,6 +262,11 @@ uint64_t Engine::resume() {
 }
 
 uint64_t Engine::resume_variant(Variant variant) {
+  if (counted_ && context_->hot.budget <= 0) {  // A shadow goes on in the next run.
+    Exit exit;
+    exit.kind = Exit::Kind::kInstructions;
+    return leave_with(std::move(exit));
+  }
   context_->cpu.shadow = InterruptShadow::kNone;  // The next instruction is the one in it.
   for (;;) {
     refresh_mode();

@@ -70,7 +70,6 @@ Exit Engine::loop() {
     const bool single = trap || state.shadow != InterruptShadow::kNone || step_over_breakpoint_;
     const uint64_t exceptions = counters_.exceptions + counters_.software_interrupts;
     hot.attention = 0;
-    if (single) state.shadow = InterruptShadow::kNone;
     if (step_over_breakpoint_) flush_code();
     const uint64_t code = single ? resume_variant(Variant::kSingle) : resume();
     if (single) hot.attention = 1;

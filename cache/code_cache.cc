@@ -9,7 +9,8 @@
 namespace trapline {
 
 namespace {
-constexpr uint32_t kAlignment = 16;
+constexpr uint32_t kAlignment =
+    32;  ///< A line of decoded instructions, which emitted code aligns to.
 constexpr uint32_t align(uint32_t value) {
   return (value + kAlignment - 1) & ~(kAlignment - 1);
 }

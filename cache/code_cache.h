@@ -50,7 +50,7 @@ struct SecondPage {
 /// Maps host offsets to guest instructions: see the translator's Record, whose shape this is.
 struct CodeRecord {
   uint16_t host = 0;
-  uint16_t guest = 0;
+  int16_t guest = 0;
   int16_t esp_pending = 0;
   uint8_t index = 0;
   bool flags_saved = false;

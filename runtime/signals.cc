@@ -185,6 +185,7 @@ void Engine::kick(void* context) {
   if (!stop_requested_ && deadline_armed) deadline_passed_ = true;
   HotFields& hot = context_->hot;
   hot.attention = 1;
+  context_->loop.end_loops();
   hot.exec_table = reinterpret_cast<uint64_t>(execution_views_->empty_table());
   const auto* machine = static_cast<ucontext_t*>(context);
   const auto pc = static_cast<uint64_t>(machine->uc_mcontext.gregs[REG_RIP]);

@@ -101,6 +101,7 @@ class StackTracker {
           fits_absolute(displacement, displacement + in.operand[i].size))
         add_range(displacement, displacement + in.operand[i].size);
     if (in.traits & (trait::kStack | trait::kNamesEsp | trait::kWritesEbp)) advance(in);
+    ++visited_;
   }
 
  private:
@@ -138,6 +139,7 @@ class StackTracker {
     StackSegment& s = segment();
     s.low = s.used ? std::min(s.low, low) : low;
     s.high = s.used ? std::max(s.high, high) : high;
+    if (!s.used) s.first = visited_;
     s.used = true;
   }
   void start_segment() {
@@ -168,23 +170,30 @@ class StackTracker {
 
   bool enabled_;
   BlockAnalysis& out_;
+  uint32_t visited_ = 0;
   int32_t esp_ = 0;
   bool ebp_known_ = false;
   int32_t ebp_ = 0;
 };
 
-void analyse_flags(std::span<const Instruction> instructions, const Switches& switches,
-                   bool die_early, FlagLookahead& lookahead, BlockAnalysis& out) {
+/// `live_at_head` is what is assumed of branches back to the block's first instruction.
+void analyse_flags_once(std::span<const Instruction> instructions, const Switches& switches,
+                        bool die_early, FlagLookahead& lookahead, uint32_t live_at_head,
+                        BlockAnalysis& out) {
+  const auto live_at = [&](uint32_t eip) {
+    return eip == instructions.front().eip && switches.flag_lookahead ? live_at_head
+                                                                      : lookahead.live_at(eip);
+  };
   uint32_t live = eflags::kArithmetic;
   const Instruction& last = instructions.back();
   if (!ends_flow(last)) {
-    live = lookahead.live_at(last.next_eip());
+    live = live_at(last.next_eip());
   } else if (direct_branch(last) && !switches.exact_flags) {
-    live = lookahead.live_at(branch_target(last));
+    live = live_at(branch_target(last));
   }
   for (size_t i = instructions.size(); i-- > 0;) {
     const Instruction& in = instructions[i];
-    if (in.row->effect == BlockEffect::kBranch) live |= lookahead.live_at(branch_target(in));
+    if (in.row->effect == BlockEffect::kBranch) live |= live_at(branch_target(in));
     InstructionAnalysis& info = out.instruction[i];
     info.live_after = live;
     live = (live & ~kills_of(in, switches.exact_flags)) | reads_of(in);
@@ -198,6 +207,17 @@ void analyse_flags(std::span<const Instruction> instructions, const Switches& sw
     if (switches.exact_flags) info.live_before = live = eflags::kArithmetic;
   }
   out.live_at_entry = live;
+}
+
+/// A block that branches back to its start needs there what it needs at its entry.
+void analyse_flags(std::span<const Instruction> instructions, const Switches& switches,
+                   bool die_early, FlagLookahead& lookahead, BlockAnalysis& out) {
+  uint32_t live_at_head = 0;
+  for (;;) {
+    analyse_flags_once(instructions, switches, die_early, lookahead, live_at_head, out);
+    if ((out.live_at_entry | live_at_head) == live_at_head) return;
+    live_at_head |= out.live_at_entry;
+  }
 }
 
 }  // namespace
@@ -254,15 +274,45 @@ bool stack_operand(const Operand& operand, const Instruction& in, const Instruct
   return true;
 }
 
+namespace {
+/// Guards destroy flags, so they go where flags are dead, if such a place is near enough.
+void place_stack_guards(std::span<const Instruction> instructions, BlockAnalysis& out) {
+  for (size_t number = 0; number < out.stack.size(); ++number) {
+    const StackSegment& segment = out.stack[number];
+    if (!segment.used || !out.instruction[segment.first].needed) continue;
+    for (size_t i = segment.first; i-- > 0;) {
+      InstructionAnalysis& info = out.instruction[i];
+      if (info.stack_segment != static_cast<int16_t>(number) ||
+          instructions[i].row->effect != BlockEffect::kNone)
+        break;
+      if (info.needed) continue;
+      info.guards_stack = true;
+      break;
+    }
+  }
+}
+}  // namespace
+
+bool in_stack_window(const Operand& operand, const Instruction& in, const InstructionAnalysis& info,
+                     const BlockAnalysis& analysis) {
+  int32_t displacement = 0;
+  if (!stack_operand(operand, in, info, displacement)) return false;
+  const StackSegment& segment = analysis.stack[static_cast<size_t>(info.stack_segment)];
+  return segment.used && displacement >= segment.low && displacement + operand.size <= segment.high;
+}
+
 void analyse(std::span<const Instruction> instructions, const ModeKey& mode,
-             const Switches& switches, bool windows, bool die_early, FlagLookahead& lookahead,
-             BlockAnalysis& out) {
+             const Switches& switches, bool windows, bool loops, bool die_early,
+             FlagLookahead& lookahead, BlockAnalysis& out) {
   out.instruction.assign(instructions.size(), {});
   out.stack.clear();
+  out.loop = {};
   const bool flat_stack = mode.stack32() && mode.segment_class(kSs) == SegmentClass::kFlat;
   StackTracker stack(windows && flat_stack, out);
   for (size_t i = 0; i < instructions.size(); ++i) stack.visit(instructions[i], out.instruction[i]);
   analyse_flags(instructions, switches, die_early, lookahead, out);
+  place_stack_guards(instructions, out);
+  if (loops) find_page_loop(instructions, mode, out);
 }
 
 }  // namespace trapline

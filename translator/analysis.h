@@ -10,6 +10,7 @@
 #include "translator/decode_memo.h"
 #include "translator/instruction.h"
 #include "translator/mode.h"
+#include "translator/page_loop.h"
 #include "translator/switches.h"
 #include "translator/translation.h"
 
@@ -27,6 +28,9 @@ struct InstructionAnalysis {
   /// When EBP is ESP plus a constant: EBP relative to the start of the stack segment.
   bool ebp_known = false;
   int32_t ebp_offset = 0;
+  /// The segment's guard belongs before this instruction: flags are dead here, and live where the
+  /// segment's first access is.
+  bool guards_stack = false;
 };
 
 /// The accesses of a stack segment: [low, high) relative to its start.
@@ -34,6 +38,7 @@ struct StackSegment {
   int32_t low = 0;
   int32_t high = 0;
   bool used = false;
+  uint32_t first = 0;  ///< The instruction of its first access.
 };
 
 struct BlockAnalysis {
@@ -41,6 +46,7 @@ struct BlockAnalysis {
   std::vector<StackSegment> stack;
   /// Flags live at the target of a direct branch out of the block, by instruction index.
   uint32_t live_at_entry = eflags::kArithmetic;
+  PageLoop loop;
 };
 
 /// Looks at what follows a block, within its page: the flags that may be read before they are
@@ -68,8 +74,12 @@ class FlagLookahead {
 };
 
 void analyse(std::span<const Instruction> instructions, const ModeKey& mode,
-             const Switches& switches, bool windows, bool die_early, FlagLookahead& lookahead,
-             BlockAnalysis& out);
+             const Switches& switches, bool windows, bool loops, bool die_early,
+             FlagLookahead& lookahead, BlockAnalysis& out);
+
+/// Whether the stack window covers a memory operand.
+bool in_stack_window(const Operand& operand, const Instruction& in, const InstructionAnalysis& info,
+                     const BlockAnalysis& analysis);
 
 /// How a memory operand relates to the stack: its displacement from the stack segment's start.
 bool stack_operand(const Operand& operand, const Instruction& in, const InstructionAnalysis& info,

@@ -5,6 +5,9 @@
 #include <utility>
 
 #include "translator/instruction_table.h"
+#include "translator/lower.h"
+#include "translator/lower_operands.h"
+#include "translator/register_use.h"
 #include "vcpu/assert.h"
 
 namespace trapline {
@@ -36,7 +39,9 @@ BlockEmitter::BlockEmitter(Workspace& workspace, const Thunks& thunks, const Swi
       out_(out),
       cold_(workspace.cold),
       careful_(request.variant == Variant::kCareful || request.mode.has(mode::kAlignment) ||
-               !switches.inline_memory) {}
+               !switches.inline_memory) {
+  a.addEncodingOptions(EncodingOptions::kOptimizedAlign);
+}
 
 void BlockEmitter::emit_block(std::span<const Instruction> instructions) {
   a.begin(request_.code_address);
@@ -56,6 +61,7 @@ void BlockEmitter::emit_block(std::span<const Instruction> instructions) {
     if (ended_) break;
   }
   if (!ended_) jump_to(instructions.back().next_eip());
+  if (copy_.entered) emit_page_loop(instructions);
   emit_cold();
   out_.code = a.finish();
 }
@@ -106,15 +112,18 @@ void BlockEmitter::emit_straddle_check() {
 void BlockEmitter::add_record(uint32_t host_offset) {
   const uint32_t guest =
       index_ < analysis_.instruction.size() && !out_.records.empty() ? out_.guest_bytes : 0;
-  out_.records.push_back({static_cast<uint16_t>(host_offset), static_cast<uint16_t>(guest),
+  out_.records.push_back({static_cast<uint16_t>(host_offset), static_cast<int16_t>(guest),
                           static_cast<int16_t>(esp_pending_), static_cast<uint8_t>(index_),
                           !flags_in_host_});
 }
 
 void BlockEmitter::emit_instruction(const Instruction& in) {
   out_.guest_bytes = in.eip - request_.eip;
+  if (copy_.emitting) keep_branch_in_line(in);
   add_record(offset());
   const size_t record = out_.records.size() - 1;
+  note_comparison(in);
+  if (current_->guards_stack) ensure_window(*current_);
   bool possible = true;
   if (in.row->fpu != FpuUse::kNone) possible = prepare_fpu(in);
   if (possible) in.row->lower(*this, in);
@@ -147,15 +156,22 @@ void BlockEmitter::emit_restore_flags() {
 
 void BlockEmitter::clobber_flags() {
   if (!flags_in_host_ || !current_->needed) return;
-  emit_save_flags();
+  if (comparison_ >= 0)
+    recompute_ = true;
+  else
+    emit_save_flags();
   flags_in_host_ = false;
   if (!out_.records.empty()) out_.records.back().flags_saved = true;
 }
 
 void BlockEmitter::need_flags() {
   if (flags_in_host_) return;
-  emit_restore_flags();
+  if (recompute_)
+    emit_comparison(comparison_);
+  else
+    emit_restore_flags();
   flags_in_host_ = true;
+  if (std::exchange(recompute_, false)) return;
   // The image is still good, which is what a fault of this instruction needs.
   out_.records.back().flags_saved = true;
 }
@@ -169,7 +185,56 @@ void BlockEmitter::prepare_flags(const Instruction& in) {
   if (reads || partial) need_flags();
 }
 
+void BlockEmitter::flags_are_in_host() {
+  flags_in_host_ = true;
+  recompute_ = false;
+  comparison_ = -1;
+  const Instruction& in = instructions_[index_];
+  const bool compares = in.mnemonic == ZYDIS_MNEMONIC_CMP || in.mnemonic == ZYDIS_MNEMONIC_TEST;
+  if (!switches_.recompute_flags || !compares || in.row->lower != lower_generic) return;
+  for (int i = 0; i < in.operand_count; ++i) {
+    const Operand& o = in.operand[i];
+    if (o.kind == Operand::Kind::kImmediate) continue;
+    if (!is_general(o) || general_register(o).id() == host::kStack.id()) return;
+  }
+  comparison_ = static_cast<int>(index_);
+}
+
+/// Before an instruction: the comparison that gave the flags is of no more use if it changes an
+/// operand, or could leave the block in a way that asks for flags without cold code.
+void BlockEmitter::note_comparison(const Instruction& in) {
+  if (comparison_ < 0) return;
+  uint32_t compared = 0;
+  for (const Operand& o : instructions_[static_cast<size_t>(comparison_)].operand)
+    if (is_general(o)) compared |= 1u << o.number;
+  if (mutated(Mutation::kStaleComparison)) compared = 0;
+  const bool keeps = in.row->fpu == FpuUse::kNone && !(written_registers(in) & compared);
+  if (keeps) return;
+  if (recompute_) {
+    if (current_->live_before)
+      need_flags();
+    else
+      flags_are_in_host();
+  }
+  comparison_ = -1;
+}
+
+void BlockEmitter::emit_comparison(int index) {
+  const Instruction& in = instructions_[static_cast<size_t>(index)];
+  const auto operand = [](const Operand& o) -> asmjit::Operand {
+    if (o.kind == Operand::Kind::kImmediate) return host_immediate(o);
+    return general_register(o);
+  };
+  a.emit(in.row->host_id, operand(in.operand[0]), operand(in.operand[1]));
+}
+
+/// Before leaving the block other than through C++.
+void BlockEmitter::settle_flags() {
+  if (recompute_) need_flags();
+}
+
 void BlockEmitter::save_flags_for_exit() {
+  settle_flags();
   if (!flags_in_host_) return;
   emit_save_flags();
   flags_in_host_ = false;
@@ -207,7 +272,9 @@ void BlockEmitter::load_offset(const Operand& operand, const Instruction& in, in
     a.mov(address.r32(), imm(in.address_size == 2 ? displacement & 0xffff : displacement));
     return;
   }
-  if (has_base && !has_index && displacement == 0)
+  const bool plain = has_base && !has_index && displacement == 0;
+  if (plain && address.id() == host::guest64(operand.base).id() && in.address_size == 4) return;
+  if (plain)
     a.mov(address.r32(), host::guest(operand.base));
   else if (has_base && has_index)
     a.lea(address.r32(),
@@ -273,6 +340,7 @@ x86::Mem BlockEmitter::open(const Operand& operand, const Instruction& in, uint3
       return window_operand(kEbp, static_cast<int32_t>(operand.value), size);
     }
   }
+  if (copy_.emitting && analysis_.loop.stream_at(index_) >= 0) return stream_operand(operand, size);
   const bool plain_register = operand.base != Operand::kNoRegister && operand.base != kEsp &&
                               operand.index == Operand::kNoRegister && operand.value == 0 &&
                               in.address_size == 4;
@@ -383,8 +451,9 @@ BlockEmitter::Cold& BlockEmitter::add_cold(Cold::Kind kind) {
   cold.kind = kind;
   cold.entry = a.new_label();
   cold.resume = a.new_label();
-  cold.record = {0, static_cast<uint16_t>(out_.guest_bytes), static_cast<int16_t>(esp_pending_),
+  cold.record = {0, static_cast<int16_t>(out_.guest_bytes), static_cast<int16_t>(esp_pending_),
                  static_cast<uint8_t>(index_), !flags_in_host_};
+  if (recompute_) cold.comparison = comparison_;
   return cold;
 }
 
@@ -478,6 +547,12 @@ std::span<const uint8_t> BlockEmitter::bytes_of(const Instruction& in) const {
 void BlockEmitter::jump_to(uint32_t eip) {
   flush_esp();
   end_shadow();
+  settle_flags();
+  if (closes_page_loop() && eip == request_.eip && !ended_) {
+    enter_page_loop(std::nullopt);
+    end_block();
+    return;
+  }
   const uint32_t linear = eip + request_.mode.cs_base;
   if (!linkable(eip)) {
     jump_through_table(linear);
@@ -493,8 +568,13 @@ void BlockEmitter::jump_to(uint32_t eip) {
 }
 
 void BlockEmitter::branch_to(x86::CondCode condition, uint32_t eip) {
+  TRAPLINE_ASSERT(!recompute_);
   TRAPLINE_ASSERT(esp_pending_ == 0);
   end_shadow();
+  if (closes_page_loop()) {
+    enter_page_loop(condition);
+    return;
+  }
   Cold& cold = add_cold(Cold::Kind::kJumpStub);
   a.j(condition, cold.entry);
   cold.jump_offset = offset() - 4;
@@ -503,6 +583,7 @@ void BlockEmitter::branch_to(x86::CondCode condition, uint32_t eip) {
 }
 
 void BlockEmitter::branch_always(uint32_t eip) {
+  TRAPLINE_ASSERT(!recompute_);
   TRAPLINE_ASSERT(esp_pending_ == 0);
   end_shadow();
   Cold& cold = add_cold(Cold::Kind::kJumpStub);
@@ -524,6 +605,7 @@ void BlockEmitter::check_indirect_limit(const Instruction&) {
 void BlockEmitter::jump_indirect() {
   flush_esp();
   end_shadow();
+  settle_flags();
   if (request_.mode.cs_base)
     a.lea(host::kAddress.r32(),
           x86::ptr(host::kAddress, static_cast<int32_t>(request_.mode.cs_base)));
@@ -604,6 +686,13 @@ void BlockEmitter::emit_misaligned(const Cold& cold) {
   a.bind(cold.entry);
 }
 
+/// C++ wants live flags in the flags register.
+void BlockEmitter::emit_comparison_flags(const Cold& cold) {
+  if (cold.comparison < 0) return;
+  emit_comparison(cold.comparison);
+  emit_save_flags();
+}
+
 void BlockEmitter::emit_cold() {
   for (size_t i = 0; i < cold_.size(); ++i) {
     Cold& cold = cold_[i];
@@ -613,12 +702,14 @@ void BlockEmitter::emit_cold() {
     switch (cold.kind) {
       case Cold::Kind::kGate:
         if (cold.misaligned.valid()) emit_misaligned(cold);
+        emit_comparison_flags(cold);
         if (cold.address_register != Operand::kNoRegister)
           a.mov(host::kAddress.r32(), host::guest(cold.address_register));
         gate(cold.gate, cold.info);
         a.jmp(cold.resume);
         break;
       case Cold::Kind::kWindow:
+        emit_comparison_flags(cold);
         a.lea(host::kAddress.r32(), x86::ptr(host::kStack, cold.window_offset));
         gate(cold.gate, cold.info);
         a.jmp(cold.resume);
@@ -640,14 +731,15 @@ void BlockEmitter::emit_cold() {
       case Cold::Kind::kSystem:
         esp_pending_ = cold.record.esp_pending;
         flush_esp();
-        set_eip(request_.eip + cold.record.guest);
+        set_eip(request_.eip + static_cast<uint32_t>(cold.record.guest));
         a.mov(host::kDelta.r32(), cold.info | (block_size() - cold.record.index) << 16);
         a.jmp(imm(thunks_.system[static_cast<int>(cold.op)]));
         break;
       case Cold::Kind::kRaise: {
+        emit_comparison_flags(cold);
         esp_pending_ = cold.record.esp_pending;
         flush_esp();
-        set_eip(request_.eip + cold.record.guest);
+        set_eip(request_.eip + static_cast<uint32_t>(cold.record.guest));
         a.mov(host::kAddress.r32(), cold.fault.error_code);
         a.mov(host::kDelta.r32(), static_cast<uint32_t>(cold.fault.vector) |
                                       (cold.fault.has_error_code ? 0x100u : 0u) |

@@ -4,14 +4,18 @@
 // Invariants while a block is being emitted:
 //  E1  Guest registers hold their values at the start of the current instruction until its accesses
 //      have all been opened; so every gate can leave with exact state.
-//  E2  Live arithmetic flags are in the host's EFLAGS or in the flags register (flags_in_host_).
+//  E2  Live arithmetic flags are in the host's EFLAGS, or in the flags register, or what the
+//      comparison `comparison_` would give again (flags_in_host_, recompute_). The last is so
+//      between two instructions of a block only; cold code that calls C++ saves them first.
 //  E3  Guest ESP is the stack register plus esp_pending_, which records carry; it is flushed before
 //      every exit.
 #pragma once
 
 #include <asmjit/x86.h>
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -55,7 +59,7 @@ class BlockEmitter {
   /// Before an instruction that reads the guest's flags.
   void need_flags();
   /// After an instruction whose host flags are now the guest's.
-  void flags_are_in_host() { flags_in_host_ = true; }
+  void flags_are_in_host();
   /// Makes the host's flags ready for re-emitting `in`: restores them when it reads or only partly
   /// writes them.
   void prepare_flags(const Instruction& in);
@@ -114,7 +118,8 @@ class BlockEmitter {
   /// Goes to the EIP in the address register; ends the code path.
   void jump_indirect();
   bool flags_in_host() const { return flags_in_host_; }
-  void set_flags_saved() { flags_in_host_ = false; }
+  bool recomputes_flags() const { return recompute_; }
+  void set_flags_saved() { flags_in_host_ = recompute_ = false; }
   std::span<const uint8_t> bytes_of(const Instruction& in) const;
   bool linkable(uint32_t eip) const;
   /// Checks a constant target against CS's limit; raises and returns false when it is outside.
@@ -151,8 +156,16 @@ class BlockEmitter {
     Fault fault;
     // Where it belongs
     Record record;
+    int comparison = -1;  ///< Instruction that gives the live flags, which are nowhere else.
   };
   Cold& add_cold(Cold::Kind kind);
+
+  /// Whether the current instruction is a jump and the block goes on at its target.
+  bool follows_jump() const { return index_ + 1 < block_size(); }
+  /// Whether the current instruction is the branch of a loop that has an unchecked copy.
+  bool closes_page_loop() const {
+    return analysis_.loop.found && analysis_.loop.back_edge == index_;
+  }
 
   void end_block() { ended_ = true; }
   /// After code paths inside an instruction that ended the block, when others go on.
@@ -174,6 +187,9 @@ class BlockEmitter {
   void ensure_window(const InstructionAnalysis& info);
   asmjit::x86::Mem window_operand(uint8_t base, int32_t displacement, uint32_t size);
   asmjit::x86::Mem lookup(uint32_t size, AccessKind kind, uint8_t address_register);
+  void note_comparison(const Instruction& in);
+  void emit_comparison(int index);
+  void settle_flags();
   void emit_save_flags();
   void emit_restore_flags();
   void set_eip(uint32_t eip);
@@ -183,6 +199,18 @@ class BlockEmitter {
   bool looks_up_in_code() const;
   void load_delta(const asmjit::x86::Gp& address, int32_t table);
   void emit_misaligned(const Cold& cold);
+  void emit_comparison_flags(const Cold& cold);
+
+  // page_loop_emitter.cc
+  void place_streams();
+  void keep_branch_in_line(const Instruction& in);
+  void pad_line(uint32_t bytes);
+  void emit_page_loop(std::span<const Instruction> instructions);
+  void emit_stream_guard(const LoopStream& stream, int number, bool first_of_limit);
+  void emit_limit(const LoopStream& stream, bool first_of_limit);
+  void emit_loop_end(std::optional<asmjit::x86::CondCode> again);
+  asmjit::x86::Mem stream_operand(const Operand& operand, uint32_t size);
+  void enter_page_loop(std::optional<asmjit::x86::CondCode> condition);
 
   const Thunks& thunks_;
   const Switches& switches_;
@@ -192,7 +220,10 @@ class BlockEmitter {
   std::vector<Cold>& cold_;
   const InstructionAnalysis* current_ = nullptr;
   uint32_t index_ = 0;
+  std::span<const Instruction> instructions_;
   bool flags_in_host_ = true;
+  bool recompute_ = false;  ///< The flags are those of `comparison_`.
+  int comparison_ = -1;     ///< Whose flags are current and can be had again; -1: none.
   bool careful_ = false;
   bool careful_writes_ = false;
   bool aligned_ = false;  ///< The access being opened must be 16-byte aligned.
@@ -201,7 +232,21 @@ class BlockEmitter {
   int32_t esp_pending_ = 0;
   int guarded_segment_ = -1;
   uint32_t shadow_ends_after_ = ~0u;
-  std::span<const Instruction> instructions_;
+
+  /// The unchecked copy of a loop.
+  struct LoopCopy {
+    CodeLabel guard;       ///< Where the loop's branch goes.
+    CodeLabel head;        ///< The copy's first instruction.
+    CodeLabel onward;      ///< Behind the loop's branch, in the block itself.
+    CodeLabel give_up;     ///< Back to the block's entry.
+    bool entered = false;  ///< The block's own branch has been emitted.
+    bool conditional = false;
+    bool flags_in_host = false;  ///< At the block's own branch.
+    bool emitting = false;
+    /// Where each stream's base is; not valid: in LoopFields.
+    std::array<asmjit::x86::Gp, kLoopStreams> base;
+  };
+  LoopCopy copy_;
 };
 
 struct BlockEmitter::Workspace {

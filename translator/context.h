@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "translator/page_loop.h"
 #include "vcpu/address.h"
 #include "vcpu/state.h"
 
@@ -78,6 +79,21 @@ constexpr uint32_t loaded_segment_slot(uint16_t selector) {
   return selector / 8u % kLoadedSegments;
 }
 
+/// What the unchecked copy of a loop needs (page_loop.h).
+struct LoopFields {
+  /// The copy goes on while its moving registers are not beyond these. A kick puts them where every
+  /// value is beyond.
+  std::array<int64_t, kLoopLimits> up_limit{};
+  std::array<int64_t, kLoopLimits> down_limit{};
+  /// By stream: what is added to the registers of its operand to get a host address.
+  std::array<uint64_t, kLoopStreams> base{};
+
+  void end_loops() {
+    up_limit.fill(-1);
+    down_limit.fill(INT64_MAX);
+  }
+};
+
 struct alignas(64) Context {
   HotFields hot;
   CpuState cpu;
@@ -86,6 +102,7 @@ struct alignas(64) Context {
   std::array<LoadedSegment, kLoadedSegments> loaded_segments;
   void* engine = nullptr;
   uint64_t gate_from = 0;  ///< Where the block is that called the gate in C++; 0 between blocks.
+  LoopFields loop;
 };
 static_assert(offsetof(Context, cpu) == sizeof(HotFields), "one pointer reaches both");
 

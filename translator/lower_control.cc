@@ -94,6 +94,7 @@ void lower_jump(BlockEmitter& e, const Instruction& in) {
     return;
   }
   if (in.operand[0].kind == Operand::Kind::kRelative) {
+    if (e.follows_jump()) return;
     const uint32_t target = relative_target(e, in);
     if (e.target_in_limit(target, in)) e.jump_to(target);
     return;
@@ -113,6 +114,15 @@ void lower_call(BlockEmitter& e, const Instruction& in) {
     push_return(e, in);
     e.commit();
     e.jump_to(target);
+    return;
+  }
+  const Operand& target = in.operand[0];
+  if (target.kind == Operand::Kind::kRegister && in.operand_size == 4 && target.number != kEsp &&
+      e.mode().cs_limit == 0xffffffffu) {
+    push_return(e, in);
+    e.commit();
+    load_target(e, in);
+    e.jump_indirect();
     return;
   }
   load_target(e, in);
@@ -156,7 +166,8 @@ void lower_jcc(BlockEmitter& e, const Instruction& in) {
   e.flush_esp();
   uint32_t mask = 0;
   bool when_set = false;
-  const bool by_image = !e.flags_in_host() && image_test(condition, mask, when_set);
+  const bool by_image = !e.flags_in_host() && !e.recomputes_flags() && !e.closes_page_loop() &&
+                        image_test(condition, mask, when_set);
   auto code = static_cast<x86::CondCode>(condition);
   if (by_image) {
     e.a.test(host::kFlags.r32(), mask);

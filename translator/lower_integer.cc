@@ -18,6 +18,10 @@ void lower_lea(BlockEmitter& e, const Instruction& in) {
     e.adjust_esp(static_cast<int32_t>(from.value));
     return;
   }
+  if (to.size == 4 && to.number != kEsp && in.address_size == 4) {
+    e.load_offset(from, in, 0, host::guest64(to.number));
+    return;
+  }
   e.load_offset(from, in);
   if (to.number == kEsp) e.flush_esp();
   const x86::Gp target = general_register(to);

@@ -13,11 +13,14 @@ struct Switches {
   bool inline_indirect = true;  ///< Indirect branches look their target up in emitted code.
   bool stack_window = true;     ///< ESP-relative accesses share one check per block.
   bool lazy_flags = true;       ///< Flags are saved only where something clobbers live ones.
+  bool recompute_flags = true;  ///< Comparisons that can be repeated have their flags not saved.
   bool flag_lookahead = true;   ///< Direct successors are decoded to see whether flags are dead.
   bool inline_memory = true;    ///< Accesses look the view up in emitted code.
   bool extended_blocks = true;  ///< Blocks go on after conditional branches.
   bool guest_encoding = true;   ///< Instructions are emitted in the guest's bytes where they fit.
   bool inline_system = true;    ///< What changes VCPU state alone does so in emitted code.
+  bool follow_jumps = true;     ///< Blocks go on at the target of a direct jump in their page.
+  bool page_loops = true;       ///< Loops run without checks while they stay in their pages.
   bool shrx = true;             ///< BMI2 forms where the host has them.
   bool exact_flags = false;     ///< Flags at every fault exact, even where nothing can read them.
   bool single_instruction = false;  ///< One guest instruction per block.

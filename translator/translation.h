@@ -105,7 +105,7 @@ struct Thunks {
 /// Maps a host address inside a block to the guest instruction it belongs to.
 struct Record {
   uint16_t host = 0;         ///< Offset of the first byte it holds for.
-  uint16_t guest = 0;        ///< The instruction's offset from the block's first.
+  int16_t guest = 0;         ///< The instruction's offset from the block's first.
   int16_t esp_pending = 0;   ///< Guest ESP at its start, minus the stack register.
   uint8_t index = 0;         ///< How many instructions of the block come before it.
   bool flags_saved = false;  ///< The live flags are in the flags register, not in the host's.
@@ -154,11 +154,12 @@ struct Translation {
   std::span<const uint8_t> code;  ///< Valid until the next translation.
   uint32_t host_entry = 0;        ///< Offset; flags in the host's EFLAGS.
   uint32_t saved_entry = 0;       ///< Offset; flags in the flags register.
-  uint32_t guest_bytes = 0;
+  uint32_t guest_bytes = 0;       ///< Up to the first jump that was followed.
   uint32_t instructions = 0;
   bool straddles = false;
   std::vector<Record> records;
   std::vector<ExitSite> exits;
+  /// Behind jumps that were followed, and what the look-ahead saw.
   std::vector<GuestRange> lookahead;
 };
 

@@ -1,5 +1,7 @@
 #include "translator/translator.h"
 
+#include <Zydis/Mnemonic.h>
+
 #include <algorithm>
 
 #include "translator/block_emitter.h"
@@ -12,8 +14,10 @@ namespace trapline {
 
 namespace {
 
-constexpr size_t kMaxInstructions = 48;
-constexpr int kMaxBranches = 3;  ///< Conditional branches that a block goes on after.
+constexpr size_t kMaxInstructions = 80;
+constexpr int kMaxBranches = 3;     ///< Conditional branches that a block goes on after.
+constexpr int kMaxJumps = 2;        ///< Direct jumps that it follows.
+constexpr size_t kJumpsUntil = 32;  ///< Instructions after which it follows none.
 
 /// Rows for what cannot be decoded: the block then consists of the fault alone.
 void lower_too_long(BlockEmitter& e, const Instruction& in) {
@@ -66,10 +70,20 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
   const auto size = request.mode.code32() ? CodeSize::k32 : CodeSize::k16;
   const bool real = !request.mode.has(mode::kProtected);
   int branches = 0;
+  int jumps = 0;
+  uint32_t stretch = request.eip;  ///< Where the present stretch of bytes begins.
+  const auto end_stretch = [&](uint32_t end) {
+    if (end == stretch) return;
+    if (jumps == 0)
+      translation_.guest_bytes = end - stretch;
+    else
+      translation_.lookahead.push_back(
+          {static_cast<int32_t>(stretch - request.eip), end - stretch});
+  };
   uint32_t eip = request.eip;
   size_t at = request.linear & kPageMask;
   while (count_ < limit && at < kPageSize) {
-    const uint64_t used = eip - request.eip;
+    const uint64_t used = jumps ? 0 : eip - request.eip;
     if (request.is_breakpoint && request.is_breakpoint(request.linear + (eip - request.eip))) {
       if (count_ == 0) decoded_[count_++] = pseudo_instruction(kBreakpointRow, eip);
       break;
@@ -100,6 +114,13 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
     ++count_;
     at += in.length;
     eip += in.length;
+    if (const auto target = followed_jump(request, in); target && jumps < kMaxJumps) {
+      end_stretch(eip);
+      ++jumps;
+      stretch = eip = *target;
+      at = (request.linear + (eip - request.eip)) & kPageMask;
+      continue;
+    }
     if (in.row->effect == BlockEffect::kEnd) break;
     // A budget is charged for whole blocks, so those have no exit in the middle.
     if (in.row->effect == BlockEffect::kBranch &&
@@ -107,7 +128,25 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
          ++branches > kMaxBranches))
       break;
   }
+  const Instruction& last = instructions().back();
+  end_stretch(last.eip == eip ? last.next_eip() : eip);
   return Translation::Status::kOk;
+}
+
+/// Where the block goes on after a direct jump. Not at an instruction that it has already: that
+/// is a loop, whose branch is to be the block's end.
+std::optional<uint32_t> Translator::followed_jump(const TranslationRequest& request,
+                                                  const Instruction& in) const {
+  if (!switches_.follow_jumps || in.mnemonic != ZYDIS_MNEMONIC_JMP || in.operand_size != 4 ||
+      in.operand[0].kind != Operand::Kind::kRelative || !request.mode.has(mode::kFlatCode) ||
+      !request.mode.code32() || count_ > kJumpsUntil || one_instruction(request, switches_))
+    return std::nullopt;
+  const uint32_t target = in.next_eip() + static_cast<uint32_t>(in.operand[0].value);
+  if (target >> kPageShift != request.eip >> kPageShift) return std::nullopt;
+  const bool seen = std::ranges::any_of(
+      instructions(), [target](const Instruction& other) { return other.eip == target; });
+  if (seen) return std::nullopt;
+  return target;
 }
 
 void Translator::emit(const TranslationRequest& request) {
@@ -115,7 +154,10 @@ void Translator::emit(const TranslationRequest& request) {
                        !one_instruction(request, switches_);
   FlagLookahead lookahead(request, switches_.flag_lookahead && !switches_.exact_flags, memo_,
                           translation_.lookahead);
-  analyse(instructions(), request.mode, switches_, windows,
+  const bool loops = switches_.page_loops && request.variant == Variant::kNormal &&
+                     !request.mode.has(mode::kCounted) && request.mode.code32() &&
+                     !translation_.straddles && !one_instruction(request, switches_);
+  analyse(instructions(), request.mode, switches_, windows, loops,
           request.mutation == Mutation::kFlagsDieEarly, lookahead, analysis_);
   BlockEmitter emitter(*workspace_, thunks_, switches_, request, analysis_, translation_);
   emitter.emit_block(instructions());
@@ -129,9 +171,10 @@ const Translation& Translator::translate(const TranslationRequest& request) {
   translation_.guest_bytes = 0;
   translation_.status = decode_block(request);
   if (translation_.status != Translation::Status::kOk) return translation_;
+  const uint32_t bytes = translation_.guest_bytes;
   emit(request);
+  translation_.guest_bytes = bytes;  // The emitter has used it for where it was.
   translation_.instructions = static_cast<uint32_t>(count_);
-  translation_.guest_bytes = instructions().back().next_eip() - request.eip;
   return translation_;
 }
 

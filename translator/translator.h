@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -24,6 +25,8 @@ class Translator {
 
  private:
   Translation::Status decode_block(const TranslationRequest& request);
+  std::optional<uint32_t> followed_jump(const TranslationRequest& request,
+                                        const Instruction& in) const;
   void emit(const TranslationRequest& request);
   std::span<const Instruction> instructions() const { return std::span(decoded_).first(count_); }
 

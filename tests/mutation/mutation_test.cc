@@ -118,7 +118,9 @@ INSTANTIATE_TEST_SUITE_P(
                                  {"smc_other_block", "smc_same_block"}},
                     MutationCase{Mutation::kLinksKept, {"probe links"}},
                     MutationCase{Mutation::kStaleMapping, {"smc_alias"}},
-                    MutationCase{Mutation::kStaleWindow, {"probe window"}}),
+                    MutationCase{Mutation::kStaleWindow, {"probe window"}},
+                    MutationCase{Mutation::kStaleComparison, {"flags_compared"}},
+                    MutationCase{Mutation::kLoopTooLong, {"page_loops"}}),
     [](const auto& tested) { return name_of(tested.param.mutation); });
 
 }  // namespace

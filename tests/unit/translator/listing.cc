@@ -45,6 +45,8 @@ constexpr Field kFields[] = {
     TRAPLINE_FIELD(cpu.cr3),         TRAPLINE_FIELD(cpu.cr4),
     TRAPLINE_FIELD(cpu.segment),     TRAPLINE_FIELD(hot.interrupt_waits),
     TRAPLINE_FIELD(cpu.shadow),      TRAPLINE_FIELD(cpu.tsc_offset),
+    TRAPLINE_FIELD(cpu.segment),     TRAPLINE_FIELD(loop.up_limit),
+    TRAPLINE_FIELD(loop.down_limit), TRAPLINE_FIELD(loop.base),
 };
 #undef TRAPLINE_FIELD
 
@@ -188,7 +190,7 @@ std::string host_listing(const Translation& translation) {
   std::map<uint32_t, std::string> marks;
   for (const Record& record : translation.records) {
     char text[96];
-    std::snprintf(text, sizeof text, "  ; +%u: esp %+d, flags %s\n", record.guest,
+    std::snprintf(text, sizeof text, "  ; %+d: esp %+d, flags %s\n", record.guest,
                   record.esp_pending, record.flags_saved ? "saved" : "in the host's");
     marks[record.host] = text;
   }

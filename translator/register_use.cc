@@ -1,0 +1,38 @@
+#include "translator/register_use.h"
+
+#include <Zydis/Mnemonic.h>
+
+#include "translator/instruction_table.h"
+#include "translator/lower.h"
+
+namespace trapline {
+
+uint32_t written_registers(const Instruction& in) {
+  constexpr uint32_t kEaxEdx = 1u << kEax | 1u << kEdx;
+  const LoweringFunction lower = in.row->lower;
+  uint32_t mask = 0;
+  for (int i = 0; i < in.operand_count; ++i)
+    if (is_general(in.operand[i]) && in.operand[i].written) mask |= 1u << in.operand[i].number;
+  if (lower == lower_generic) {
+    // Those with results that have no operand.
+    switch (in.mnemonic) {
+      case ZYDIS_MNEMONIC_IMUL:
+        return in.operand_count == 1 ? mask | kEaxEdx : mask;
+      case ZYDIS_MNEMONIC_MUL:
+      case ZYDIS_MNEMONIC_CMPXCHG:
+      case ZYDIS_MNEMONIC_CMPXCHG8B:
+        return mask | kEaxEdx;
+      default:
+        return mask;
+    }
+  }
+  if (lower == lower_no_operand) return mask | kEaxEdx;
+  if (lower == lower_push || lower == lower_pop || lower == lower_call || lower == lower_ret)
+    return mask | 1u << kEsp;
+  if (lower == lower_mov || lower == lower_lea || lower == lower_bswap || lower == lower_x87 ||
+      lower == lower_jcc || lower == lower_jump || lower == lower_nothing)
+    return mask;
+  return kAllRegisters;
+}
+
+}  // namespace trapline

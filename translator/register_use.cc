@@ -11,8 +11,15 @@ uint32_t written_registers(const Instruction& in) {
   constexpr uint32_t kEaxEdx = 1u << kEax | 1u << kEdx;
   const LoweringFunction lower = in.row->lower;
   uint32_t mask = 0;
-  for (int i = 0; i < in.operand_count; ++i)
-    if (is_general(in.operand[i]) && in.operand[i].written) mask |= 1u << in.operand[i].number;
+  for (int i = 0; i < in.operand_count; ++i) {
+    const Operand& o = in.operand[i];
+    // Segment, control and debug registers: code of its own, whatever the mnemonic.
+    if (o.kind == Operand::Kind::kRegister &&
+        (o.register_kind == RegisterKind::kSegment || o.register_kind == RegisterKind::kControl ||
+         o.register_kind == RegisterKind::kOther))
+      return kAllRegisters;
+    if (is_general(o) && o.written) mask |= 1u << o.number;
+  }
   if (lower == lower_generic) {
     // Those with results that have no operand.
     switch (in.mnemonic) {

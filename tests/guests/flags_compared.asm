@@ -165,6 +165,18 @@ main:
     hook 0
     expect_eq "after a fault of a store", ecx, 1
     change_cr0 CR0_PG, 0
+    ; a segment that cannot be loaded
+    mov eax, 3
+    mov edx, 0x1000
+    try .no_segment
+    cmp eax, 4
+.segment:
+    mov gs, edx
+.no_segment:
+    expect_exception "segment load", GP, 0x1000, .segment
+    mov eax, [exc_eflags]
+    and eax, ARITHMETIC
+    expect_eq "segment load: flags", eax, 0x95
 
     ; through an indirect jump, more than once
     mov ecx, 20

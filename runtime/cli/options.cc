@@ -146,8 +146,6 @@ Result<RunOptions> validate(RawOptions raw) {
                  "--display: '" + raw.display + "' is not a display; none is the only one so far"};
   if (raw.serial.empty() || raw.serial == "unix:")
     return Error{ExitStatus::kUsage, "--serial: give stdio, none, pty, unix:PATH or a file's path"};
-  auto memory = parse_memory(raw.memory, host_memory_bytes());
-  if (!memory.ok()) return memory.error();
   auto cache = parse_size("--code-cache", raw.code_cache);
   if (!cache.ok()) return cache.error();
   auto cpu = raw.cpu.empty() ? Result(&CpuModel::max()) : parse_cpu(raw.cpu);
@@ -155,6 +153,8 @@ Result<RunOptions> validate(RawOptions raw) {
   if (!raw.timeout.empty()) {
     auto timeout = parse_seconds("--timeout", raw.timeout);
     if (!timeout.ok()) return timeout.error();
+  auto memory = parse_memory(raw.memory, *cpu.value(), host_memory_bytes());
+  if (!memory.ok()) return memory.error();
     options.timeout = timeout.value();
   }
   if (raw.idle_polling != "throttle" && raw.idle_polling != "run")

@@ -8,6 +8,8 @@
 #include <fstream>
 #include <optional>
 
+#include "runtime/boot/ram_layout.h"
+
 namespace trapline {
 namespace {
 
@@ -98,12 +100,16 @@ Result<TimeSource> parse_clock(std::string_view text) {
   return usage("--clock: " + quoted(text) + " is no clock; give host or instructions");
 }
 
-Result<uint64_t> parse_memory(std::string_view text, uint64_t host_bytes) {
+Result<uint64_t> parse_memory(std::string_view text, const CpuModel& cpu, uint64_t host_bytes) {
   auto bytes = parse_size("--memory", text);
   if (!bytes.ok()) return bytes;
   constexpr uint64_t kMost = uint64_t{63} << 30;  // 36 address bits, without the hole at 3 GiB.
   if (bytes.value() > kMost)
     return usage("--memory: " + quoted(text) + " is more than a 32-bit PC can address, 63G");
+  if (bytes.value() > RamLayout::kHoleStart && !cpu.has(Feature::kPae))
+    return usage("--memory: " + quoted(text) + " is more than the model '" + std::string(cpu.name) +
+                 "' can address, " + mebibytes(RamLayout::kHoleStart) +
+                 ", since it has no PAE; give less, or another --cpu");
   if (bytes.value() > host_bytes)
     return Error{ExitStatus::kHost, "--memory: " + quoted(text) +
                                         " is more than this host has for the program, " +

@@ -23,9 +23,9 @@ Result<const CpuModel*> parse_cpu(std::string_view text);
 /// "host" or "instructions".
 Result<TimeSource> parse_clock(std::string_view text);
 
-/// RAM for the guest must not be more than the host has: physical memory, or this process's
-/// control group's limit.
-Result<uint64_t> parse_memory(std::string_view text, uint64_t host_bytes);
+/// RAM for the guest must not be more than the model can address, nor than the host has: physical
+/// memory, or this process's control group's limit.
+Result<uint64_t> parse_memory(std::string_view text, const CpuModel& cpu, uint64_t host_bytes);
 uint64_t host_memory_bytes();
 
 }  // namespace trapline

@@ -79,6 +79,7 @@ class Usage(CliTest):
                 (("run", "--multiboot", GUEST, "--memory", "1M1"), "1M1"),
                 (("run", "--multiboot", GUEST, "--memory", "9999G"), "63G"),
                 (("run", "--multiboot", GUEST, "--cpu", "8086"), "486"),
+                (("run", "--multiboot", GUEST, "--cpu", "486", "--memory", "4G"), "PAE"),
                 (("run", "--multiboot", GUEST, "--timeout", "-1"), "--timeout"),
                 (("run", "--multiboot", GUEST, "--display", "gtk"), "gtk"),
                 (("run", "--multiboot", GUEST, "--code-cache", "0"), "--code-cache"),

@@ -180,8 +180,9 @@ def qemu_command(qemu, image, header):
 
 
 def trapline_command(trapline, image, header, mode):
-    return [trapline, "run", "--multiboot", image, "--memory", "64M", "--serial", "stdio",
-            "--display", "none", "--timeout", str(GUEST_TIMEOUT // 2)] + header.options + mode
+    memory = [] if "--memory" in header.options else ["--memory", "64M"]
+    return [trapline, "run", "--multiboot", image, "--serial", "stdio", "--display", "none",
+            "--timeout", str(GUEST_TIMEOUT // 2)] + memory + header.options + mode
 
 
 def read_switches(folder):

@@ -168,12 +168,19 @@ TEST(Values, TimesArePositiveSeconds) {
 }
 
 TEST(Values, MemoryIsBoundedByTheHost) {
-  EXPECT_TRUE(parse_memory("1G", 1ull << 30).ok());
-  const auto more = parse_memory("1G", (1ull << 30) - 1);
+  EXPECT_TRUE(parse_memory("1G", CpuModel::max(), 1ull << 30).ok());
+  const auto more = parse_memory("1G", CpuModel::max(), (1ull << 30) - 1);
   ASSERT_FALSE(more.ok());
   EXPECT_EQ(more.error().status, ExitStatus::kHost);
   EXPECT_NE(more.error().message.find("1023M"), std::string::npos) << more.error().message;
   EXPECT_GT(host_memory_bytes(), 0u);
+  const CpuModel& old = *CpuModel::find("pentium");
+  EXPECT_TRUE(parse_memory("3G", old, 1ull << 40).ok());
+  const auto too_much = parse_memory("5G", old, 1ull << 40);
+  ASSERT_FALSE(too_much.ok());
+  EXPECT_EQ(too_much.error().status, ExitStatus::kUsage);
+  EXPECT_NE(too_much.error().message.find("PAE"), std::string::npos);
+  EXPECT_TRUE(parse_memory("5G", *CpuModel::find("pentium3"), 1ull << 40).ok());
 }
 
 }  // namespace

@@ -21,6 +21,7 @@
 #include "cache/code_memory.h"
 #include "runtime/execution_views.h"
 #include "runtime/machine.h"
+#include "runtime/signals.h"
 #include "shadowmmu/shadow_mmu.h"
 #include "translator/context.h"
 #include "translator/instruction.h"
@@ -31,6 +32,13 @@
 namespace trapline {
 
 struct CrashBundle;
+
+/// Where the engine's thread was when its sampling timer fired.
+struct EngineSamples {
+  std::atomic<uint64_t> user{0};    ///< Translated code of the guest's ring 3,
+  std::atomic<uint64_t> kernel{0};  ///< of its other rings,
+  std::atomic<uint64_t> engine{0};  ///< or elsewhere, called by it or for it.
+};
 
 /// Why translated code was left for the run loop.
 enum class Leave : uint32_t {
@@ -50,6 +58,7 @@ struct EngineCounters {
   uint64_t careful_instructions = 0;
   uint64_t code_writes = 0;
   uint64_t exceptions = 0;
+  uint64_t page_faults = 0;
   uint64_t software_interrupts = 0;
   uint64_t interrupts = 0;
   uint64_t port_accesses = 0;
@@ -113,6 +122,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   uint64_t handle_signal_exit();
   void kick(void* ucontext);
 
+  void sample(const void* ucontext);
  private:
   friend struct Gates;      // engine_gates.cc
   friend struct SystemOps;  // engine_system.cc
@@ -298,6 +308,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   uint64_t signal_pc_ = 0;
 
   EngineCounters counters_;
+  std::optional<SamplingTimer> sampling_timer_;
+  EngineSamples samples_;
   std::array<uint64_t, 2048> interpreted_by_mnemonic_{};
   uint64_t instructions_counted_ = 0;
   bool all_counted_ = true;  ///< In every run so far.

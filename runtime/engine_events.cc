@@ -45,6 +45,7 @@ void Engine::restore_flags_before_compare() {
 
 bool Engine::deliver(const Fault& fault) {
   ++counters_.exceptions;
+  if (fault.vector == Vector::kPageFault) ++counters_.page_faults;
   context_->hot.compare_unfinished = 0;
   const auto vector = static_cast<uint32_t>(fault.vector);
   if (options_.exit_on_exceptions >> vector & 1) {

@@ -38,6 +38,8 @@ Exit Engine::run(const RunLimits& limits) {
       counted_ ? std::min(limits.instructions.value_or(kLargestBudget), kLargestBudget) : 0;
   hot.budget = static_cast<int64_t>(budget_given_);
   deadline_passed_ = false;
+  if (options_.sample_interval.count() > 0 && !sampling_timer_)
+    sampling_timer_.emplace(options_.sample_interval);
   const RunningEngine running(*this, limits.time);
   Exit exit = running.ok() ? loop() : exit_of(Exit::Kind::kError);
   sync_fpu_pointers();
@@ -159,9 +161,14 @@ Statistics Engine::statistics() const {
   s.traced_writes = mmu_->counters().traced_writes;
   s.code_writes = counters_.code_writes;
   s.view_switches = mmu_->counters().view_switches;
+  s.device_memory = mmu_->counters().device_accesses;
   s.exceptions = counters_.exceptions;
+  s.page_faults = counters_.page_faults;
   s.interrupts = counters_.interrupts;
   s.port_accesses = counters_.port_accesses;
+  s.samples_user = samples_.user;
+  s.samples_kernel = samples_.kernel;
+  s.samples_engine = samples_.engine;
   return s;
 }
 

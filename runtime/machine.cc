@@ -104,7 +104,12 @@ std::vector<std::pair<std::string, uint64_t>> Statistics::named() const {
           {"view_switches", view_switches},
           {"exceptions", exceptions},
           {"interrupts", interrupts},
-          {"port_accesses", port_accesses}};
+          {"port_accesses", port_accesses},
+          {"samples_user", samples_user},
+          {"samples_kernel", samples_kernel},
+          {"samples_engine", samples_engine}};
+          {"device_memory", device_memory},
 }
+          {"page_faults", page_faults},
 
 }  // namespace trapline

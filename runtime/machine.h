@@ -59,6 +59,9 @@ struct MachineOptions {
   /// Where IN and OUT go. nullptr: each one is an exit (kPortRead, kPortWrite).
   PortSpace* ports = nullptr;
   BoardEvents* board = nullptr;
+  /// Not 0: Statistics' samples are taken so often of the running thread's processor time. A host
+  /// without high-resolution timers rounds it to its ticks.
+  std::chrono::nanoseconds sample_interval{};
   /// Guest exceptions with these vectors' bits set are exits (kException) and are not delivered.
   uint32_t exit_on_exceptions = 0;
   /// Where a broken invariant of the engine's leaves a crash bundle, for `trapline replay`. Empty:
@@ -121,9 +124,14 @@ struct Statistics {
   uint64_t traced_writes = 0;
   uint64_t code_writes = 0;
   uint64_t view_switches = 0;
+  uint64_t device_memory = 0;
   uint64_t exceptions = 0;
+  uint64_t page_faults = 0;
   uint64_t interrupts = 0;
   uint64_t port_accesses = 0;
+  uint64_t samples_user = 0;  ///< See MachineOptions::sample_interval.
+  uint64_t samples_kernel = 0;
+  uint64_t samples_engine = 0;
   std::vector<std::pair<std::string, uint64_t>> named() const;  ///< All plain ones, for printing.
 };
 

@@ -22,6 +22,7 @@ namespace {
 
 constexpr int kKickSignal = SIGURG;  // Ignored by default, so a late one does no harm.
 constexpr long kKickInterval = 50'000;
+constexpr int kSampleSignal = SIGPROF;
 
 thread_local Engine* running_engine = nullptr;
 thread_local std::atomic<bool> deadline_armed{false};
@@ -98,7 +99,35 @@ void on_kick(int, siginfo_t* info, void* context) {
   errno = saved;
 }
 
+void on_sample(int, siginfo_t*, void* context) {
+  const int saved = errno;
+  if (running_engine) running_engine->sample(context);
+  errno = saved;
+}
+
 }  // namespace
+
+SamplingTimer::SamplingTimer(std::chrono::nanoseconds interval) {
+  struct sigaction action {};
+  action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+  action.sa_sigaction = on_sample;
+  sigaction(kSampleSignal, &action, nullptr);
+  sigevent event{};
+  event.sigev_notify = SIGEV_THREAD_ID;
+  event.sigev_signo = kSampleSignal;
+  event._sigev_un._tid = static_cast<pid_t>(syscall(SYS_gettid));
+  timer_t timer{};
+  if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer) != 0) return;
+  timer_ = timer;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(interval);
+  const timespec period{seconds.count(), static_cast<long>((interval - seconds).count())};
+  const itimerspec spec{period, period};
+  timer_settime(timer, 0, &spec, nullptr);
+}
+
+SamplingTimer::~SamplingTimer() {
+  if (timer_) timer_delete(*timer_);
+}
 
 Result<void> install_signal_handlers() {
   static std::once_flag once;
@@ -107,6 +136,7 @@ Result<void> install_signal_handlers() {
     action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
     sigemptyset(&action.sa_mask);
     sigaddset(&action.sa_mask, kKickSignal);
+    sigaddset(&action.sa_mask, kSampleSignal);  // A sample is of what a handler interrupted.
     action.sa_sigaction = on_fault;
     for (int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP})
       sigaction(signal, &action, &previous_actions[signal]);
@@ -191,6 +221,15 @@ void Engine::kick(void* context) {
   const auto pc = static_cast<uint64_t>(machine->uc_mcontext.gregs[REG_RIP]);
   if (!code_memory_->contains(pc)) return;
   if (const Block* block = cache_->block_at(pc)) cache_->cut_exits(*block);
+}
+
+void Engine::sample(const void* context) {
+  const auto* machine = static_cast<const ucontext_t*>(context);
+  const auto pc = static_cast<uint64_t>(machine->uc_mcontext.gregs[REG_RIP]);
+  auto& where = !code_memory_->contains(pc) ? samples_.engine
+                : context_->cpu.cpl == 3    ? samples_.user
+                                            : samples_.kernel;
+  where.fetch_add(1, std::memory_order_relaxed);
 }
 
 bool Engine::handle_signal(int signal, void* info, void* context) {

@@ -1,6 +1,8 @@
 // Signals: faults of translated code, and kicks that bring the VCPU's thread back to the run loop.
 #pragma once
 
+#include <time.h>
+
 #include <chrono>
 #include <optional>
 
@@ -10,6 +12,18 @@
 namespace trapline {
 
 class Engine;
+
+/// Samples the engine that runs on this thread, by the thread's processor time.
+class SamplingTimer {
+ public:
+  explicit SamplingTimer(std::chrono::nanoseconds interval);
+  ~SamplingTimer();
+  SamplingTimer(const SamplingTimer&) = delete;
+  SamplingTimer& operator=(const SamplingTimer&) = delete;
+
+ private:
+  std::optional<timer_t> timer_;  ///< None where the host gives none.
+};
 
 /// Once per process; later calls do nothing.
 Result<void> install_signal_handlers();

@@ -88,6 +88,7 @@ struct MmuCounters {
   uint64_t views_created = 0;
   uint64_t views_recycled = 0;
   uint64_t view_switches = 0;
+  uint64_t device_accesses = 0;
 };
 
 class ShadowMmu {

@@ -59,15 +59,19 @@ constexpr uint32_t entries_end(uint32_t offset, uint32_t size) {
 uint64_t ShadowMmu::Impl::load(Physical address, uint32_t size) {
   const Frame& frame = memory_.frame(address.frame());
   if (frame.host) return load_sized(frame.host + address.offset(), size);
-  if (frame.mmio) return frame.mmio->mmio_read(address, size);
+  if (frame.mmio) {
+    ++counters_.device_accesses;
+    return frame.mmio->mmio_read(address, size);
+  }
   return ~uint64_t{0} >> (64 - 8 * size);
 }
 
 void ShadowMmu::Impl::store(Physical address, uint32_t size, uint64_t value) {
   const Frame& frame = memory_.frame(address.frame());
-  if (frame.kind == FrameKind::kMmio)
+  if (frame.kind == FrameKind::kMmio) {
+    ++counters_.device_accesses;
     frame.mmio->mmio_write(address, size, value);
-  else if (frame.kind == FrameKind::kRam)
+  } else if (frame.kind == FrameKind::kRam)
     ram_store(frame, address, size, value);
 }
 

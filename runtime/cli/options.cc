@@ -22,6 +22,7 @@ struct RawOptions {
   std::string cpu;
   std::string timeout;
   bool no_reboot = false;
+  bool summary = false;
   std::string statistics;
   std::string serial = "stdio";
   std::string display = "none";
@@ -78,6 +79,8 @@ void add_run(CLI::App& app, RawOptions& raw) {
   run->add_option("--timeout", raw.timeout, "End with status 81 after this long")
       ->type_name("SECONDS");
   run->add_flag("--no-reboot", raw.no_reboot, "End where the guest would reset the machine");
+  run->add_flag("--summary", raw.summary,
+                "Tell in a few lines on standard error where the time went");
   run->add_flag(kStatisticsFlag, raw.statistics,
                 "Tell what the engine did, on standard error or in a file");
   run->add_option("--serial", raw.serial,
@@ -150,11 +153,11 @@ Result<RunOptions> validate(RawOptions raw) {
   if (!cache.ok()) return cache.error();
   auto cpu = raw.cpu.empty() ? Result(&CpuModel::max()) : parse_cpu(raw.cpu);
   if (!cpu.ok()) return cpu.error();
+  auto memory = parse_memory(raw.memory, *cpu.value(), host_memory_bytes());
+  if (!memory.ok()) return memory.error();
   if (!raw.timeout.empty()) {
     auto timeout = parse_seconds("--timeout", raw.timeout);
     if (!timeout.ok()) return timeout.error();
-  auto memory = parse_memory(raw.memory, *cpu.value(), host_memory_bytes());
-  if (!memory.ok()) return memory.error();
     options.timeout = timeout.value();
   }
   if (raw.idle_polling != "throttle" && raw.idle_polling != "run")
@@ -170,6 +173,7 @@ Result<RunOptions> validate(RawOptions raw) {
   options.clock = clock.value();
   options.throttle_polling = raw.idle_polling == "throttle";
   options.crash_directory = std::move(raw.crash_directory);
+  options.summary = raw.summary;
   options.statistics = !raw.statistics.empty();
   if (raw.statistics != "-") options.statistics_file = std::move(raw.statistics);
   options.serial = std::move(raw.serial);

@@ -27,6 +27,7 @@ struct RunOptions {
   const CpuModel* cpu = nullptr;
   std::optional<std::chrono::nanoseconds> timeout;
   bool reboot = true;  ///< Whether a guest that resets the machine starts again.
+  bool summary = false;
   bool statistics = false;
   std::string statistics_file;   ///< Empty: a table on standard error.
   std::string serial = "stdio";  ///< Or "none", "pty", "unix:PATH", or a file's path.

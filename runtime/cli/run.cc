@@ -1,5 +1,6 @@
 #include "runtime/cli/run.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "runtime/boot/linux_kernel.h"
 #include "runtime/boot/multiboot.h"
 #include "runtime/cli/host_io.h"
+#include "runtime/cli/run_summary.h"
 #include "runtime/cli/serial_backends.h"
 #include "runtime/cli/statistics_report.h"
 #include "runtime/cli/stop_signals.h"
@@ -23,6 +25,8 @@ using Clock = std::chrono::steady_clock;
 
 /// How long a guest runs before its output is flushed and the host's input is looked at.
 constexpr std::chrono::milliseconds kSlice{20};
+/// How often --stats and --summary look where the processor time goes.
+constexpr std::chrono::milliseconds kSampleInterval{4};
 
 /// How long the run may take, and what asks it to end earlier.
 class Limit {
@@ -194,6 +198,7 @@ Result<std::unique_ptr<Pc>> boot(const RunOptions& options, HostSide& host) {
   machine.switches = options.switches;
   machine.clock = options.clock;
   machine.crash_directory = options.crash_directory;
+  if (options.statistics || options.summary) machine.sample_interval = kSampleInterval;
   auto pc = Pc::create({.machine = machine,
                         .serial = host.serial(),
                         .debug_console = host.debug_console(),
@@ -229,6 +234,15 @@ class StatisticsSink {
   std::unique_ptr<HostOutput> file_;
 };
 
+std::chrono::nanoseconds processor_time() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto time = [](const timeval& value) {
+    return std::chrono::seconds(value.tv_sec) + std::chrono::microseconds(value.tv_usec);
+  };
+  return time(usage.ru_utime) + time(usage.ru_stime);
+}
+
 }  // namespace
 
 Result<Ending> run_guest(const RunOptions& options) {
@@ -250,8 +264,13 @@ Result<Ending> run_guest(const RunOptions& options) {
   limit.signals().set_pc(nullptr);
   host.value()->waker().set_pc(nullptr);
   restore_terminal();  // What is printed from here on is for people.
+  const RunReport report{pc.machine().statistics(), limit.spent(), end.word, end.status};
+  if (options.summary)
+    std::fputs(
+        summary_text({report, pc.times(), processor_time(), options.clock == TimeSource::kHost})
+            .c_str(),
+        stderr);
   if (options.statistics) {
-    const RunReport report{pc.machine().statistics(), limit.spent(), end.word, end.status};
     if (auto printed = sink.print(report); !printed.ok()) return printed.error();
   }
   return end;

@@ -11,6 +11,7 @@
 #include "runtime/pc/board.h"
 #include "runtime/pc/host_clock.h"
 #include "runtime/pc/polling.h"
+#include "runtime/pc/rest.h"
 
 namespace trapline {
 
@@ -100,6 +101,8 @@ struct Pc::Board {
   PcBoard devices;
   BootImage image;
   PcTimes times;
+  RestWatch rest;
+  std::optional<uint64_t> first_run;
   std::optional<PollingWatch> polling;
   std::atomic<bool> woken{false};
   bool power_off = false;
@@ -217,7 +220,12 @@ void Pc::wait(uint64_t until) {
   const uint64_t begin = queue.now();
   const uint64_t end = std::min(queue.next_due().value_or(until), until);
   if (end > begin) board_->wake_up.sleep(end - begin);
-  board_->times.idle += std::chrono::nanoseconds(queue.now() - begin);
+  const uint64_t now = queue.now();
+  PcTimes& times = board_->times;
+  times.idle += std::chrono::nanoseconds(now - begin);
+  const uint64_t start = board_->first_run.value_or(0);
+  board_->rest.idle(begin - start, now - start);
+  if (const auto since = board_->rest.since()) times.at_rest = std::chrono::nanoseconds(*since);
 }
 
 void Pc::run_guest(std::chrono::nanoseconds time, PcExit& out) {
@@ -239,6 +247,7 @@ void Pc::note(const Exit& exit, PcExit& out) {
   switch (exit.kind) {
     case Exit::Kind::kHalt:
       board_->halted = true;
+      ++board_->times.halts;
       break;
     case Exit::Kind::kDeadline:
     case Exit::Kind::kStopped:
@@ -274,6 +283,7 @@ bool Pc::polls(PcExit& out) {
 
 PcExit Pc::run(std::chrono::nanoseconds time) {
   EventQueue& queue = board_->devices.queue;
+  if (!board_->first_run) board_->first_run = queue.now();
   const uint64_t until = queue.now() + static_cast<uint64_t>(time.count());
   for (;;) {
     PcExit out;
@@ -296,6 +306,7 @@ PcExit Pc::run(std::chrono::nanoseconds time) {
     const bool polling = polls(out);
     if (out.kind != PcExit::Kind::kGoesOn) return out;
     if (!polling) continue;
+    ++board_->times.polling_waits;
     wait(until);
     board_->polling->goes_on(queue.now());
   }

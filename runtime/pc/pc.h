@@ -46,11 +46,16 @@ struct PcExit {
   std::string message;
 };
 
-/// Where the guest's time went. User and kernel are told apart by samples.
+/// Where the guest's time went. User and kernel are told apart by where each stay ended.
 struct PcTimes {
   std::chrono::nanoseconds user{};
   std::chrono::nanoseconds kernel{};
   std::chrono::nanoseconds idle{};
+  /// When the guest had come to rest, counted from its first instruction: the begin of the first
+  /// quarter of a second of which it was idle for nine tenths.
+  std::optional<std::chrono::nanoseconds> at_rest;
+  uint64_t halts = 0;
+  uint64_t polling_waits = 0;  ///< Waits of guests that were found polling.
 };
 
 class Pc : private BoardEvents {

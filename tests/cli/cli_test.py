@@ -471,6 +471,32 @@ class Terminal(CliTest):
         self.assert_end(process, 0)
 
 
+class Summary(CliTest):
+    def test_it_tells_how_the_run_went(self):
+        result = boot("e", "--summary")
+        self.assertEqual((result.returncode, result.stdout), (0x2B, b"serial\ndebug\n"))
+        text = result.stderr.decode()
+        self.assertRegex(text, r"(?m)\Aended +debug-exit, exit status 43$")
+        self.assertRegex(text, r"(?m)^first at rest +never$")
+        self.assertRegex(text, r"(?m)^translated +[1-9]\d* blocks, [1-9]\d* instructions, ")
+        self.assertRegex(text, r"(?m)^exits +[1-9]\d* port accesses, 0 to device memory, 0 halts, ")
+
+    def test_a_guest_at_rest_is_noticed(self):
+        result = trapline("run", "--multiboot", GUEST, "--append", "i", "--timeout", "1", "--summary")
+        self.assertEqual(result.returncode, TIMEOUT)
+        text = result.stderr.decode()
+        self.assertRegex(text, r"(?m)^first at rest +after 0\.\d\d s$")
+        self.assertRegex(text, r"(?m)^run +1\.\d\d s, idle for 0\.[5-9]\d s ")
+        self.assertRegex(text, r" [1-9]\d* polling waits\n")
+        self.assertRegex(text, r"trapline: [^\n]+\n\Z")
+
+    def test_a_guest_that_computes_is_sampled(self):
+        result = trapline("run", "--multiboot", GUEST, "--append", "l", "--timeout", "1", "--summary",
+                          "--idle-polling", "run")
+        self.assertRegex(result.stderr.decode(),
+                         r"(?m)^of that +0 % guest's user code, (9\d|100) % its kernel, ")
+
+
 class Stats(CliTest):
     def test_the_table_goes_to_standard_error(self):
         result = boot("e", "--stats")

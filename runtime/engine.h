@@ -89,6 +89,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void set_breakpoint(Linear address, bool on);
   const CpuModel& model() const { return model_; }
   Statistics statistics() const;
+  void skip_time(uint64_t instructions) { instructions_skipped_ += instructions; }
   uint64_t state_hash() const;
   /// For a broken invariant: what there is to know, as far as it can be known in the middle of
   /// something. For the engine's thread.
@@ -121,8 +122,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   /// Goes on after handle_signal(), on the thread's ordinary stack.
   uint64_t handle_signal_exit();
   void kick(void* ucontext);
-
   void sample(const void* ucontext);
+
  private:
   friend struct Gates;      // engine_gates.cc
   friend struct SystemOps;  // engine_system.cc
@@ -307,12 +308,13 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   int signal_trap_ = 0;
   uint64_t signal_pc_ = 0;
 
-  EngineCounters counters_;
   std::optional<SamplingTimer> sampling_timer_;
   EngineSamples samples_;
+  EngineCounters counters_;
   std::array<uint64_t, 2048> interpreted_by_mnemonic_{};
   uint64_t instructions_counted_ = 0;
-  bool all_counted_ = true;  ///< In every run so far.
+  uint64_t instructions_skipped_ = 0;  ///< Time that passed without any.
+  bool all_counted_ = true;            ///< In every run so far.
 };
 
 }  // namespace trapline

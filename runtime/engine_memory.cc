@@ -116,7 +116,8 @@ uint64_t Engine::read_physical(Physical address) {
 }
 
 uint64_t Engine::time_stamp() {
-  return options_.clock == TimeSource::kInstructions ? retired() : __rdtsc();
+  return options_.clock == TimeSource::kInstructions ? retired() + instructions_skipped_
+                                                     : __rdtsc();
 }
 
 void Engine::x87_error() {

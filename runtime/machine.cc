@@ -82,6 +82,9 @@ Statistics Machine::statistics() const {
 uint64_t Machine::time_stamp() const {
   return impl_->engine->time_stamp();
 }
+void Machine::skip_time(uint64_t instructions) {
+  impl_->engine->skip_time(instructions);
+}
 uint64_t Machine::state_hash() const {
   return impl_->engine->state_hash();
 }
@@ -102,14 +105,14 @@ std::vector<std::pair<std::string, uint64_t>> Statistics::named() const {
           {"traced_writes", traced_writes},
           {"code_writes", code_writes},
           {"view_switches", view_switches},
+          {"device_memory", device_memory},
           {"exceptions", exceptions},
+          {"page_faults", page_faults},
           {"interrupts", interrupts},
           {"port_accesses", port_accesses},
           {"samples_user", samples_user},
           {"samples_kernel", samples_kernel},
           {"samples_engine", samples_engine}};
-          {"device_memory", device_memory},
 }
-          {"page_faults", page_faults},
 
 }  // namespace trapline

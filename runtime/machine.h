@@ -182,6 +182,8 @@ class Machine {
   /// MachineOptions::clock now, before CpuState::tsc_offset. Exact also while an IN or OUT of the
   /// guest is being answered: it has not retired.
   uint64_t time_stamp() const;
+  /// With TimeSource::kInstructions: time passes that no instruction takes. Not during a run.
+  void skip_time(uint64_t instructions);
   /// A digest of CPU state and RAM: two runs with different switches compare by it.
   uint64_t state_hash() const;
 

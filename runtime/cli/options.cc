@@ -84,8 +84,8 @@ void add_run(CLI::App& app, RawOptions& raw) {
   run->add_flag(kStatisticsFlag, raw.statistics,
                 "Tell what the engine did, on standard error or in a file");
   run->add_option("--serial", raw.serial,
-                  "COM1: stdio, none, pty, unix:PATH for a socket to connect to, or a file to "
-                  "write to (default stdio)")
+                  "COM1: stdio, none, pty, unix:PATH for a socket to connect to, script:FILE for a "
+                  "conversation that is written down, or a file to write to (default stdio)")
       ->type_name("WHERE");
   run->add_option("--display", raw.display, "The screen: none is the only one so far")
       ->type_name("none");
@@ -147,8 +147,9 @@ Result<RunOptions> validate(RawOptions raw) {
   if (raw.display != "none")
     return Error{ExitStatus::kUsage,
                  "--display: '" + raw.display + "' is not a display; none is the only one so far"};
-  if (raw.serial.empty() || raw.serial == "unix:")
-    return Error{ExitStatus::kUsage, "--serial: give stdio, none, pty, unix:PATH or a file's path"};
+  if (raw.serial.empty() || raw.serial == "unix:" || raw.serial == "script:")
+    return Error{ExitStatus::kUsage,
+                 "--serial: give stdio, none, pty, unix:PATH, script:FILE or a file's path"};
   auto cache = parse_size("--code-cache", raw.code_cache);
   if (!cache.ok()) return cache.error();
   auto cpu = raw.cpu.empty() ? Result(&CpuModel::max()) : parse_cpu(raw.cpu);

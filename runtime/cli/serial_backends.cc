@@ -11,6 +11,7 @@
 #include "runtime/cli/escape_keys.h"
 #include "runtime/cli/input_queue.h"
 #include "runtime/cli/poll_thread.h"
+#include "runtime/cli/serial_script.h"
 #include "runtime/cli/serial_stream.h"
 #include "runtime/cli/terminal.h"
 
@@ -154,11 +155,12 @@ std::unique_ptr<SerialEnd> make_standard_end(int input, const SerialHost& host) 
 }
 
 Result<std::unique_ptr<SerialEnd>> open_serial(const std::string& where, const SerialHost& host) {
-  constexpr std::string_view kUnix = "unix:";
+  constexpr std::string_view kUnix = "unix:", kScript = "script:";
   if (where == "stdio") return make_standard_end(STDIN_FILENO, host);
   if (where == "none") return std::unique_ptr<SerialEnd>(std::make_unique<NoEnd>());
   if (where == "pty") return make_pty_end(host);
   if (where.starts_with(kUnix)) return make_socket_end(where.substr(kUnix.size()), host);
+  if (where.starts_with(kScript)) return make_script_end(where.substr(kScript.size()), host);
   auto file = HostOutput::create_file(where, host.give_up);
   if (!file.ok()) return file.error();
   return std::unique_ptr<SerialEnd>(std::make_unique<FileEnd>(file.take()));

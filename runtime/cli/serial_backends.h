@@ -34,7 +34,8 @@ struct SerialHost {
   std::function<bool()> give_up;
 };
 
-/// "stdio", "none", "pty", "unix:PATH", or a file's path. All that `host` holds must outlive it.
+/// "stdio", "none", "pty", "unix:PATH", "script:PATH", or a file's path. All that `host` holds must
+/// outlive it.
 Result<std::unique_ptr<SerialEnd>> open_serial(const std::string& where, const SerialHost& host);
 
 /// "stdio" with another descriptor for input. A terminal becomes raw, with EscapeKeys; from all

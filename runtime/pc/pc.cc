@@ -10,12 +10,17 @@
 #include "runtime/boot/acpi_tables.h"
 #include "runtime/pc/board.h"
 #include "runtime/pc/host_clock.h"
+#include "runtime/pc/instruction_clock.h"
 #include "runtime/pc/polling.h"
 #include "runtime/pc/rest.h"
 
 namespace trapline {
 
 namespace {
+
+/// The host's time that a guest runs, when its own is counted in instructions, before its owner is
+/// asked whether it is to go on.
+constexpr std::chrono::milliseconds kLongestStay{50};
 
 /// The CPU's INTR pin.
 class IntrPin : public InterruptLine {
@@ -68,7 +73,8 @@ class WakeUp {
 
 struct Pc::Board {
   explicit Board(Pc& pc, bool local_apic)
-      : devices(clock, local_apic,
+      : clock(pc.counts_time() ? static_cast<Clock&>(instruction_clock) : host_clock),
+        devices(clock, local_apic,
                 {.intr = intr,
                  .nmi =
                      [this, &pc] {
@@ -86,6 +92,7 @@ struct Pc::Board {
       const uint64_t due = *devices.queue.next_due();
       if (due >= runs_until) return;
       runs_until = due;
+      if (pc.counts_time()) return pc.machine_->request_stop();
       const uint64_t now = clock.now();
       pc.machine_->change_time_limit(std::chrono::nanoseconds(due > now ? due - now : 1));
     });
@@ -95,7 +102,9 @@ struct Pc::Board {
     pc.machine_->request_stop();
   }
 
-  HostClock clock;
+  HostClock host_clock;
+  InstructionClock instruction_clock;
+  Clock& clock;
   IntrPin intr;
   WakeUp wake_up;
   PcBoard devices;
@@ -130,7 +139,8 @@ Result<std::unique_ptr<Pc>> Pc::create(const PcOptions& options) {
   pc->machine_ = machine.take();
   PcBoard& devices = pc->board_->devices;
   pc->board_->intr.connect(*pc->machine_, devices.interrupt_source());
-  if (options.throttle_polling && options.machine.clock == TimeSource::kHost)
+  pc->board_->instruction_clock.connect(*pc->machine_);
+  if (options.throttle_polling && !pc->counts_time())
     pc->board_->polling.emplace(*pc->machine_, devices.bus);
   PhysicalMemory& memory = pc->machine_->memory();
   devices.rtc.set_memory(std::min<uint64_t>(memory.ram_bytes(), uint64_t{3} << 30));
@@ -179,6 +189,11 @@ void Pc::x87_error() {
   board_->devices.coprocessor_error.raise();
 }
 
+/// Whether time is a count of instructions.
+bool Pc::counts_time() const {
+  return options_.machine.clock == TimeSource::kInstructions;
+}
+
 bool Pc::has_local_apic() const {
   const CpuModel& model = options_.machine.cpu ? *options_.machine.cpu : CpuModel::max();
   return model.family >= 6;
@@ -217,9 +232,14 @@ bool Pc::wait_halted(uint64_t until, PcExit& out) {
 void Pc::wait(uint64_t until) {
   if (options_.before_waiting) options_.before_waiting();
   EventQueue& queue = board_->devices.queue;
+  const auto due = queue.next_due();
   const uint64_t begin = queue.now();
-  const uint64_t end = std::min(queue.next_due().value_or(until), until);
-  if (end > begin) board_->wake_up.sleep(end - begin);
+  const uint64_t end = std::min(due.value_or(until), until);
+  if (end > begin) {
+    // Without a timer, only the outside can end it, and the outside needs its own time.
+    if (!counts_time() || !due) board_->wake_up.sleep(end - begin);
+    if (counts_time()) machine_->skip_time(end - begin);
+  }
   const uint64_t now = queue.now();
   PcTimes& times = board_->times;
   times.idle += std::chrono::nanoseconds(now - begin);
@@ -234,8 +254,13 @@ void Pc::run_guest(std::chrono::nanoseconds time, PcExit& out) {
   board_->running = true;
   board_->runs_until = begin + static_cast<uint64_t>(time.count());
   RunLimits limits;
-  limits.time = time;
-  if (options_.count_instructions) limits.instructions = UINT64_MAX;
+  if (counts_time()) {
+    limits.instructions = static_cast<uint64_t>(time.count());
+    limits.time = kLongestStay;
+  } else {
+    limits.time = time;
+    if (options_.count_instructions) limits.instructions = UINT64_MAX;
+  }
   const Exit exit = machine_->run(limits);
   board_->running = false;
   const std::chrono::nanoseconds spent(board_->clock.now() - begin);

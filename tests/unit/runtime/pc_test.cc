@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <span>
 #include <thread>
@@ -65,9 +66,13 @@ class PcRun : public ::testing::Test {
 
   struct Choices {
     bool throttle_polling;
+    TimeSource clock = TimeSource::kHost;
+    Switches switches{};
   };
   void make_pc(Choices choices) {
     MachineOptions machine;
+    machine.clock = choices.clock;
+    machine.switches = choices.switches;
     machine.memory_bytes = 16u << 20;
     machine.code_cache_bytes = 1u << 20;
     auto made = Pc::create({.machine = machine,
@@ -341,6 +346,84 @@ TEST_F(Polling, BrokenGuestsEndAsEver) {
   // The loop runs until the tick, whose handler's stack is nowhere.
   boot(with_ticks({0xbc, 0x04, 0x00, 0x00, 0xd0, 0xfb, 0xeb, 0xfe}));
   EXPECT_EQ(run(), Kind::kTripleFault);
+}
+
+/// With ticks at 1 kHz: sums up time stamps and the 8254's counter, halts now and then, and ends
+/// after 50 ticks.
+const Code kSumsUpTime = {0xfb,                                // sti
+                          0x0f, 0x31,                          // next: rdtsc
+                          0x01, 0x05, 0x00, 0x88, 0x00, 0x00,  // add [0x8800], eax
+                          0x11, 0x15, 0x04, 0x88, 0x00, 0x00,  // adc [0x8804], edx
+                          0xe4, 0x40,                          // in al, 0x40
+                          0x0f, 0xb6, 0xc0,                    // movzx eax, al
+                          0x69, 0x0d, 0x08, 0x88, 0x00, 0x00,
+                          0x05, 0x00, 0x00, 0x00,              // imul ecx, [0x8808], 5
+                          0x01, 0xc1,                          // add ecx, eax
+                          0x89, 0x0d, 0x08, 0x88, 0x00, 0x00,  // mov [0x8808], ecx
+                          0xf6, 0xc1, 0x3f,                    // test cl, 0x3f
+                          0x75, 0x01,                          // jnz no_halt
+                          0xf4,                                // hlt
+                          0x83, 0xfb, 0x32,                    // no_halt: cmp ebx, 50
+                          0x72, 0xd1,                          // jb next
+                          0xb0, 0x03, 0xe6, 0xf4};             // mov al, 3; out 0xf4, al
+
+class Repeatable : public PcRun {
+ protected:
+  void SetUp() override {}
+
+  struct Result {
+    uint64_t time = 0, hash = 0, instructions = 0;
+    bool operator==(const Result&) const = default;
+  };
+  /// Runs in slices, and is woken at random by another thread.
+  Result run_sliced(const Switches& switches, std::chrono::nanoseconds slice, bool disturbed) {
+    make_pc({.throttle_polling = true, .clock = TimeSource::kInstructions, .switches = switches});
+    boot(with_ticks(kSumsUpTime));
+    std::atomic<bool> done{false};
+    std::thread other([&] {
+      while (disturbed && !done) {
+        pc_->wake();
+        std::this_thread::sleep_for(50us);
+      }
+    });
+    Kind kind = Kind::kGoesOn;
+    while (kind == Kind::kGoesOn) kind = run(slice);
+    done = true;
+    other.join();
+    EXPECT_EQ(kind, Kind::kDebugExit);
+    return {pc_->machine().time_stamp(), pc_->machine().state_hash(),
+            pc_->machine().statistics().instructions};
+  }
+};
+
+TEST_F(Repeatable, TwoRunsAreTheSameWhateverTheHostDoes) {
+  const Result first = run_sliced({}, kLong, false);
+  EXPECT_EQ(ticks(), 50u);
+  // 50 ticks, of which the program's instructions are a part only: the rest it was halted.
+  EXPECT_GT(first.time, 48'000'000u);
+  EXPECT_LT(first.time, 55'000'000u);
+  EXPECT_LT(first.instructions, first.time);
+  EXPECT_EQ(run_sliced({}, kLong, false), first);
+  EXPECT_EQ(run_sliced({}, 7us, false), first);
+  EXPECT_EQ(run_sliced({}, 1ms, true), first);
+}
+
+TEST_F(Repeatable, SwitchesMakeNoDifference) {
+  const Result first = run_sliced({}, kLong, false);
+  for (const SwitchName& known : switch_names()) {
+    Switches switches;
+    switches.*(known.member) = !(switches.*(known.member));
+    EXPECT_EQ(run_sliced(switches, kLong, false), first) << known.name;
+  }
+}
+
+TEST_F(Repeatable, HaltedTimeCostsNoTime) {
+  make_pc({.throttle_polling = true, .clock = TimeSource::kInstructions});
+  boot(with_ticks(kSleep));
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(run(20s), Kind::kGoesOn);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 15s);
+  EXPECT_NEAR(ticks(), 20'000, 20);
 }
 
 }  // namespace

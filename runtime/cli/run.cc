@@ -23,29 +23,34 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// How long a guest runs before its output is flushed and the host's input is looked at.
-constexpr std::chrono::milliseconds kSlice{20};
+/// How long a guest runs, or waits, before it is looked at from outside. By itself whatever comes
+/// from there ends that; but --timeout is of the host's time, which a guest's need not be.
+constexpr std::chrono::milliseconds kSlice{1000};
+constexpr std::chrono::milliseconds kCountedSlice{20};
 /// How often --stats and --summary look where the processor time goes.
 constexpr std::chrono::milliseconds kSampleInterval{4};
 
 /// How long the run may take, and what asks it to end earlier.
 class Limit {
  public:
-  explicit Limit(std::optional<std::chrono::nanoseconds> timeout) : timeout_(timeout) {}
+  explicit Limit(const RunOptions& options)
+      : timeout_(options.timeout),
+        slice_(options.clock == TimeSource::kHost ? kSlice : kCountedSlice) {}
 
   void start() { started_ = Clock::now(); }
   std::chrono::nanoseconds spent() const { return Clock::now() - started_; }
   bool over() const { return timeout_ && spent() >= *timeout_; }
   std::chrono::nanoseconds next_slice() const {
-    if (!timeout_) return kSlice;
+    if (!timeout_) return slice_;
     return std::clamp<std::chrono::nanoseconds>(*timeout_ - spent(), std::chrono::nanoseconds(1),
-                                                kSlice);
+                                                slice_);
   }
   int signal() const { return signals_.received(); }
   StopSignals& signals() { return signals_; }
 
  private:
   std::optional<std::chrono::nanoseconds> timeout_;
+  std::chrono::nanoseconds slice_;
   Clock::time_point started_ = Clock::now();
   StopSignals signals_;
 };
@@ -204,7 +209,10 @@ Result<std::unique_ptr<Pc>> boot(const RunOptions& options, HostSide& host) {
                         .debug_console = host.debug_console(),
                         .count_instructions = options.statistics,
                         .throttle_polling = options.throttle_polling,
-                        .before_waiting = [&host] { host.flush(); }});
+                        .flush = [&host] {
+                          host.flush();
+                          if (host.output_failure()) host.waker().wake();
+                        }});
   if (pc.ok()) pc.value()->boot(image.take());
   return pc;
 }
@@ -246,7 +254,7 @@ std::chrono::nanoseconds processor_time() {
 }  // namespace
 
 Result<Ending> run_guest(const RunOptions& options) {
-  Limit limit(options.timeout);
+  Limit limit(options);
   StatisticsSink sink;
   if (auto opened = sink.open(options); !opened.ok()) return opened.error();
   auto host = HostSide::create(options, [&] { return limit.signal() != 0 || limit.over(); });

@@ -1,6 +1,7 @@
 #include "runtime/devices/clock.h"
 
-#include <vector>
+#include <algorithm>
+#include <utility>
 
 namespace trapline {
 
@@ -15,33 +16,38 @@ void Timer::arm(uint64_t when) {
   disarm();
   due_ = when;
   armed_ = true;
-  const auto place = queue_.armed_.emplace(when, this).first;
-  if (place == queue_.armed_.begin() && queue_.on_earlier_) queue_.on_earlier_();
+  armed_in_ = queue_.round_;
+  std::vector<Timer*>& all = queue_.armed_;
+  const auto later = [when](const Timer* other) { return other->due_ > when; };
+  const auto place = all.insert(std::find_if(all.begin(), all.end(), later), this);
+  if (place == all.begin() && queue_.on_earlier_) queue_.on_earlier_();
 }
 
 void Timer::disarm() {
   if (!armed_) return;
   armed_ = false;
-  queue_.armed_.erase({due_, this});
+  std::erase(queue_.armed_, this);
 }
 
 std::optional<uint64_t> EventQueue::next_due() const {
   if (armed_.empty()) return std::nullopt;
-  return armed_.begin()->first;
+  return armed_.front()->due_;
 }
 
 void EventQueue::run_due() {
+  if (armed_.empty()) return;
   const uint64_t now = clock_.now();
-  std::vector<Timer*> due;
-  for (const auto& [when, timer] : armed_) {
-    if (when > now) break;
-    due.push_back(timer);
-  }
-  for (Timer* timer : due) {
-    // An earlier callback may have disarmed it or put it off.
-    if (!timer->armed_ || timer->due_ > now) continue;
-    timer->disarm();
-    timer->callback_();
+  const uint64_t round = ++round_;
+  // What a callback arms is for the next time.
+  const auto is_due = [&](const Timer* timer) {
+    return timer->due_ <= now && timer->armed_in_ != round;
+  };
+  for (;;) {
+    const auto first = std::find_if(armed_.begin(), armed_.end(), is_due);
+    if (first == armed_.end()) return;
+    Timer& timer = **first;
+    timer.disarm();
+    timer.callback_();
   }
 }
 

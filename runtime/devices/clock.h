@@ -5,8 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <set>
-#include <utility>
+#include <vector>
 
 namespace trapline {
 
@@ -46,12 +45,13 @@ class Timer {
   std::function<void()> callback_;
   uint64_t due_ = 0;
   bool armed_ = false;
+  uint64_t armed_in_ = 0;  ///< The queue's round then.
 };
 
 /// Must outlive its timers.
 class EventQueue {
  public:
-  explicit EventQueue(const Clock& clock) : clock_(clock) {}
+  explicit EventQueue(const Clock& clock) : clock_(clock) { armed_.reserve(kUsualTimers); }
 
   const Clock& clock() const { return clock_; }
   uint64_t now() const { return clock_.now(); }
@@ -65,8 +65,11 @@ class EventQueue {
 
  private:
   friend class Timer;
+  static constexpr size_t kUsualTimers = 16;
+
   const Clock& clock_;
-  std::set<std::pair<uint64_t, Timer*>> armed_;
+  std::vector<Timer*> armed_;  ///< By time, and those of one time in the order of arming.
+  uint64_t round_ = 0;         ///< Counts run_due().
   std::function<void()> on_earlier_;
 };
 

@@ -18,9 +18,11 @@ namespace trapline {
 
 namespace {
 
-/// The host's time that a guest runs, when its own is counted in instructions, before its owner is
-/// asked whether it is to go on.
-constexpr std::chrono::milliseconds kLongestStay{50};
+/// The host's time that a guest runs before its output is flushed.
+constexpr std::chrono::milliseconds kLongestStay{20};
+/// The same for a guest that has just been woken. It usually halts soon, and if a device's timer
+/// that it arms meanwhile is later than this, the host's need not be armed again.
+constexpr std::chrono::milliseconds kFirstStay{1};
 
 /// The CPU's INTR pin.
 class IntrPin : public InterruptLine {
@@ -110,6 +112,7 @@ struct Pc::Board {
   PcBoard devices;
   BootImage image;
   PcTimes times;
+  std::chrono::steady_clock::time_point flushed;
   RestWatch rest;
   std::optional<uint64_t> first_run;
   std::optional<PollingWatch> polling;
@@ -119,6 +122,7 @@ struct Pc::Board {
   bool nmi = false;
   bool halted = false;
   bool running = false;
+  bool has_waited = false;  ///< And has not run since.
   uint64_t runs_until = 0;  ///< Good while it is running.
 };
 
@@ -228,9 +232,15 @@ bool Pc::wait_halted(uint64_t until, PcExit& out) {
   return false;
 }
 
+void Pc::flush() {
+  board_->flushed = std::chrono::steady_clock::now();
+  if (options_.flush) options_.flush();
+}
+
 /// Waits for the next event.
 void Pc::wait(uint64_t until) {
-  if (options_.before_waiting) options_.before_waiting();
+  flush();
+  board_->has_waited = true;
   EventQueue& queue = board_->devices.queue;
   const auto due = queue.next_due();
   const uint64_t begin = queue.now();
@@ -250,17 +260,19 @@ void Pc::wait(uint64_t until) {
 
 void Pc::run_guest(std::chrono::nanoseconds time, PcExit& out) {
   const uint64_t begin = board_->clock.now();
-  board_->nmi = false;
-  board_->running = true;
-  board_->runs_until = begin + static_cast<uint64_t>(time.count());
+  const bool first = std::exchange(board_->has_waited, false);
+  const auto stay = std::min<std::chrono::nanoseconds>(time, first ? kFirstStay : kLongestStay);
   RunLimits limits;
   if (counts_time()) {
     limits.instructions = static_cast<uint64_t>(time.count());
     limits.time = kLongestStay;
   } else {
-    limits.time = time;
+    limits.time = stay;
     if (options_.count_instructions) limits.instructions = UINT64_MAX;
   }
+  board_->nmi = false;
+  board_->running = true;
+  board_->runs_until = begin + static_cast<uint64_t>((counts_time() ? time : stay).count());
   const Exit exit = machine_->run(limits);
   board_->running = false;
   const std::chrono::nanoseconds spent(board_->clock.now() - begin);
@@ -321,11 +333,13 @@ PcExit Pc::run(std::chrono::nanoseconds time) {
     if (board_->halted && wakes_up()) board_->halted = false;
     if (board_->halted) {
       if (wait_halted(until, out)) return out;
+      if (board_->polling) board_->polling->halts(queue.now());
       continue;
     }
     const uint64_t end = next_stop(until);
     if (end <= now) continue;
     run_guest(std::chrono::nanoseconds(end - now), out);
+    if (std::chrono::steady_clock::now() - board_->flushed >= kLongestStay) flush();
     if (auto ended = requested()) return *ended;
     if (out.kind != PcExit::Kind::kGoesOn) return out;
     const bool polling = polls(out);

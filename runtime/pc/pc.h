@@ -27,8 +27,9 @@ struct PcOptions {
   /// A guest that waits by polling sleeps as a halted one does, where that makes no difference to
   /// it.
   bool throttle_polling = true;
-  /// Called before the PC waits for something to happen, on the same thread.
-  std::function<void()> before_waiting;
+  /// What the guest has written may be passed on. Called before the PC waits for something to
+  /// happen, and every 20 ms while the guest runs, on the same thread; may call wake().
+  std::function<void()> flush;
 };
 
 struct PcExit {
@@ -97,6 +98,7 @@ class Pc : private BoardEvents {
   bool polls(PcExit& out);
   bool wait_halted(uint64_t until, PcExit& out);
   void wait(uint64_t until);
+  void flush();
   bool wakes_up() const;
   std::optional<PcExit> requested();
 

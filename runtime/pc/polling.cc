@@ -170,6 +170,11 @@ bool PollingWatch::look(uint64_t now) {
   return false;
 }
 
+void PollingWatch::halts(uint64_t now) {
+  last_ = {};
+  next_look_ = std::max(next_look_, now + kFirstPatience);
+}
+
 void PollingWatch::goes_on(uint64_t now) {
   patience_ = kReaction;
   next_look_ = now + patience_;

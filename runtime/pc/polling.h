@@ -29,6 +29,8 @@ class PollingWatch {
   /// Whether the guest, which has been running until now, does nothing but wait for an event. Steps
   /// it, and so may find an end of the run: see ended(). The time is that of any clock.
   bool look(uint64_t now);
+  /// The guest halts, so it does not poll: there is no need to look at it for a while.
+  void halts(uint64_t now);
   /// The guest goes on, after an event: it is soon looked at again.
   void goes_on(uint64_t now);
   /// Why the last look() ended, if it was not by itself.

@@ -19,6 +19,7 @@ enum class ExitStatus : int {
   kTimeout = 81,      ///< --timeout ran out.
   kSignalled = 82,    ///< Stopped from outside (SIGINT, SIGTERM) while the guest ran.
   kAsleep = 83,       ///< The guest halted to wait for an interrupt that nothing can send.
+  kNoBios = 84,       ///< The guest called the BIOS, and there is none.
 };
 
 struct Error {

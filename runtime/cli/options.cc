@@ -44,7 +44,7 @@ std::string footer() {
       "\nExit status: the guest's own (0 when it halts for good, (value << 1) | 1 when it writes\n"
       "value to port 0xF4), 64 bad usage, 65 bad input, 70 internal error, 71 refused by the "
       "host,\n"
-      "80 triple fault, 81 timeout, 82 stopped by a signal, 83 asleep for ever.";
+      "80 triple fault, 81 timeout, 82 stopped by a signal, 83 asleep for ever, 84 no BIOS.";
   return text;
 }
 

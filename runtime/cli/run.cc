@@ -9,6 +9,7 @@
 #include <mutex>
 
 #include "runtime/boot/linux_kernel.h"
+#include "runtime/boot/missing_bios.h"
 #include "runtime/boot/multiboot.h"
 #include "runtime/cli/host_io.h"
 #include "runtime/cli/run_summary.h"
@@ -266,7 +267,9 @@ Result<Ending> run_guest(const RunOptions& options) {
   host.value()->waker().set_pc(&pc);
   limit.signals().set_pc(&pc);
   Ending end = run_until_end(pc, *host.value(), limit, options.reboot);
-  if (end.word == "halt" && options.protocol == RunOptions::BootProtocol::kLinux)
+  if (auto call = end.word == "halt" ? missing_bios_call(pc.machine()) : std::nullopt)
+    end = ending(ExitStatus::kNoBios, "no-bios", *call + ", and this machine has none");
+  else if (end.word == "halt" && options.protocol == RunOptions::BootProtocol::kLinux)
     end.message = "the kernel halted for good at " + place(pc.machine().state()) +
                   "; one that said nothing before may need another --cpu or more --memory";
   limit.signals().set_pc(nullptr);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "runtime/boot/acpi_tables.h"
+#include "runtime/boot/missing_bios.h"
 #include "runtime/pc/board.h"
 #include "runtime/pc/host_clock.h"
 #include "runtime/pc/instruction_clock.h"
@@ -164,7 +165,11 @@ Machine& Pc::machine() {
 
 void Pc::boot(BootImage image) {
   board_->image = std::move(image);
-  for (BootPiece& piece : build_acpi_tables()) board_->image.pieces.push_back(std::move(piece));
+  const auto add = [this](std::vector<BootPiece> pieces) {
+    for (BootPiece& piece : pieces) board_->image.pieces.push_back(std::move(piece));
+  };
+  add(build_acpi_tables());
+  if (!board_->image.state.protected_mode()) add(missing_bios_pieces());
   place_boot_image(board_->image, *machine_);
 }
 

@@ -23,7 +23,8 @@ SOURCE = pathlib.Path(os.environ["TRAPLINE_SOURCE"])
 TRAPLINE = str(BUILD / "trapline")
 GUEST = str(BUILD / "guests" / "cli_guest.bin")
 
-USAGE, BAD_INPUT, HOST, TRIPLE_FAULT, TIMEOUT, SIGNALLED, ASLEEP = 64, 65, 71, 80, 81, 82, 83
+USAGE, BAD_INPUT, HOST, TRIPLE_FAULT, TIMEOUT, SIGNALLED, ASLEEP, NO_BIOS = (
+    64, 65, 71, 80, 81, 82, 83, 84)
 
 
 def trapline(*arguments, stdin=b"", **more):
@@ -179,6 +180,13 @@ class Input(CliTest):
                           arguments=("--memory", "6M", "--initrd", initrd))
         self.refuse_linux(self.linux(), "initrd", "No such file",
                           arguments=("--initrd", str(self.folder / "missing")))
+
+    def test_a_kernel_that_calls_the_bios_is_told_that_there_is_none(self):
+        code = bytes.fromhex("b82188cd15")  # mov ax, 0x8821; int 0x15
+        image = self.linux(version=0x207, entry=0)
+        path = self.file("bzImage", image[:0x26C] + code + image[0x26C + len(code):])
+        self.assert_one_sentence(trapline("run", "--kernel", path), NO_BIOS,
+                                 "INT 0x15 with AX 8821 at 9020:006f")
 
     def test_what_does_not_fit_into_memory(self):
         self.refuse(pathlib.Path(GUEST).read_bytes(), "--memory", arguments=("--memory", "1M"))
@@ -390,6 +398,8 @@ class Terminal(CliTest):
 
     def test_quitting_works_when_nobody_reads_the_output(self):
         process = self.start("f")
+        while not self.is_raw() and process.poll() is None:
+            time.sleep(0.05)
         time.sleep(0.5)
         self.type(b"\x01x")
         self.assert_end(process, 0)

@@ -150,8 +150,23 @@ def memtest(options):
         return finish(running, problems)
 
 
-GUESTS = {"gnumach": gnumach, "gnumach-task": gnumach_task, "memtest": memtest}
-KERNELS = {"gnumach": "others/gnumach", "memtest": "others/boot/memtest86+ia32.bin"}
+# --- iPXE ------------------------------------------------------------------------------------------
+
+def ipxe(options):
+    """It starts in real mode and asks the BIOS how much memory there is, which is how it ends here."""
+    with start(options, "ipxe", "") as running:
+        if options.qemu:
+            return finish(running, ["QEMU brings a BIOS, and iPXE draws on the screen only"])
+        status = running.wait(60)
+        problems = [] if status == 84 else [f"exit status {status}, not 84"]
+        if not re.search("called the BIOS by INT 0x15 with AX 88", running.errors.decode()):
+            problems.append("nobody says that it called the BIOS")
+        return finish(running, problems)
+
+
+GUESTS = {"gnumach": gnumach, "gnumach-task": gnumach_task, "memtest": memtest, "ipxe": ipxe}
+KERNELS = {"gnumach": "others/gnumach", "memtest": "others/boot/memtest86+ia32.bin",
+           "ipxe": "others/boot/ipxe.lkrn"}
 
 
 def start(options, name, append, module=None):

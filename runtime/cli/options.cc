@@ -105,6 +105,13 @@ void add_run(CLI::App& app, RawOptions& raw) {
   run->add_option("--switch", raw.switches, "Turn an optimisation: NAME=on or NAME=off")
       ->type_name("NAME=on|off")
       ->allow_extra_args(false);
+  // An empty value comes from a variable that is not set; only text for the guest may be empty.
+  for (CLI::Option* option : run->get_options())
+    if (option->get_items_expected_max() > 0 && option->get_name() != "--append" &&
+        option->get_name() != kStatisticsFlag)
+      option->check([](const std::string& value) {
+        return value.empty() ? std::string("give a value that is not empty") : std::string();
+      });
   run->footer(footer);
 }
 
@@ -182,6 +189,17 @@ Result<RunOptions> validate(RawOptions raw) {
   return options;
 }
 
+/// The library's words where ours are clearer.
+std::string in_our_words(const CLI::ParseError& error) {
+  const std::string message = error.what();
+  const std::string name = message.substr(0, message.find(':'));
+  if (message.find("At Most 1 required") != std::string::npos) return name + ": give it only once";
+  if (const size_t missing = message.find(" missing");
+      missing != std::string::npos && message.find(": 1 required ") == name.size())
+    return name + ": there must be a value after it";
+  return message;
+}
+
 Error usage_error(const CLI::App& app, std::string message) {
   if (app.get_subcommands().empty()) {
     const auto unknown = app.remaining();
@@ -214,7 +232,7 @@ Result<Command> parse_command_line(int argc, const char* const* argv) {
     app.exit(answer, text, text);
     return Command(Answer{text.str()});
   } catch (const CLI::ParseError& error) {
-    return usage_error(app, error.what());
+    return usage_error(app, in_our_words(error));
   }
   if (replay_command->parsed()) return Command(std::move(replay));
   auto options = validate(std::move(raw));

@@ -80,7 +80,9 @@ int run_checked(int argc, const char* const* argv) {
 
 int run_program(int argc, const char* const* argv) {
   open_standard_descriptors();
-  std::signal(SIGPIPE, SIG_IGN);  // A closed pipe is an error of a write, and gets a sentence.
+  // A closed pipe, or a file that may not grow, is an error of a write, and gets a sentence.
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
   end_aborts_with_status();
   restore_terminal_on_fatal_signals();
   try {  // The library throws when memory runs out; nothing of ours does.

@@ -1,10 +1,13 @@
 #include "runtime/cli/run.h"
 
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <mutex>
 
@@ -155,8 +158,6 @@ std::optional<Ending> judge(const PcExit& exit, const Pc& pc, const CpuState& st
 std::optional<Ending> ended_from_outside(const HostSide& host, const Limit& limit,
                                          const CpuState& state) {
   if (host.quit_requested()) return ending(ExitStatus::kOk, "quit", std::nullopt);
-  if (const auto& failure = host.output_failure())
-    return ending(failure->status, "output-failure", failure->message);
   if (const int signal = limit.signal())
     return ending(ExitStatus::kSignalled, "signal",
                   "stopped by signal " + std::to_string(signal) + " at " + place(state));
@@ -172,6 +173,10 @@ Ending run_until_end(Pc& pc, HostSide& host, Limit& limit, bool reboot) {
     const PcExit exit = pc.run(limit.next_slice());
     host.flush();
     const CpuState& state = pc.machine().state();
+    // What the guest wrote has not all arrived, so its own end does not count. A terminal that
+    // closes is told by a signal, and an error follows.
+    if (const auto& failure = host.output_failure(); failure && limit.signal() == 0)
+      return ending(failure->status, "output-failure", failure->message);
     if (exit.kind == PcExit::Kind::kDebugExit) return *judge(exit, pc, state);
     if (auto end = ended_from_outside(host, limit, state)) return *std::move(end);
     if (auto end = judge(exit, pc, state)) return *std::move(end);
@@ -218,6 +223,20 @@ Result<std::unique_ptr<Pc>> boot(const RunOptions& options, HostSide& host) {
   return pc;
 }
 
+/// Better known now than when there is something to leave.
+Result<void> check_crash_directory(const std::string& path) {
+  struct stat status {};
+  int problem = 0;
+  if (stat(path.c_str(), &status) != 0 || access(path.c_str(), W_OK | X_OK) != 0)
+    problem = errno;
+  else if (!S_ISDIR(status.st_mode))
+    problem = ENOTDIR;
+  if (problem == 0) return {};
+  return Error{ExitStatus::kBadInput, "--crash-dir: '" + path +
+                                          "' cannot take a file: " + std::strerror(problem) +
+                                          "; give a directory that you may write to"};
+}
+
 /// Where --stats goes. The file is opened before the run, so that a bad path costs no run.
 class StatisticsSink {
  public:
@@ -255,6 +274,10 @@ std::chrono::nanoseconds processor_time() {
 }  // namespace
 
 Result<Ending> run_guest(const RunOptions& options) {
+  // The current directory, which nobody has asked for, may be a read-only one.
+  if (options.crash_directory != ".")
+    if (auto checked = check_crash_directory(options.crash_directory); !checked.ok())
+      return checked.error();
   Limit limit(options);
   StatisticsSink sink;
   if (auto opened = sink.open(options); !opened.ok()) return opened.error();

@@ -86,6 +86,11 @@ class Usage(CliTest):
                 (("run", "--multiboot", GUEST, "--code-cache", "0"), "--code-cache"),
                 (("run", "--multiboot", GUEST, "--switch", "nothing=on"), "nothing"),
                 (("run", "--multiboot", GUEST, "--idle-polling", "never"), "throttle"),
+                (("run", "--multiboot", GUEST, "--memory", "64K", "--memory", "64M"), "only once"),
+                (("run", "--multiboot", GUEST, "--cpu"), "--cpu: there must be a value"),
+                (("run", "--multiboot", GUEST, "--cpu", ""), "--cpu: give a value"),
+                (("run", "--multiboot", GUEST, "--timeout", ""), "--timeout: give a value"),
+                (("run", "--kernel", GUEST, "--initrd", ""), "--initrd: give a value"),
                 (("run", "--multiboot", GUEST, "--fo\no"), "--fo?o")):
             with self.subTest(arguments=arguments):
                 self.assert_one_sentence(trapline(*arguments), USAGE, word)
@@ -205,6 +210,24 @@ class Input(CliTest):
             result = boot("h", f"{option}{self.folder}/none/such")
             self.assert_one_sentence(result, BAD_INPUT, "none/such")
             self.assert_one_sentence(boot("h", f"{option}{self.folder}"), BAD_INPUT, "directory")
+        for path, word in ((self.folder / "none", "No such file"), (GUEST, "irectory")):
+            self.assert_one_sentence(boot("h", "--crash-dir", str(path)), BAD_INPUT, "--crash-dir",
+                                     word)
+
+    def test_sockets_that_cannot_be_made(self):
+        taken = self.file("taken", b"")
+        for path, word in (("x" * 200, "too long"), (taken, "a file is there"),
+                           (str(self.folder), "a file is there"),
+                           (f"{self.folder}/none/such", "No such file")):
+            self.assert_one_sentence(boot("h", f"--serial=unix:{path}"), BAD_INPUT, word)
+        self.assertTrue(os.path.exists(taken))
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(self.folder / "listened"))
+            other.listen()
+            self.assert_one_sentence(boot("h", f"--serial=unix:{self.folder}/listened"), BAD_INPUT,
+                                     "a program listens there")
+        boot("h", f"--serial=unix:{self.folder}/listened")  # Nobody does any more.
+        self.assertFalse(os.path.exists(self.folder / "listened"))
 
 
 class Guest(CliTest):
@@ -309,8 +332,27 @@ class Output(CliTest):
     def test_a_full_disk_ends_the_run(self):
         if not os.path.exists("/dev/full"):
             self.skipTest("no /dev/full")
-        self.assert_one_sentence(boot("f", "--serial", "/dev/full"), HOST, "/dev/full",
-                                 "No space left")
+        for mode in "fe":  # Also when the guest itself ends well, right after its only line.
+            with self.subTest(mode=mode):
+                result = boot(mode, "--serial", "/dev/full")
+                self.assertEqual(result.returncode, HOST)
+                self.assert_sentence(result.stderr.decode(), "/dev/full", "No space left")
+        result = boot("e", "--stats=/dev/full")
+        self.assertEqual(result.returncode, HOST)
+        self.assert_sentence(result.stderr.decode(), "/dev/full", "No space left")
+
+    def test_a_file_that_may_not_grow_ends_the_run(self):
+        most = 1 << 36  # More than the files that the program needs for itself.
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        with open(self.folder / "output", "wb") as output:
+            output.truncate(most)
+            output.seek(most)
+            result = subprocess.run([TRAPLINE, "run", "--multiboot", GUEST, "--append", "f",
+                                     "--timeout", "20"], stdin=subprocess.DEVNULL, stdout=output,
+                                    stderr=subprocess.PIPE, preexec_fn=limit, timeout=60, check=False)
+        self.assertEqual(result.returncode, HOST)
+        self.assert_sentence(result.stderr.decode(), "standard output", "File too large")
 
     def test_a_timeout_ends_a_guest_whose_output_nobody_reads(self):
         with subprocess.Popen([TRAPLINE, "run", "--multiboot", GUEST, "--append", "f", "--timeout",
@@ -322,7 +364,7 @@ class Output(CliTest):
 
 class Signals(CliTest):
     def test_signals_end_the_run_cleanly(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with self.subTest(signal=number), subprocess.Popen(
                     [TRAPLINE, "run", "--multiboot", GUEST, "--append", "f", "--timeout", "60"],
                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -418,6 +460,25 @@ class Terminal(CliTest):
         self.assert_end(process, TRIPLE_FAULT)
         self.seen = b""
         self.see(b"triple-faulted")
+
+    def test_a_terminal_that_closes_ends_the_run(self):
+        for mode in "ifl":  # Waiting for keys, writing, computing.
+            with self.subTest(mode=mode):
+                user, tty = pty.openpty()
+                errors = open(self.folder / "errors", "w+b")
+                def own_terminal():
+                    os.setsid()
+                    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+                process = subprocess.Popen(
+                    [TRAPLINE, "run", "--multiboot", GUEST, "--append", mode, "--timeout", "60"],
+                    stdin=tty, stdout=tty, stderr=errors, preexec_fn=own_terminal)
+                os.close(tty)
+                self.assertIn(b"Ctrl-A x", os.read(user, 200))
+                os.close(user)
+                self.assertEqual(process.wait(30), SIGNALLED)
+                errors.seek(0)
+                self.assert_sentence(errors.read().decode(), "signal 1")
+                errors.close()
 
     def test_a_resize_does_not_disturb(self):
         process = self.start("i")

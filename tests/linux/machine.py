@@ -1,13 +1,19 @@
 """A virtual machine of Trapline or QEMU with its serial console in our hands."""
 
 import dataclasses
+import fcntl
 import os
+import pty
 import re
 import selectors
 import shlex
 import signal
+import struct
 import subprocess
+import termios
 import time
+
+from screen import Screen
 
 ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\r")
 PROMPT = r"root@trapline:\S+# "
@@ -24,12 +30,12 @@ class Configuration:
     append: str = ""
     memory: str = "512M"
     cpu: str = "pentium3"
+    size: str = "50x1000"  # Of the terminal: so wide that the shell does not break what is typed.
     reboots: bool = False  # A reboot starts the guest again instead of ending the run.
     options: list = dataclasses.field(default_factory=list)  # More of the VMM's own.
 
     def command_line(self):
-        # The terminal is wide, so that the shell does not break what is typed into several lines.
-        return f"console=ttyS0,115200 trapline.size=50x1000 {self.append}".strip()
+        return f"console=ttyS0,115200 trapline.size={self.size} {self.append}".strip()
 
 
 def trapline_command(trapline, setup):
@@ -59,13 +65,19 @@ class Machine:
         self.errors = b""
         self.seen = 0
         self.usage = None
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, bufsize=0)
         self.selector = selectors.DefaultSelector()
-        for name in ("stdout", "stderr"):
-            stream = getattr(self.process, name)
-            os.set_blocking(stream.fileno(), False)
-            self.selector.register(stream, selectors.EVENT_READ, name)
+        self.process = self._start()
+        self._watch(self.process.stderr, "stderr")
+
+    def _start(self):
+        process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, bufsize=0)
+        self._watch(process.stdout, "stdout")
+        return process
+
+    def _watch(self, stream, name):
+        os.set_blocking(stream.fileno(), False)
+        self.selector.register(stream, selectors.EVENT_READ, name)
 
     def __enter__(self):
         return self
@@ -73,7 +85,8 @@ class Machine:
     def __exit__(self, *_):
         self.stop()
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            stream.close()
+            if stream is not None:
+                stream.close()
 
     def text(self):
         return ESCAPES.sub(b"", self.output).decode("utf-8", "replace")
@@ -139,14 +152,20 @@ class Machine:
         if left <= 0 or not self.selector.get_map():
             return False
         for key, _ in self.selector.select(left):
-            data = os.read(key.fd, 65536)
+            try:
+                data = os.read(key.fd, 65536)
+            except OSError:  # A terminal of which nobody has the other side open any more.
+                data = b""
             if not data:
                 self.selector.unregister(key.fileobj)
             elif key.data == "stdout":
-                self.output += data
+                self._take(data)
             else:
                 self.errors += data
         return True
+
+    def _take(self, data):
+        self.output += data
 
     def description(self):
         """For a failure: how to do it again, and the end of what was printed."""
@@ -156,3 +175,66 @@ class Machine:
                 parts.append(f"{title}:\n" + "\n".join("  | " + line for line in
                                                        text.splitlines()[-60:]))
         return "\n".join(parts)
+
+
+class TerminalMachine(Machine):
+    """A machine on a terminal of its own, with a screen to look at and keys to press."""
+
+    def __init__(self, command, rows=25, columns=80):
+        self.user, tty = pty.openpty()
+        self.tty = os.fdopen(tty, "r+b", buffering=0)  # Kept open, for its modes.
+        self.resize(rows, columns)
+        self.modes = termios.tcgetattr(self.tty)
+        super().__init__(command)
+
+    def _start(self):
+        def own_terminal():
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        process = subprocess.Popen(self.command, stdin=self.tty, stdout=self.tty,
+                                   stderr=subprocess.PIPE, bufsize=0, preexec_fn=own_terminal)
+        self.selector.register(self.user, selectors.EVENT_READ, "stdout")
+        return process
+
+    def __exit__(self, *what):
+        super().__exit__(*what)
+        self.tty.close()
+        os.close(self.user)
+
+    def resize(self, rows, columns):
+        """What was on the screen is gone."""
+        self.screen = Screen(rows, columns)
+        fcntl.ioctl(self.tty, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def send(self, text):
+        os.write(self.user, text.encode())
+
+    def _take(self, data):
+        super()._take(data)
+        if answer := self.screen.feed(data):
+            os.write(self.user, answer)
+
+    def see(self, pattern, timeout=30):
+        """Waits until the pattern is on the screen, and returns the match."""
+        deadline = time.monotonic() + timeout
+        while True:
+            found = re.search(pattern, self.screen.text(), re.M)
+            if found:
+                return found
+            if not self.read(deadline):
+                raise MachineError(f"no '{pattern}' on the screen within {timeout} s:\n"
+                                   + self.screen.text())
+
+    def type(self, keys, pattern, timeout=30):
+        self.send(keys)
+        return self.see(pattern, timeout)
+
+    def wait(self, timeout):
+        """The terminal stays open when the machine ends."""
+        deadline = time.monotonic() + timeout
+        while not os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if time.monotonic() > deadline:
+                raise MachineError(f"the machine is still running after {timeout} s more")
+            self.read(min(deadline, time.monotonic() + 0.1))
+        self._reap()
+        return self.process.returncode

@@ -43,10 +43,12 @@ def make_initramfs(kit, chosen, path):
     initramfs.write(archive, path)
 
 
-def start(options, setup):
-    if options.qemu:
-        return machine.Machine(machine.qemu_command(options.qemu, setup))
-    return machine.Machine(machine.trapline_command(options.trapline, setup))
+def start(options, setup, terminal=False):
+    command = (machine.qemu_command(options.qemu, setup) if options.qemu else
+               machine.trapline_command(options.trapline, setup))
+    if terminal:
+        return machine.TerminalMachine(command, *map(int, setup.size.split("x")))
+    return machine.Machine(command)
 
 
 def configuration(options, initrd, append, **more):
@@ -129,7 +131,9 @@ def run_scenario(options, kit, name, folder):
         make_initramfs(kit, [], initrd)
     scenario = scenarios.SCENARIOS[name]
     setup = configuration(options, initrd, scenario.append, reboots=scenario.reboots)
-    with start(options, setup) as running:
+    if scenario.terminal:
+        setup.size = scenario.terminal
+    with start(options, setup, bool(scenario.terminal)) as running:
         try:
             problems = scenario.play(running, options)
             if scenario.ends and not problems:

@@ -19,7 +19,6 @@ sys.dont_write_bytecode = True
 
 import machine
 from machine import MachineError
-from screen import Screen
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 MEBIBYTES = {"M": 1, "G": 1024}
@@ -94,55 +93,28 @@ def gnumach_task(options):
 
 # --- memtest86+ ------------------------------------------------------------------------------------
 
-class Watcher:
-    """A machine whose console draws on a screen."""
-
-    def __init__(self, running, rows=25):
-        self.running = running
-        self.screen = Screen(rows)
-        self.fed = 0
-
-    def see(self, pattern, limit):
-        """Waits until the pattern is on the screen, and returns the match."""
-        deadline = time.monotonic() + limit
-        while True:
-            self.screen.feed(self.running.output[self.fed:])
-            self.fed = len(self.running.output)
-            found = re.search(pattern, self.screen.text())
-            if found:
-                return found
-            if not self.running.read(deadline):
-                raise MachineError(f"no '{pattern}' within {limit} s on the screen\n"
-                                   + self.screen.text())
-
-    def type(self, keys, pattern, limit=30):
-        self.running.send(keys)
-        return self.see(pattern, limit)
-
-
 def memtest(options):
     """One pass of all tests; without --long it leaves out the last, which is five minutes of waiting.
     The menu is used to say so, and Escape ends the run by a reset."""
-    with start(options, "memtest", "console=ttyS0,115200") as running:
-        screen = Watcher(running)
+    kernel = options.guests / KERNELS["memtest"]
+    with machine.TerminalMachine(command(options, kernel, "console=ttyS0,115200")) as running:
         problems = []
-        size = int(screen.see(r"Memory  : +(\d+)MB", 60)[1])
+        size = int(running.see(r"Memory  : +(\d+)MB", 60)[1])
         if size not in (mebibytes(options), mebibytes(options) - 1):  # A BIOS keeps some of it.
             problems.append(f"it finds {size} MiB of memory")
         if not options.long:
-            screen.type("1", "<F1>  Test selection")
-            screen.type("1", r"\*\*\*\*\n")
-            screen.type("2", "Enter test #")
-            screen.type("10\r", r"\*\*\*\.\n")
-            screen.type("0", "<F1>  Test selection")
-            screen.type("0", "Using: ")
-        screen.see(r"Pass: +1 ", 1800)
+            running.type("1", "<F1>  Test selection")
+            running.type("1", r"\*\*\*\*$")
+            running.type("2", "Enter test #")
+            running.type("10\r", r"\*\*\*\.$")
+            running.type("0", "<F1>  Test selection")
+            running.type("0", "Using: ")
+        errors = running.see(r"Pass: +1 +Errors: +(\d+)", 1800)[1]
         print(f"a pass took {running.elapsed():.1f} s")
-        errors = screen.see(r"Errors: +(\d+)", 5)[1]
         if errors != "0":
-            problems.append(f"memtest86+ found {errors} errors\n{screen.screen.text()}")
-        if screen.screen.unknown:
-            problems.append(f"unknown escape sequences {sorted(screen.screen.unknown)}")
+            problems.append(f"memtest86+ found {errors} errors\n{running.screen.text()}")
+        if running.screen.unknown:
+            problems.append(f"unknown escape sequences {sorted(running.screen.unknown)}")
         running.send("\x1b")
         status = running.wait(60)
         if status != 0:

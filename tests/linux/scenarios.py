@@ -2,7 +2,9 @@
 
 import calendar
 import dataclasses
+import hashlib
 import re
+import termios
 import time
 import typing
 
@@ -19,6 +21,7 @@ class Scenario:
     append: str = ""
     reboots: bool = False
     ends: bool = True  # The guest ends the run itself, with status 0.
+    terminal: str = ""  # ROWSxCOLUMNS of the terminal that the machine runs on; none: pipes.
 
 
 def boot(running):
@@ -73,6 +76,92 @@ def interrupt(running, check):
     running.send("\x03")
     running.expect(PROMPT, 10)
     check("Ctrl-C", running.run("echo $?") == "130")
+
+
+SHELL = r"^root@trapline:~#"
+LAST_PROMPT = SHELL + r"\n*\Z"  # The cursor is behind it, and nothing is below.
+
+
+def terminal(running, options):
+    """What somebody with keys and a screen does: the programs that draw, the keys that edit and stop,
+    a window that changes its size, and the way out."""
+    running.see(SHELL, BOOT_LIMIT)
+    problems = []
+
+    def check(what, holds):
+        if not holds:
+            problems.append(f"{what}:\n{running.screen.text()}")
+
+    def command(text, timeout=30):
+        """What it leaves on an empty screen."""
+        running.type("clear\n", r"\A" + LAST_PROMPT)
+        running.send(text + "\n")
+        running.see(SHELL + r".*\n(.*\n)*" + LAST_PROMPT, timeout)
+        return running.screen.lines()[1:]
+
+    check("the size", command("stty size")[0] == "30 100")
+    check("editing a line", command("echo one two thrree\x1b[D\x1b[D\x1b[D\x7f")[0] == "one two three")
+    running.type("\x10\x01echo first, \n", "^first, echo one two three")
+    check_stopping(running, check)
+    check_drawing(running, check, command)
+    running.resize(20, 90)
+    check("the new size", "20 90" in command("resize; stty size"))
+    check_pasting(running, check, command)
+    if running.screen.unknown:
+        problems.append(f"unknown escape sequences {sorted(running.screen.unknown)}")
+    if options.qemu:
+        running.send("poweroff -f\n")
+    else:
+        running.type("\x01h", "Ctrl-A x +quits")
+        running.send("\x01x")
+    status = running.wait(60)
+    if status != 0 or running.errors:
+        problems.append(f"exit status {status}, {running.errors.decode()}")
+    if termios.tcgetattr(running.tty) != running.modes:
+        problems.append("the terminal's modes are not what they were")
+    return problems
+
+
+def check_stopping(running, check):
+    running.type("clear\n", r"\A" + LAST_PROMPT)
+    running.type("sleep 100\n", "sleep 100\n+")
+    time.sleep(1)
+    running.type("\x03", LAST_PROMPT)
+    running.type("echo $?\n", "^130$")
+    running.type("sleep 100\n", r"\$ sleep 100|# sleep 100\n+\Z")
+    time.sleep(1)
+    running.type("\x1a", r"Stopped +sleep 100")
+    running.type("jobs; kill %1\n", r"Stopped +sleep 100(.*\n)+.*Stopped +sleep 100")
+
+
+def check_drawing(running, check, command):
+    command("for i in 1 2 3 4 5; do echo line $i; done >file")
+    running.type("vi file\n", r"\Aline 1\nline 2\n(.*\n)+~\n- file 1/5 20%")
+    running.type("jjdd", r"line 2\nline 4\nline 5\n~")
+    running.type("ohello\x1b", r"line 4\nhello\nline 5\n~")
+    running.type("/5\n", r"5/5 100%")
+    running.type(":wq\n", LAST_PROMPT)
+    check("what vi wrote", command("cat file")[:5] == ["line 1", "line 2", "line 4", "hello", "line 5"])
+    running.type("top\n", r"\AMem: \d+K used, .*\nCPU: .*\nLoad average: .*\n +PID .*\n( +\d.*\n){24}")
+    running.type("q", LAST_PROMPT)
+    running.type("seq 1 500 | less\n", r"\A1\n2\n3\n(\d+\n){26}")
+    running.type("G", r"^499\n500\n(~?\n)*.*END")
+    running.type("q", LAST_PROMPT)
+
+
+def check_pasting(running, check, command):
+    """More than any buffer on the way takes."""
+    text = "".join(f"{line:05} {'abcdefghij' * 6}\n" for line in range(600))
+    running.type("clear\n", r"\A" + LAST_PROMPT)
+    running.send("stty -echo; cat >pasted; stty echo\n")
+    time.sleep(1)
+    for begin in range(0, len(text), 500):
+        running.send(text[begin:begin + 500])
+        running.read(time.monotonic() + 0.01)
+    running.send("\x04")
+    running.see(SHELL + r".*\n(.*\n)*" + LAST_PROMPT, 60)
+    check("what was pasted", command("md5sum pasted")[0].split()[0]
+          == hashlib.md5(text.encode()).hexdigest())
 
 
 def reboot(running, options):
@@ -163,6 +252,7 @@ def refusal(running, options):
 
 SCENARIOS = {
     "shell": Scenario(shell),
+    "terminal": Scenario(terminal, terminal="30x100", ends=False),
     "poweroff": Scenario(power_off),
     "reboot": Scenario(reboot, reboots=True),
     "reboot-ends": Scenario(reboot_ends),

@@ -30,6 +30,10 @@ bool depends_on(const Block& block, uint64_t frame, uint32_t start, uint32_t len
 }
 }  // namespace
 
+EntryTable::EntryTable(CodeEntry miss) {
+  entry.fill(miss);
+}
+
 CodeCache::CodeCache(CodeMemory& memory, uint32_t reserved, CodeEntry miss)
     : memory_(memory),
       start_(align(memory.base() + reserved)),
@@ -41,12 +45,11 @@ EntryTable& CodeCache::table(uint64_t frame, uint32_t page, uint32_t mode) {
   FrameCode& code = frames_[frame];
   for (EntryTable* table : code.tables)
     if (table->page == page && table->mode == mode) return *table;
-  EntryTable& made = tables_.emplace_back();
+  EntryTable& made = tables_.emplace_back(miss_);
   made.frame = frame;
   made.page = page;
   made.mode = mode;
   made.frame_code = &code;
-  made.entry.fill(miss_);
   code.tables.push_back(&made);
   return made;
 }
@@ -84,6 +87,7 @@ Block& CodeCache::insert(EntryTable& table, const NewBlock& in) {
   block.records = records_.add(in.records);
   block.ranges = ranges_.add(in.ranges);
   block.second = in.second;
+  memory_.prepare(next_ + block.code_size);
   std::memcpy(memory_.writable(next_), in.code.data(), in.code.size());
   next_ = align(next_ + block.code_size);
   table.frame_code->blocks.push_back(&block);

@@ -90,8 +90,8 @@ struct CodeExit {
 
 /// The two ways into a block, by where the live flags are. Emitted code reads these.
 struct CodeEntry {
-  uint32_t host = 0;
-  uint32_t saved = 0;
+  uint32_t host;  // Not initialised: a table of them would be written twice.
+  uint32_t saved;
 
   bool operator==(const CodeEntry&) const = default;
 };
@@ -105,6 +105,8 @@ struct FrameCode {
 };
 
 struct EntryTable {
+  explicit EntryTable(CodeEntry miss);
+
   uint64_t frame = 0;
   uint32_t page = 0;
   uint32_t mode = 0;

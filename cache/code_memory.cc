@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -30,6 +31,16 @@ Result<std::unique_ptr<CodeMemory>> CodeMemory::create(size_t bytes) {
   close(file);
   if (writable == MAP_FAILED || executable == MAP_FAILED) return failed("mmap");
   return memory;
+}
+
+void CodeMemory::prepare(uint32_t end) {
+  constexpr size_t kStep = 64 << 10;
+  while (end - base() > prepared_ && prepared_ < size_) {
+    const size_t bytes = std::min(kStep, size_ - prepared_);
+    // Hosts that do not know it give the pages one by one.
+    madvise(writable_ + prepared_, bytes, MADV_POPULATE_WRITE);
+    prepared_ += bytes;
+  }
 }
 
 CodeMemory::~CodeMemory() {

@@ -23,12 +23,16 @@ class CodeMemory {
   bool contains(uint64_t host) const { return host - base() < size_; }
   /// The writable alias of an executable address.
   std::byte* writable(uint32_t code) { return writable_ + (code - base()); }
+  /// Asks the host for the pages up to an executable address, many at a time: code is written from
+  /// the bottom up, and a page fault for each page of both mappings costs more.
+  void prepare(uint32_t end);
 
  private:
   CodeMemory() = default;
   std::byte* writable_ = nullptr;
   std::byte* executable_ = nullptr;
   size_t size_ = 0;
+  size_t prepared_ = 0;
 };
 
 }  // namespace trapline

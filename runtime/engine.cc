@@ -1,7 +1,6 @@
 // Building the engine; modes and views; finding and making blocks.
 #include "runtime/engine.h"
 
-#include <chrono>
 #include <cstring>
 
 #include "runtime/engine_entries.h"
@@ -350,7 +349,7 @@ std::span<const uint8_t> Engine::page_bytes(const Resolution& code) {
 
 OrFault<Block*> Engine::translate_block(EntryTable& table, const Resolution& code,
                                         Variant variant) {
-  const auto begin = std::chrono::steady_clock::now();
+  const uint64_t begin = HostTicks::now();
   const CpuState& state = context_->cpu;
   const Segment& cs = state.segment[kCs];
   TranslationRequest request;
@@ -392,9 +391,7 @@ OrFault<Block*> Engine::translate_block(EntryTable& table, const Resolution& cod
     second_frame = next_code.address.frame();
   }
   Block& block = insert_block(table, request, *made, second_frame);
-  const auto spent = std::chrono::steady_clock::now() - begin;
-  counters_.translation_nanoseconds +=
-      static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(spent).count());
+  counters_.translation_ticks += HostTicks::now() - begin;
   return &block;
 }
 

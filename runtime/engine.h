@@ -20,6 +20,7 @@
 #include "cache/code_cache.h"
 #include "cache/code_memory.h"
 #include "runtime/execution_views.h"
+#include "runtime/host_ticks.h"
 #include "runtime/machine.h"
 #include "runtime/signals.h"
 #include "shadowmmu/shadow_mmu.h"
@@ -52,7 +53,7 @@ struct EngineCounters {
   uint64_t instructions_translated = 0;
   uint64_t guest_bytes_translated = 0;
   uint64_t host_bytes_emitted = 0;
-  uint64_t translation_nanoseconds = 0;
+  uint64_t translation_ticks = 0;  ///< HostTicks.
   uint64_t dispatches = 0;
   uint64_t page_misses = 0;
   uint64_t careful_instructions = 0;
@@ -311,6 +312,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::optional<SamplingTimer> sampling_timer_;
   EngineSamples samples_;
   EngineCounters counters_;
+  HostTicks ticks_;
   std::array<uint64_t, 2048> interpreted_by_mnemonic_{};
   uint64_t instructions_counted_ = 0;
   uint64_t instructions_skipped_ = 0;  ///< Time that passed without any.

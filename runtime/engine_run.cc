@@ -152,7 +152,7 @@ Statistics Engine::statistics() const {
   s.instructions_translated = counters_.instructions_translated;
   s.guest_bytes_translated = counters_.guest_bytes_translated;
   s.host_bytes_emitted = counters_.host_bytes_emitted;
-  s.translation_nanoseconds = counters_.translation_nanoseconds;
+  s.translation_nanoseconds = ticks_.nanoseconds(counters_.translation_ticks);
   s.blocks_invalidated = cache_->counters().invalidated;
   s.cache_flushes = cache_->counters().flushes;
   s.dispatches = counters_.dispatches;

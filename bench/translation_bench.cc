@@ -23,8 +23,9 @@ constexpr double kBlockTarget = 2000;       // nanoseconds
 constexpr double kInstructionTarget = 400;  // nanoseconds
 
 /// Ends the program with a sentence when the host does not give the memory.
-std::unique_ptr<Machine> make_empty_machine(uint64_t memory_bytes) {
+std::unique_ptr<Machine> make_empty_machine(uint64_t memory_bytes, const Switches& switches = {}) {
   MachineOptions options;
+  options.switches = switches;
   options.memory_bytes = memory_bytes;
   auto made = Machine::create(options);
   if (!made.ok()) {
@@ -35,8 +36,9 @@ std::unique_ptr<Machine> make_empty_machine(uint64_t memory_bytes) {
 }
 
 /// About to run `code` in ring 0, with paging off.
-std::unique_ptr<Machine> make_machine(std::span<const std::byte> code) {
-  auto machine = make_empty_machine(kMemoryBytes);
+std::unique_ptr<Machine> make_machine(std::span<const std::byte> code,
+                                      const Switches& switches = {}) {
+  auto machine = make_empty_machine(kMemoryBytes, switches);
   machine->write_memory({kCodeAddress}, code);
   CpuState state = CpuState::flat32(0);
   state.cr0 |= cr0::kMp | cr0::kNe;
@@ -88,12 +90,12 @@ void add_statistics(Statistics& sum, const Statistics& one) {
 
 /// The time of an iteration is what the engine counted as translation. The argument is how often
 /// the kernels' text is laid out.
-void translate(benchmark::State& bench) {
+void translate_with(benchmark::State& bench, const Switches& switches) {
   const auto text = read_file(TRAPLINE_KERNELS_TEXT);
   const auto code = make_code_corpus(text, static_cast<uint32_t>(bench.range(0)), kCodeAddress);
   Statistics sum;
   for (auto iteration : bench) {
-    const auto machine = make_machine(code);
+    const auto machine = make_machine(code, switches);
     if (!run_to_halt(*machine, bench)) return;
     const Statistics one = machine->statistics();
     bench.SetIterationTime(static_cast<double>(one.translation_nanoseconds) * 1e-9);
@@ -101,7 +103,19 @@ void translate(benchmark::State& bench) {
   }
   add_counters(bench, sum);
 }
+
+void translate(benchmark::State& bench) {
+  translate_with(bench, {});
+}
 BENCHMARK(translate)->Arg(1)->Arg(40)->UseManualTime()->Unit(benchmark::kMicrosecond);
+
+/// Blocks that end at conditional branches.
+void translate_basic_blocks(benchmark::State& bench) {
+  Switches switches;
+  switches.extended_blocks = false;
+  translate_with(bench, switches);
+}
+BENCHMARK(translate_basic_blocks)->Arg(40)->UseManualTime()->Unit(benchmark::kMicrosecond);
 
 /// The whole of a first execution: misses, dispatches and translation, by the clock on the wall.
 void execute_first_time(benchmark::State& bench) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "translator/context.h"
+#include "translator/decode_memo.h"
 #include "translator/instruction_table.h"
 
 namespace trapline {

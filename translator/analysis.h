@@ -7,7 +7,6 @@
 #include <span>
 #include <vector>
 
-#include "translator/decode_memo.h"
 #include "translator/instruction.h"
 #include "translator/mode.h"
 #include "translator/page_loop.h"
@@ -15,6 +14,8 @@
 #include "translator/translation.h"
 
 namespace trapline {
+
+class DecodeMemo;
 
 struct InstructionAnalysis {
   uint32_t live_before = eflags::kArithmetic;

@@ -68,10 +68,22 @@ uint32_t key_length(uint64_t word, bool address32) {
   return at <= kKeyBytes ? at : 0;
 }
 
-uint64_t read_value(const uint8_t* at, uint8_t size) {
-  uint64_t value = 0;
-  std::memcpy(&value, at, size);
+template <typename Value>
+Value read_as(const uint8_t* at) {
+  Value value;
+  std::memcpy(&value, at, sizeof value);
   return value;
+}
+
+uint64_t read_value(const uint8_t* at, uint8_t size) {
+  switch (size) {
+    case 1:
+      return *at;
+    case 2:
+      return read_as<uint16_t>(at);
+    default:
+      return read_as<uint32_t>(at);
+  }
 }
 
 int64_t sign_extended(uint64_t value, uint8_t size) {
@@ -137,11 +149,12 @@ Decoded DecodeMemo::decode(std::span<const uint8_t> bytes, CodeSize code_size, b
   const uint64_t kind = code_size == CodeSize::k32 ? 0 : real_mode ? 1 : 2;
   const uint64_t key = (word & ((uint64_t{1} << length * 8) - 1)) | (uint64_t{length} << 2 | kind)
                                                                         << kTagShift;
-  Slot& slot = slots_[key * 0x9e3779b97f4a7c15u >> (64 - kSlotBits)];
-  if (slot.key == key) {
+  uint16_t& slot = slots_[key * 0x9e3779b97f4a7c15u >> (64 - kSlotBits)];
+  const Entry& entry = entries_[slot];
+  if (entry.key == key) {
     ++counters_.found;
-    if (slot.instruction->length > bytes.size()) return Decoded::kMoreBytes;
-    out = *slot.instruction;
+    if (entry.instruction.length > bytes.size()) return Decoded::kMoreBytes;
+    out = entry.instruction;
     out.eip = eip;
     read_values(bytes.data(), out);
     return Decoded::kOk;
@@ -152,15 +165,17 @@ Decoded DecodeMemo::decode(std::span<const uint8_t> bytes, CodeSize code_size, b
   return result;
 }
 
-void DecodeMemo::remember(Slot& slot, uint64_t key, std::span<const uint8_t> bytes,
+void DecodeMemo::remember(uint16_t& slot, uint64_t key, std::span<const uint8_t> bytes,
                           const Instruction& in) {
   // Values that lie elsewhere than they were looked for would show here.
   Instruction again = in;
   read_values(bytes.data(), again);
   if (again != in) return;
-  if (!slot.instruction) slot.instruction = &instructions_.emplace_back();
-  *slot.instruction = in;
-  slot.key = key;
+  if (slot == 0) {
+    slot = static_cast<uint16_t>(entries_.size());
+    entries_.emplace_back();
+  }
+  entries_[slot] = {key, in};
 }
 
 }  // namespace trapline

@@ -10,8 +10,8 @@
 
 #include <array>
 #include <cstdint>
-#include <deque>
 #include <span>
+#include <vector>
 
 #include "translator/decoder.h"
 #include "translator/instruction.h"
@@ -34,16 +34,16 @@ class DecodeMemo {
 
  private:
   static constexpr uint32_t kSlotBits = 12;
-  struct Slot {
-    uint64_t key = 0;  ///< 0: empty.
-    Instruction* instruction = nullptr;
+  struct Entry {
+    uint64_t key = 0;
+    Instruction instruction;
   };
-  void remember(Slot& slot, uint64_t key, std::span<const uint8_t> bytes, const Instruction& in);
+  void remember(uint16_t& slot, uint64_t key, std::span<const uint8_t> bytes,
+                const Instruction& in);
 
   const CpuModel& model_;
-  std::array<Slot, 1 << kSlotBits> slots_{};
-  std::deque<Instruction>
-      instructions_;  ///< At most one for each slot, made when it is first used.
+  std::array<uint16_t, 1 << kSlotBits> slots_{};  ///< Indices of entries, by the key's hash.
+  std::vector<Entry> entries_{1};                 ///< The first one is nobody's.
   Counters counters_;
 };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "translator/block_emitter.h"
+#include "translator/decode_memo.h"
 #include "translator/instruction_table.h"
 #include "translator/lower.h"
 #include "vcpu/address.h"
@@ -52,7 +53,7 @@ bool one_instruction(const TranslationRequest& request, const Switches& switches
 struct Translator::Workspace : BlockEmitter::Workspace {};
 
 Translator::Translator(const CpuModel& model, const Switches& switches, const Thunks& thunks)
-    : memo_(model),
+    : memo_(std::make_unique<DecodeMemo>(model)),
       switches_(switches),
       thunks_(thunks),
       workspace_(std::make_unique<Workspace>()) {
@@ -92,7 +93,7 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
     const auto rest = request.page.subspan(at);
     const auto bytes = rest.first(std::min<uint64_t>(rest.size(), limit_left));
     Instruction& in = decoded_[count_];
-    Decoded result = memo_.decode(bytes, size, real, eip, in);
+    Decoded result = memo_->decode(bytes, size, real, eip, in);
     if (result == Decoded::kMoreBytes) {
       if (count_) break;
       if (limit_left < rest.size()) return Translation::Status::kPastLimit;
@@ -152,7 +153,7 @@ std::optional<uint32_t> Translator::followed_jump(const TranslationRequest& requ
 void Translator::emit(const TranslationRequest& request) {
   const bool windows = switches_.stack_window && request.variant == Variant::kNormal &&
                        !one_instruction(request, switches_);
-  FlagLookahead lookahead(request, switches_.flag_lookahead && !switches_.exact_flags, memo_,
+  FlagLookahead lookahead(request, switches_.flag_lookahead && !switches_.exact_flags, *memo_,
                           translation_.lookahead);
   const bool loops = switches_.page_loops && request.variant == Variant::kNormal &&
                      !request.mode.has(mode::kCounted) && request.mode.code32() &&

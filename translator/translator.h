@@ -7,13 +7,14 @@
 #include <vector>
 
 #include "translator/analysis.h"
-#include "translator/decode_memo.h"
 #include "translator/instruction.h"
 #include "translator/switches.h"
 #include "translator/translation.h"
 #include "vcpu/cpu_model.h"
 
 namespace trapline {
+
+class DecodeMemo;
 
 class Translator {
  public:
@@ -30,7 +31,7 @@ class Translator {
   void emit(const TranslationRequest& request);
   std::span<const Instruction> instructions() const { return std::span(decoded_).first(count_); }
 
-  DecodeMemo memo_;
+  std::unique_ptr<DecodeMemo> memo_;
   Switches switches_;
   Thunks thunks_;
   struct Workspace;

@@ -42,6 +42,13 @@ CodeCache::CodeCache(CodeMemory& memory, uint32_t reserved, CodeEntry miss)
       miss_(miss) {}
 
 EntryTable& CodeCache::table(uint64_t frame, uint32_t page, uint32_t mode) {
+  EntryTable*& recent = recent_tables_[(frame + mode * 131) % recent_tables_.size()];
+  if (!recent || recent->frame != frame || recent->page != page || recent->mode != mode)
+    recent = &find_table(frame, page, mode);
+  return *recent;
+}
+
+EntryTable& CodeCache::find_table(uint64_t frame, uint32_t page, uint32_t mode) {
   FrameCode& code = frames_[frame];
   for (EntryTable* table : code.tables)
     if (table->page == page && table->mode == mode) return *table;
@@ -219,6 +226,7 @@ void CodeCache::flush() {
   records_.clear();
   ranges_.clear();
   tables_.clear();
+  recent_tables_.fill(nullptr);
   frames_.clear();
   next_ = start_;
   ++counters_.flushes;

@@ -186,6 +186,7 @@ class CodeCache {
   std::vector<uint64_t> code_frames() const;
 
  private:
+  EntryTable& find_table(uint64_t frame, uint32_t page, uint32_t mode);
   void patch(uint32_t jump, uint32_t target);
   void unlink(CodeExit& exit);
   void list(uint32_t number, Block& target);
@@ -202,6 +203,7 @@ class CodeCache {
   Arena<CodeRecord> records_;
   Arena<CodeRange> ranges_;
   std::deque<EntryTable> tables_;
+  std::array<EntryTable*, 1024> recent_tables_{};  ///< By frame and mode.
   std::unordered_map<uint64_t, FrameCode> frames_;
   Counters counters_;
   bool unlinks_killed_ = true;

@@ -279,10 +279,10 @@ uint64_t Engine::resume_variant(Variant variant) {
         return entry;
       }
     }
-    const OrFault<Block*> found = find_block(variant);
+    const OrFault<uint64_t> found = find_entry(variant);
     if (found.ok()) {
       export_flags();
-      return (*found)->saved_entry;
+      return *found;
     }
     if (!deliver(found.fault())) return leave(Leave::kExit);
     if (context_->hot.attention) return leave(Leave::kAttention);
@@ -317,7 +317,7 @@ OrFault<Resolution> Engine::resolve_code(Linear address) {
   return mmu_->resolve(current_view(), address, Access::kExecute);
 }
 
-OrFault<Block*> Engine::find_block(Variant variant) {
+OrFault<Engine::CodePlace> Engine::code_place() {
   const CpuState& state = context_->cpu;
   const Segment& cs = state.segment[kCs];
   if (state.eip > cs.limit) return Fault::general_protection();
@@ -327,10 +327,29 @@ OrFault<Block*> Engine::find_block(Variant variant) {
   EntryTable& table = cache_->table(code.address.frame(), linear.page(), mode_id_);
   refresh_mode();  // Resolving may have activated or recycled something.
   execution_views_->set(*execution_view_, linear.page(), slot_of(table));
-  if (Block* block = cache_->find(table, static_cast<uint16_t>(linear.offset()),
-                                  static_cast<uint8_t>(variant)))
+  return CodePlace{code, &table, static_cast<uint16_t>(linear.offset())};
+}
+
+OrFault<Block*> Engine::find_block(Variant variant) {
+  TRAPLINE_TRY_LET(place, code_place());
+  if (Block* block = cache_->find(*place.table, place.offset, static_cast<uint8_t>(variant)))
     return block;
-  return translate_block(table, code, variant);
+  return translate_block(*place.table, place.code, variant);
+}
+
+OrFault<uint64_t> Engine::find_entry(Variant variant) {
+  TRAPLINE_TRY_LET(place, code_place());
+  Block* block = nullptr;
+  if (variant == Variant::kNormal) {
+    // Not by way of the block: most pages that a new address space enters have their code already.
+    const uint64_t entry = place.table->entry[place.offset].saved;
+    if (entry != thunks_.miss_saved) return entry;
+  } else {
+    block = cache_->find(*place.table, place.offset, static_cast<uint8_t>(variant));
+  }
+  if (block) return uint64_t{block->saved_entry};
+  TRAPLINE_TRY_LET(made, translate_block(*place.table, place.code, variant));
+  return uint64_t{made->saved_entry};
 }
 
 std::span<const uint8_t> Engine::page_bytes(const Resolution& code) {

@@ -157,7 +157,16 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   uint32_t mode_number(const ModeKey& key);
   bool move_window(uint32_t linear, int span_class);
   OrFault<Resolution> resolve_code(Linear address);
+  /// Where EIP leads, with its page's slot filled.
+  struct CodePlace {
+    Resolution code;
+    EntryTable* table = nullptr;
+    uint16_t offset = 0;
+  };
+  OrFault<CodePlace> code_place();
   OrFault<Block*> find_block(Variant variant);
+  /// The block's entry for saved flags.
+  OrFault<uint64_t> find_entry(Variant variant);
   OrFault<Block*> translate_block(EntryTable& table, const Resolution& code, Variant variant);
   Block& insert_block(EntryTable& table, const TranslationRequest& request, const Translation& made,
                       uint64_t second_frame);

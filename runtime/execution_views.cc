@@ -22,7 +22,7 @@ uint64_t* ExecutionViews::map_table() const {
 }
 
 ExecutionViews::~ExecutionViews() {
-  for (ExecutionView& execution : views_) munmap(execution.table, kTableBytes);
+  for (const auto& execution : views_) munmap(execution->table, kTableBytes);
   if (empty_) munmap(empty_, kTableBytes);
   if (file_ >= 0) close(file_);
 }
@@ -43,27 +43,26 @@ Result<void> ExecutionViews::make_empty_table(uint64_t first, uint64_t step) {
 }
 
 ExecutionView& ExecutionViews::get(uint32_t view, uint32_t mode) {
-  for (auto at = views_.begin(); at != views_.end(); ++at)
-    if (at->view == view && at->mode == mode) {
-      views_.splice(views_.begin(), views_, at);
-      return views_.front();
+  const Key key{view, mode};
+  auto number = static_cast<size_t>(std::ranges::find(keys_, key) - keys_.begin());
+  if (number == keys_.size()) {
+    if (keys_.size() < limit_) {
+      keys_.push_back(key);
+      used_.push_back(0);
+      views_.push_back(std::make_unique<ExecutionView>());
+      views_.back()->table = map_table();
+      TRAPLINE_ASSERT(views_.back()->table != nullptr);
+    } else {
+      number = static_cast<size_t>(std::ranges::min_element(used_) - used_.begin());
+      empty(*views_[number]);
+      keys_[number] = key;
+      ++recycled_;
     }
-  if (views_.size() >= limit_) {
-    ExecutionView& recycled = views_.back();
-    empty(recycled);
-    ++recycled_;
-    recycled.view = view;
-    recycled.mode = mode;
-    views_.splice(views_.begin(), views_, std::prev(views_.end()));
-    return views_.front();
+    views_[number]->view = view;
+    views_[number]->mode = mode;
   }
-  ExecutionView made;
-  made.view = view;
-  made.mode = mode;
-  made.table = map_table();
-  TRAPLINE_ASSERT(made.table != nullptr);
-  views_.push_front(std::move(made));
-  return views_.front();
+  used_[number] = ++clock_;
+  return *views_[number];
 }
 
 void ExecutionViews::set(ExecutionView& execution, uint32_t page, uint64_t slot) {
@@ -79,17 +78,17 @@ void ExecutionViews::set(ExecutionView& execution, uint32_t page, uint64_t slot)
 }
 
 void ExecutionViews::drop_page(uint32_t view, uint32_t page) {
-  for (ExecutionView& execution : views_)
-    if (execution.view == view) execution.table[page] = empty_[page];
+  for (size_t i = 0; i < keys_.size(); ++i)
+    if (keys_[i].view == view) views_[i]->table[page] = empty_[page];
 }
 
 void ExecutionViews::drop_view(uint32_t view) {
-  for (ExecutionView& execution : views_)
-    if (execution.view == view) empty(execution);
+  for (size_t i = 0; i < keys_.size(); ++i)
+    if (keys_[i].view == view) empty(*views_[i]);
 }
 
 void ExecutionViews::clear() {
-  for (ExecutionView& execution : views_) empty(execution);
+  for (const auto& execution : views_) empty(*execution);
 }
 
 void ExecutionViews::empty(ExecutionView& execution) {

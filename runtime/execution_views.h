@@ -4,7 +4,6 @@
 #pragma once
 
 #include <cstdint>
-#include <list>
 #include <memory>
 #include <vector>
 
@@ -48,7 +47,16 @@ class ExecutionViews {
   uint64_t* empty_ = nullptr;
   int file_ = -1;
   uint64_t recycled_ = 0;
-  std::list<ExecutionView> views_;  ///< Most recently used first.
+  struct Key {
+    uint32_t view = 0;
+    uint32_t mode = 0;
+    bool operator==(const Key&) const = default;
+  };
+  // By number. Keys lie by themselves: every mapping that goes looks through them.
+  std::vector<Key> keys_;
+  std::vector<uint64_t> used_;  ///< When, for the least recently used.
+  std::vector<std::unique_ptr<ExecutionView>> views_;
+  uint64_t clock_ = 0;
 };
 
 }  // namespace trapline

@@ -196,6 +196,7 @@ class BlockEmitter {
   void jump_through_table(uint32_t linear);
   void jump_by_entry(const asmjit::x86::Gp& slot);
   void jump_to_lookup();
+  void branch_to_stub(std::optional<asmjit::x86::CondCode> condition, uint32_t eip);
   bool looks_up_in_code() const;
   void load_delta(const asmjit::x86::Gp& address, int32_t table);
   void emit_misaligned(const Cold& cold);
@@ -235,12 +236,11 @@ class BlockEmitter {
 
   /// The unchecked copy of a loop.
   struct LoopCopy {
-    CodeLabel guard;       ///< Where the loop's branch goes.
-    CodeLabel head;        ///< The copy's first instruction.
-    CodeLabel onward;      ///< Behind the loop's branch, in the block itself.
-    CodeLabel give_up;     ///< Back to the block's entry.
-    bool entered = false;  ///< The block's own branch has been emitted.
-    bool conditional = false;
+    CodeLabel guard;             ///< Where the loop's branch goes.
+    CodeLabel head;              ///< The copy's first instruction.
+    CodeLabel onward;            ///< Behind the loop's branch, in the block itself.
+    CodeLabel give_up;           ///< Back to the block's entry.
+    bool entered = false;        ///< The block's own branch has been emitted.
     bool flags_in_host = false;  ///< At the block's own branch.
     bool emitting = false;
     /// Where each stream's base is; not valid: in LoopFields.

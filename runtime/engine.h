@@ -79,6 +79,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::optional<Physical> physical_address(Linear address) const;
   void write_memory(Physical address, std::span<const std::byte> in);
   void clear_memory();
+  void memory_map_changes();
 
   void inject_interrupt(uint8_t vector);
   void inject_nmi();

@@ -169,6 +169,12 @@ void Engine::clear_memory() {
   memory_->clear();
 }
 
+void Engine::memory_map_changes() {
+  flush_code();
+  mmu_->map_changed();
+  drop_window();
+}
+
 void Engine::write_memory(Physical address, std::span<const std::byte> in) {
   mmu_->dma_write(address, in);
 }

@@ -34,6 +34,9 @@ void Machine::clear_memory() {
 PhysicalMemory& Machine::memory() {
   return impl_->engine->memory();
 }
+void Machine::memory_map_changes() {
+  impl_->engine->memory_map_changes();
+}
 std::optional<Physical> Machine::physical_address(Linear address) const {
   return impl_->engine->physical_address(address);
 }

@@ -149,6 +149,8 @@ class Machine {
   /// All RAM is zero again.
   void clear_memory();
   PhysicalMemory& memory();
+  /// Right before memory() is mapped otherwise while a guest runs, for ports and devices.
+  void memory_map_changes();
   /// Where the guest's page tables lead to as they are, at the current privilege; nothing where
   /// they do not allow reading. Marks nothing as accessed.
   std::optional<Physical> physical_address(Linear address) const;

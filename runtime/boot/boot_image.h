@@ -20,6 +20,9 @@ struct BootPiece {
 struct BootImage {
   std::vector<BootPiece> pieces;  ///< None overlaps another.
   CpuState state;
+  /// Firmware: it ends at 4 GiB, and its last part at 1 MiB as well. Empty: there is none, and what
+  /// it would have set up is set up already.
+  std::vector<std::byte> rom{};
 };
 
 /// Puts the pieces into RAM and sets the CPU's state.

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cctype>
+#include <cstdio>
 #include <sstream>
 
 #include "runtime/cli/values.h"
@@ -15,6 +16,10 @@ constexpr const char* kVersion = "trapline " TRAPLINE_VERSION;
 struct RawOptions {
   std::string multiboot;
   std::string kernel;
+  std::string raw;
+  std::string load;
+  std::string entry;
+  std::string reset_rom;
   std::string initrd;
   std::vector<std::string> modules;
   std::string append;
@@ -71,6 +76,15 @@ void add_run(CLI::App& app, RawOptions& raw) {
          "A module for the Multiboot kernel: a path, or \"path arguments\"; may be repeated")
       ->type_name("FILE")
       ->allow_extra_args(false);
+  run->add_option("--raw", raw.raw, "Code to start in real mode, as a BIOS starts a boot sector")
+      ->type_name("FILE");
+  run->add_option("--load", raw.load, "Where the raw code goes (default 0x7c00)")
+      ->type_name("ADDRESS");
+  run->add_option("--entry", raw.entry, "Where the raw code begins (default where it is loaded)")
+      ->type_name("CS:IP|ADDRESS");
+  run->add_option("--reset-rom", raw.reset_rom,
+                  "Firmware, started at the reset vector; it ends at 4 GiB and at 1 MiB")
+      ->type_name("FILE");
   run->add_option("--append", raw.append,
                   "Text for the kernel's command line (a Multiboot kernel's begins with its path)")
       ->type_name("TEXT");
@@ -115,24 +129,63 @@ void add_run(CLI::App& app, RawOptions& raw) {
   run->footer(footer);
 }
 
+/// Where a raw image is loaded and entered.
+Result<void> place_raw(const RawOptions& raw, RunOptions& options) {
+  if (!raw.load.empty()) {
+    auto address = parse_address("--load", raw.load);
+    if (!address.ok()) return address.error();
+    options.load_address = address.value();
+  }
+  char at_load[16];
+  std::snprintf(at_load, sizeof at_load, "%#x", options.load_address);
+  auto entry = parse_entry("--entry", raw.entry.empty() ? at_load : raw.entry);
+  if (!entry.ok()) return entry.error();
+  options.entry_segment = entry.value().segment;
+  options.entry_offset = entry.value().offset;
+  return {};
+}
+
 /// What is booted, and how.
 Result<void> choose_kernel(RawOptions& raw, RunOptions& options) {
-  const bool linux_kernel = !raw.kernel.empty();
-  if (linux_kernel == !raw.multiboot.empty())
+  using Protocol = RunOptions::BootProtocol;
+  struct Way {
+    const char* name;
+    std::string& file;
+    Protocol protocol;
+  };
+  const Way ways[] = {{"--kernel", raw.kernel, Protocol::kLinux},
+                      {"--multiboot", raw.multiboot, Protocol::kMultiboot},
+                      {"--raw", raw.raw, Protocol::kRaw},
+                      {"--reset-rom", raw.reset_rom, Protocol::kResetRom}};
+  const Way* chosen = nullptr;
+  for (const Way& way : ways) {
+    if (way.file.empty()) continue;
+    if (chosen)
+      return Error{ExitStatus::kUsage,
+                   std::string(chosen->name) + " and " + way.name + ": give one of the two"};
+    chosen = &way;
+  }
+  if (!chosen)
     return Error{ExitStatus::kUsage,
-                 linux_kernel
-                     ? "--kernel and --multiboot: give one of the two"
-                     : "nothing to boot: give --kernel FILE or --multiboot FILE; 'trapline "
-                       "run --help' tells what there is"};
-  if (linux_kernel && !raw.modules.empty())
+                 "nothing to boot: give --kernel, --multiboot, --raw or --reset-rom with a FILE; "
+                 "'trapline run --help' tells what there is"};
+  if (chosen->protocol != Protocol::kMultiboot && !raw.modules.empty())
     return Error{ExitStatus::kUsage,
                  "--module is for --multiboot; give --initrd to a Linux kernel"};
-  if (!linux_kernel && !raw.initrd.empty())
+  if (chosen->protocol != Protocol::kLinux && !raw.initrd.empty())
     return Error{ExitStatus::kUsage,
                  "--initrd is for --kernel; give --module to a Multiboot kernel"};
-  using Protocol = RunOptions::BootProtocol;
-  options.protocol = linux_kernel ? Protocol::kLinux : Protocol::kMultiboot;
-  options.kernel = std::move(linux_kernel ? raw.kernel : raw.multiboot);
+  const bool has_command_line =
+      chosen->protocol == Protocol::kLinux || chosen->protocol == Protocol::kMultiboot;
+  if (!has_command_line && !raw.append.empty())
+    return Error{ExitStatus::kUsage,
+                 std::string("--append is for kernels; ") + chosen->name + " has no command line"};
+  if (chosen->protocol != Protocol::kRaw && !(raw.load.empty() && raw.entry.empty()))
+    return Error{ExitStatus::kUsage, "--load and --entry are for --raw; leave them out"};
+  if (chosen->protocol == Protocol::kRaw)
+    if (auto placed = place_raw(raw, options); !placed.ok()) return placed.error();
+  options.protocol = chosen->protocol;
+  options.kernel = std::move(chosen->file);
   options.initrd = std::move(raw.initrd);
   options.modules = std::move(raw.modules);
   options.append = std::move(raw.append);

@@ -17,9 +17,13 @@ namespace trapline {
 
 /// `trapline run`.
 struct RunOptions {
-  enum class BootProtocol : uint8_t { kMultiboot, kLinux };
+  enum class BootProtocol : uint8_t { kMultiboot, kLinux, kRaw, kResetRom };
   BootProtocol protocol = BootProtocol::kMultiboot;
-  std::string kernel;
+  std::string kernel;  ///< The file to boot, whatever it is.
+  // Raw images only.
+  uint32_t load_address = 0x7c00;
+  uint16_t entry_segment = 0;
+  uint16_t entry_offset = 0x7c00;
   std::string initrd;                ///< Empty: none. Linux only, as modules are Multiboot only.
   std::vector<std::string> modules;  ///< "PATH" or "PATH ARGUMENTS".
   std::string append;

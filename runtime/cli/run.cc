@@ -14,6 +14,8 @@
 #include "runtime/boot/linux_kernel.h"
 #include "runtime/boot/missing_bios.h"
 #include "runtime/boot/multiboot.h"
+#include "runtime/boot/raw_image.h"
+#include "runtime/boot/reset_rom.h"
 #include "runtime/cli/host_io.h"
 #include "runtime/cli/run_summary.h"
 #include "runtime/cli/serial_backends.h"
@@ -187,7 +189,15 @@ Ending run_until_end(Pc& pc, HostSide& host, Limit& limit, bool reboot) {
 }
 
 Result<BootImage> load_boot_image(const RunOptions& options) {
-  if (options.protocol == RunOptions::BootProtocol::kLinux)
+  using Protocol = RunOptions::BootProtocol;
+  if (options.protocol == Protocol::kRaw)
+    return load_raw({.path = options.kernel,
+                     .load_address = options.load_address,
+                     .entry_segment = options.entry_segment,
+                     .entry_offset = options.entry_offset},
+                    options.memory_bytes);
+  if (options.protocol == Protocol::kResetRom) return load_reset_rom(options.kernel);
+  if (options.protocol == Protocol::kLinux)
     return load_linux(
         {.kernel_path = options.kernel,
          .initrd_path = options.initrd,
@@ -219,7 +229,8 @@ Result<std::unique_ptr<Pc>> boot(const RunOptions& options, HostSide& host) {
                           host.flush();
                           if (host.output_failure()) host.waker().wake();
                         }});
-  if (pc.ok()) pc.value()->boot(image.take());
+  if (!pc.ok()) return pc;
+  if (auto placed = pc.value()->boot(image.take()); !placed.ok()) return placed.error();
   return pc;
 }
 

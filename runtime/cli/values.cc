@@ -56,6 +56,48 @@ Result<uint64_t> parse_size(std::string_view option, std::string_view text) {
   return bytes;
 }
 
+namespace {
+/// All of the text, or nothing.
+std::optional<uint32_t> number_in(std::string_view text, int base) {
+  uint32_t number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, problem] = std::from_chars(text.data(), end, number, base);
+  if (problem != std::errc() || rest != end) return std::nullopt;
+  return number;
+}
+}  // namespace
+
+Result<uint32_t> parse_address(std::string_view option, std::string_view text) {
+  const bool hexadecimal = text.starts_with("0x") || text.starts_with("0X");
+  const auto number = number_in(hexadecimal ? text.substr(2) : text, hexadecimal ? 16 : 10);
+  if (!number)
+    return usage(std::string(option) + ": " + quoted(text) +
+                 " is not an address below 4 GiB; give a number, such as 0x7c00");
+  return *number;
+}
+
+Result<RealModeAddress> parse_entry(std::string_view option, std::string_view text) {
+  if (const size_t colon = text.find(':'); colon != std::string_view::npos) {
+    const auto segment = number_in(text.substr(0, colon), 16);
+    const auto offset = number_in(text.substr(colon + 1), 16);
+    if (!segment || !offset || *segment > 0xffff || *offset > 0xffff)
+      return usage(std::string(option) + ": " + quoted(text) +
+                   " is not a place; give four hexadecimal digits on each side of the colon, such "
+                   "as 07c0:0000");
+    return RealModeAddress{static_cast<uint16_t>(*segment), static_cast<uint16_t>(*offset)};
+  }
+  auto address = parse_address(option, text);
+  if (!address.ok()) return address.error();
+  constexpr uint32_t kEnd = 0x10fff0;
+  if (address.value() >= kEnd)
+    return usage(std::string(option) + ": " + quoted(text) +
+                 " is beyond what real mode reaches; give an address below 0x10fff0");
+  if (address.value() <= 0xffff) return RealModeAddress{0, static_cast<uint16_t>(address.value())};
+  const uint32_t segment = std::min(address.value() >> 4, uint32_t{0xffff});
+  return RealModeAddress{static_cast<uint16_t>(segment),
+                         static_cast<uint16_t>(address.value() - (segment << 4))};
+}
+
 Result<std::chrono::nanoseconds> parse_seconds(std::string_view option, std::string_view text) {
   double seconds = 0;
   const char* const end = text.data() + text.size();

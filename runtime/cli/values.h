@@ -15,6 +15,14 @@ namespace trapline {
 
 /// "65536", "64K", "64M", "1G"; more than zero and a multiple of 4096.
 Result<uint64_t> parse_size(std::string_view option, std::string_view text);
+/// "0x7c00", "31744"; below 4 GiB.
+Result<uint32_t> parse_address(std::string_view option, std::string_view text);
+struct RealModeAddress {
+  uint16_t segment = 0;
+  uint16_t offset = 0;
+};
+/// "07c0:0000" (hexadecimal), or an address that real mode reaches.
+Result<RealModeAddress> parse_entry(std::string_view option, std::string_view text);
 /// "5", "0.25"; more than zero.
 Result<std::chrono::nanoseconds> parse_seconds(std::string_view option, std::string_view text);
 /// "NAME=on" or "NAME=off", applied to the switches.

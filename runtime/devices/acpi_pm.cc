@@ -6,7 +6,7 @@ namespace trapline {
 namespace {
 
 constexpr std::string_view kTag = "acpi-pm";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 constexpr uint64_t kSecond = 1'000'000'000;
 constexpr uint32_t kTimerMask = 0xffffff;
@@ -111,7 +111,6 @@ uint16_t AcpiPm::register_value(uint16_t offset) const {
 }
 
 uint8_t AcpiPm::port_read(uint16_t offset) {
-  if (!state_.decoded) return 0xff;
   if (offset / 4 == kTimer / 4)
     return static_cast<uint8_t>((ticks() & kTimerMask) >> 8 * (offset % 4));
   return static_cast<uint8_t>(register_value(offset) >> 8 * (offset % 2));
@@ -119,14 +118,12 @@ uint8_t AcpiPm::port_read(uint16_t offset) {
 
 uint32_t AcpiPm::port_read_wide(uint16_t offset, uint32_t size) {
   // All bytes of one time.
-  if (offset == kTimer && state_.decoded)
-    return static_cast<uint32_t>(ticks() & kTimerMask & ~0u >> (32 - 8 * size));
+  if (offset == kTimer) return static_cast<uint32_t>(ticks() & kTimerMask & ~0u >> (32 - 8 * size));
   return PortDevice::port_read_wide(offset, size);
 }
 
 /// Wider writes come byte by byte, the lowest first; SLP_EN is in the last one.
 void AcpiPm::port_write(uint16_t offset, uint8_t value) {
-  if (!state_.decoded) return;
   switch (offset & ~1u) {
     case kEvents:
       write_status(merge_byte(0, offset, value));
@@ -186,9 +183,7 @@ void AcpiPm::SmiCommand::port_write(uint16_t offset, uint8_t value) {
 // --- The whole device ---------------------------------------------------------------------------
 
 void AcpiPm::reset() {
-  const bool decoded = state_.decoded;
   state_ = {};
-  state_.decoded = decoded;
   state_.carries_seen = carries();
   update();
 }
@@ -203,7 +198,6 @@ void AcpiPm::save(SnapshotWriter& out) const {
   out.u64(state_.carries_seen);
   out.u8(state_.command);
   out.u8(state_.command_status);
-  out.boolean(state_.decoded);
   out.end();
 }
 
@@ -218,7 +212,6 @@ Result<void> AcpiPm::load(SnapshotReader& in) {
   loaded.carries_seen = in.u64();
   loaded.command = in.u8();
   loaded.command_status = in.u8();
-  loaded.decoded = in.boolean();
   if (auto read = in.end(); !read.ok()) return read;
   state_ = loaded;
   update();

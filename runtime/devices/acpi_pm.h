@@ -5,7 +5,7 @@
 // when somebody looks, and an event is armed only while the carry may interrupt.
 //
 // The only sleep that works is soft-off (S5, type 0). A guest that asks for another one wakes up at
-// once. A guest that moves the registers (PowerFunction) away from kPort loses them.
+// once.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ namespace trapline {
 
 class AcpiPm : public Device, public PortDevice {
  public:
-  // What the ACPI tables tell guests.
+  // Where the registers are when there is no firmware: what our ACPI tables tell guests.
   static constexpr uint16_t kPort = 0x600, kPorts = 64;
   static constexpr uint16_t kEvents = 0x00, kControl = 0x04, kTimer = 0x08, kGeneral = 0x0c;
   static constexpr uint16_t kSmiPort = 0xb2, kSmiPorts = 2;
@@ -31,9 +31,6 @@ class AcpiPm : public Device, public PortDevice {
   /// `sci` is ISA IRQ 9, a level. `on_power_off` should make the machine stop.
   AcpiPm(EventQueue& queue, InterruptLine& sci, std::function<void()> on_power_off);
 
-  /// PowerFunction tells where the registers are. They answer only while that is kPort; at first
-  /// they do.
-  void decode_at(std::optional<uint16_t> base) { state_.decoded = base == kPort; }
   /// The ports at kSmiPort.
   PortDevice& smi_command() { return smi_command_; }
 
@@ -71,7 +68,6 @@ class AcpiPm : public Device, public PortDevice {
     uint64_t carries_seen = 0;  ///< Changes of the timer's top bit up to which status is cleared.
     uint8_t command = 0;
     uint8_t command_status = 0;
-    bool decoded = true;
   };
 
   uint64_t ticks() const;

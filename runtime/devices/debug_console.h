@@ -1,5 +1,6 @@
 // The debug console of Bochs: bytes written to port 0xE9 appear on the host. Reading the port gives
-// 0xE9, by which guests find out that it is there.
+// 0xE9, by which guests find out that it is there. Firmware made for virtual machines looks for it
+// at port 0x402.
 #pragma once
 
 #include "runtime/devices/device.h"
@@ -10,6 +11,7 @@ namespace trapline {
 class DebugConsole : public Device, public PortDevice {
  public:
   static constexpr uint16_t kPort = 0xe9;
+  static constexpr uint16_t kFirmwarePort = 0x402;
   static constexpr uint16_t kPorts = 1;
 
   explicit DebugConsole(CharacterBackend& backend) : backend_(backend) {}

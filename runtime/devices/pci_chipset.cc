@@ -84,7 +84,7 @@ constexpr Defined kPowerFunction[] = {
     {0x4c, 4, 0, 0xffffffff},  // General-purpose inputs
     {0x50, 4, 0, 0xffffffff},  // Device resources and activity
     {0x54, 4, 0, 0xffffffff},
-    {0x58, 4, 0, 0xffffffff},
+    {0x58, 4, 0x02000000, 0xffffffff},  // System management interrupts are set up: there are none.
     {0x5c, 4, 0, 0xffffffff},
     {0x60, 4, 0, 0xffffffff},
     {0x64, 4, 0, 0xffffffff},

@@ -1,5 +1,7 @@
 #include "runtime/devices/port_bus.h"
 
+#include <algorithm>
+
 #include "vcpu/assert.h"
 
 namespace trapline {
@@ -18,13 +20,33 @@ void PortDevice::port_write_wide(uint16_t offset, uint32_t size, uint32_t value)
 
 void PortBus::claim(uint16_t first, uint16_t count, PortDevice& device) {
   TRAPLINE_ASSERT(count > 0 && uint32_t{first} + count <= slot_.size());
-  TRAPLINE_ASSERT(ranges_.size() < 256);
-  const auto slot = static_cast<uint8_t>(ranges_.size());
-  ranges_.push_back({&device, first});
+  const auto unused = std::find_if(ranges_.begin() + 1, ranges_.end(),
+                                   [](const Range& range) { return !range.device; });
+  const auto slot = static_cast<uint8_t>(unused - ranges_.begin());
+  if (unused == ranges_.end()) {
+    TRAPLINE_ASSERT(ranges_.size() < 256);
+    ranges_.emplace_back();
+  }
+  ranges_[slot] = {&device, first};
   for (uint32_t port = first; port < uint32_t{first} + count; ++port) {
     TRAPLINE_ASSERT(slot_[port] == 0);
     slot_[port] = slot;
   }
+}
+
+void PortBus::release(uint16_t first, uint16_t count) {
+  const uint8_t slot = slot_[first];
+  TRAPLINE_ASSERT(slot != 0 && ranges_[slot].first == first);
+  for (uint32_t port = first; port < uint32_t{first} + count; ++port) {
+    TRAPLINE_ASSERT(slot_[port] == slot);
+    slot_[port] = 0;
+  }
+  ranges_[slot] = {};
+}
+
+bool PortBus::is_free(uint16_t first, uint16_t count) const {
+  return std::all_of(slot_.begin() + first, slot_.begin() + first + count,
+                     [](uint8_t slot) { return slot == 0; });
 }
 
 const PortBus::Range* PortBus::owner_of(uint16_t port, uint32_t size) const {

@@ -31,6 +31,10 @@ class PortBus : public PortSpace {
  public:
   /// The device must outlive the bus. No range may be claimed twice.
   void claim(uint16_t first, uint16_t count, PortDevice& device);
+  /// A range that was claimed as a whole.
+  void release(uint16_t first, uint16_t count);
+  /// Whether nobody has claimed any of these ports.
+  bool is_free(uint16_t first, uint16_t count) const;
 
   uint32_t in(uint16_t port, uint32_t size) override;
   void out(uint16_t port, uint32_t size, uint32_t value) override;

@@ -30,7 +30,7 @@ PcBoard::PcBoard(const Clock& clock, bool has_local_apic, BoardEnds ends)
       pci(&system_control.reset_control()),
       isa_bridge(router),
       acpi(queue, router.isa(kAcpiIrq), ends_.power_off),
-      power_function([this](std::optional<uint16_t> base) { acpi.decode_at(base); }),
+      power_function([this](std::optional<uint16_t> base) { decode_power_management(base); }),
       uart(ends_.serial, &router.isa(kSerialIrq)),
       debug_console(ends_.debug_console),
       debug_exit(ends_.debug_exit),
@@ -47,10 +47,10 @@ PcBoard::PcBoard(const Clock& clock, bool has_local_apic, BoardEnds ends)
   bus.claim(CmosRtc::kPort, CmosRtc::kPorts, rtc);
   bus.claim(SystemControl::kPortA, 1, system_control.port_a());
   bus.claim(PciBus::kPort, PciBus::kPorts, pci);
-  bus.claim(AcpiPm::kPort, AcpiPm::kPorts, acpi);
   bus.claim(AcpiPm::kSmiPort, AcpiPm::kSmiPorts, acpi.smi_command());
   bus.claim(Uart16550::kCom1, Uart16550::kPorts, uart);
   bus.claim(DebugConsole::kPort, DebugConsole::kPorts, debug_console);
+  bus.claim(DebugConsole::kFirmwarePort, DebugConsole::kPorts, debug_console);
   bus.claim(DebugExit::kPort, DebugExit::kPorts, debug_exit);
   bus.claim(CoprocessorError::kPort, CoprocessorError::kPorts, coprocessor_error);
   reset();
@@ -66,6 +66,14 @@ void PcBoard::set_fast_a20(bool open) {
   ends_.a20(keyboard_a20_ || fast_a20_);
 }
 
+void PcBoard::decode_power_management(std::optional<uint16_t> base) {
+  if (power_management_) bus.release(*power_management_, AcpiPm::kPorts);
+  power_management_.reset();
+  if (!base || !bus.is_free(*base, AcpiPm::kPorts)) return;
+  bus.claim(*base, AcpiPm::kPorts, acpi);
+  power_management_ = base;
+}
+
 InterruptRouter::Controllers PcBoard::controllers() {
   InterruptRouter::Controllers all;
   for (int irq = 0; irq < InterruptRouter::kIsaIrqs; ++irq)
@@ -78,6 +86,11 @@ InterruptRouter::Controllers PcBoard::controllers() {
 InterruptSource& PcBoard::interrupt_source() {
   if (has_local_apic_) return local_apic;
   return pic;
+}
+
+void PcBoard::expect_firmware() {
+  has_firmware_ = true;
+  reset();
 }
 
 void PcBoard::reset() {
@@ -101,6 +114,7 @@ void PcBoard::reset() {
                                                   &debug_exit,
                                                   &coprocessor_error};
   for (Device* device : devices) device->reset();
+  if (has_firmware_) return;
   isa_bridge.program_as_firmware();
   power_function.program_as_firmware(AcpiPm::kPort);
 }

@@ -46,8 +46,10 @@ class PcBoard {
   /// With a local APIC the 8259s' output goes to it, without one to the CPU.
   PcBoard(const Clock& clock, bool local_apic, BoardEnds ends);
 
-  /// Everything as after power-on, with what firmware would have programmed.
+  /// Everything as after power-on, with what firmware would have programmed where there is none.
   void reset();
+  /// From now on a reset leaves all programming to a firmware.
+  void expect_firmware();
   /// What the CPU asks for the vector of an interrupt.
   InterruptSource& interrupt_source();
 
@@ -72,6 +74,11 @@ class PcBoard {
   /// Either gate opens the line.
   void set_keyboard_a20(bool open);
   void set_fast_a20(bool open);
+  bool has_firmware_ = false;
+
+  /// Nowhere, when somebody else has the ports.
+  void decode_power_management(std::optional<uint16_t> base);
+  std::optional<uint16_t> power_management_;
   bool keyboard_a20_ = true;
   bool fast_a20_ = false;
 

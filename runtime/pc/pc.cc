@@ -10,6 +10,7 @@
 #include "runtime/boot/acpi_tables.h"
 #include "runtime/boot/missing_bios.h"
 #include "runtime/pc/board.h"
+#include "runtime/pc/firmware_rom.h"
 #include "runtime/pc/host_clock.h"
 #include "runtime/pc/instruction_clock.h"
 #include "runtime/pc/polling.h"
@@ -112,6 +113,7 @@ struct Pc::Board {
   WakeUp wake_up;
   PcBoard devices;
   BootImage image;
+  std::optional<FirmwareRom> firmware;
   PcTimes times;
   std::chrono::steady_clock::time_point flushed;
   RestWatch rest;
@@ -163,14 +165,26 @@ Machine& Pc::machine() {
   return *machine_;
 }
 
-void Pc::boot(BootImage image) {
+Result<void> Pc::boot(BootImage image) {
   board_->image = std::move(image);
+  if (!board_->image.rom.empty()) {
+    const std::span<const std::byte> rom = board_->image.rom;
+    if (auto mapped = FirmwareRom::map_below_4g(*machine_, rom); !mapped.ok())
+      return mapped.error();
+    PcBoard& devices = board_->devices;
+    devices.expect_firmware();
+    board_->firmware.emplace(*machine_, devices.host_bridge, rom);
+    devices.host_bridge.on_change([this] { board_->firmware->update(); });
+    place_boot_image(board_->image, *machine_);
+    return {};
+  }
   const auto add = [this](std::vector<BootPiece> pieces) {
     for (BootPiece& piece : pieces) board_->image.pieces.push_back(std::move(piece));
   };
   add(build_acpi_tables());
   if (!board_->image.state.protected_mode()) add(missing_bios_pieces());
   place_boot_image(board_->image, *machine_);
+  return {};
 }
 
 void Pc::reset() {

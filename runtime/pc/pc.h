@@ -67,9 +67,9 @@ class Pc : private BoardEvents {
   Pc& operator=(const Pc&) = delete;
 
   Machine& machine();
-  /// What to begin with, now and after each reset. ACPI tables are added to it and, for a start in
-  /// real mode, what is in the BIOS's place.
-  void boot(BootImage image);
+  /// What to begin with, now and after each reset; once. Without a ROM, ACPI tables are added to it
+  /// and, for a start in real mode, what is in the BIOS's place.
+  Result<void> boot(BootImage image);
   /// As the reset button does, and then what boot() does.
   void reset();
 

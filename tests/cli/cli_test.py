@@ -22,6 +22,9 @@ BUILD = pathlib.Path(os.environ["TRAPLINE_BUILD"])
 SOURCE = pathlib.Path(os.environ["TRAPLINE_SOURCE"])
 TRAPLINE = str(BUILD / "trapline")
 GUEST = str(BUILD / "guests" / "cli_guest.bin")
+BOOT_SECTOR = BUILD / "guests" / "cli_boot_sector.bin"
+RESET_ROM = BUILD / "guests" / "cli_reset_rom.bin"
+SEABIOS = pathlib.Path("/usr/share/seabios")
 
 USAGE, BAD_INPUT, HOST, TRIPLE_FAULT, TIMEOUT, SIGNALLED, ASLEEP, NO_BIOS = (
     64, 65, 71, 80, 81, 82, 83, 84)
@@ -73,6 +76,14 @@ class Usage(CliTest):
                 (("run", "--multiboot", GUEST, "--kernel", GUEST), "one of the two"),
                 (("run", "--multiboot", GUEST, "--initrd", GUEST), "--initrd"),
                 (("run", "--kernel", GUEST, "--module", GUEST), "--module"),
+                (("run", "--raw", GUEST, "--reset-rom", GUEST), "one of the two"),
+                (("run", "--raw", GUEST, "--append", "x"), "--append"),
+                (("run", "--raw", GUEST, "--load", "here"), "--load"),
+                (("run", "--raw", GUEST, "--load", "0x100000000"), "--load"),
+                (("run", "--raw", GUEST, "--entry", "0:g"), "--entry"),
+                (("run", "--raw", GUEST, "--entry", "1:10000"), "--entry"),
+                (("run", "--raw", GUEST, "--entry", "0x10fff0"), "--entry"),
+                (("run", "--reset-rom", GUEST, "--load", "0x7c00"), "--load"),
                 (("run", "--multiboot", GUEST, "--warp"), "--warp"),
                 (("run", "--multiboot", GUEST, "stray"), "stray"),
                 (("run", "--multiboot", GUEST, "--memory", "0"), "more than zero"),
@@ -596,6 +607,74 @@ class Stats(CliTest):
         result = boot("t", "--stats")
         self.assertEqual(result.returncode, TRIPLE_FAULT)
         self.assertRegex(result.stderr.decode(), r"triple-fault(?s:.*)trapline: [^\n]+\n\Z")
+
+
+class RealMode(CliTest):
+    def run_raw(self, *arguments, content=None):
+        path = self.file("image", content or BOOT_SECTOR.read_bytes())
+        return trapline("run", "--raw", path, "--timeout", "20", *arguments)
+
+    def assert_prints(self, line, *arguments):
+        result = self.run_raw(*arguments)
+        self.assertEqual((result.returncode, result.stdout.decode(), result.stderr),
+                         (0x21, line + "\n", b""))
+
+    def test_the_state_is_what_a_bios_leaves(self):
+        # Data segments, SP, DL, CS, IP, FLAGS, machine status word.
+        self.assert_prints("0000 7C00 800000 7C00 0202 0010 ")
+        self.assert_prints("0000 7C00 8007C0 0000 0202 0010 ", "--entry", "07c0:0000")
+        self.assert_prints("0000 0600 800000 0600 0202 0010 ", "--load", "0x600")
+        self.assert_prints("0000 7C00 802345 0006 0202 0010 ", "--load", "0x23456")
+        self.assert_prints("0000 7C00 80FFFF 0010 0202 0010 ", "--load", "0x100000")
+
+    def test_a_bios_call_is_told(self):
+        content = BOOT_SECTOR.read_bytes()[:-1] + b"b"
+        result = self.run_raw(content=content)
+        self.assertEqual(result.returncode, NO_BIOS)
+        self.assert_sentence(result.stderr.decode(), "INT 0x13 with AX 41")
+
+    def test_images_that_do_not_fit(self):
+        for arguments, word in ((("--load", "0x4ff"), "0x500"), (("--load", "0x9ffff"), "RAM"),
+                                (("--load", "0x4000000", "--entry", "0:7c00"), "RAM")):
+            self.assert_one_sentence(self.run_raw(*arguments), BAD_INPUT, word)
+        self.assert_one_sentence(trapline("run", "--raw", self.file("empty", b"")), BAD_INPUT,
+                                 "empty")
+        self.assert_one_sentence(trapline("run", "--raw", "/nonexistent"), BAD_INPUT, "raw image")
+
+
+class Firmware(CliTest):
+    def test_a_rom_is_at_its_places_and_cannot_be_written(self):
+        result = trapline("run", "--reset-rom", str(RESET_ROM), "--timeout", "20")
+        self.assertEqual((result.returncode, result.stderr), (0x21, b""))
+
+    def test_roms_of_strange_sizes(self):
+        for size in (0, 1, 4095, (16 << 20) + 4096):
+            path = self.file("rom", bytes(size))
+            self.assert_one_sentence(trapline("run", "--reset-rom", path), BAD_INPUT, "4096")
+
+    def test_seabios_comes_to_its_boot_attempt(self):
+        for name in ("bios.bin", "bios-256k.bin"):
+            if not (SEABIOS / name).exists():
+                self.skipTest("seabios is not installed")
+            for cpu in ("486", "max"):
+                with self.subTest(name=name, cpu=cpu):
+                    self.run_seabios(name, cpu)
+
+    def run_seabios(self, name, cpu):
+        with subprocess.Popen([TRAPLINE, "run", "--reset-rom", str(SEABIOS / name), "--cpu", cpu,
+                               "--timeout", "50"], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE) as process:
+            seen = []
+            for line in process.stdout:
+                seen.append(line.decode())
+                if line.startswith(b"No bootable device"):
+                    process.terminate()
+                    break
+            process.communicate()
+        text = "".join(seen)
+        for wanted in ("RamSize: 0x04000000", "Found 3 PCI devices", "PS2 keyboard initialized",
+                       "Booting from Hard Disk...", "No bootable device"):
+            self.assertIn(wanted, text)
 
 
 class Readme(CliTest):

@@ -146,19 +146,6 @@ TEST_F(Acpi, SoftOffTurnsTheMachineOff) {
   EXPECT_EQ(power_offs, 2);
 }
 
-TEST_F(Acpi, RegistersThatWereMovedAwayDoNotAnswer) {
-  take_over();
-  pm.decode_at(0xb000);
-  EXPECT_EQ(in(kControl), 0xffffu);
-  EXPECT_EQ(in(kTimer, 4), 0xffffffffu);
-  out(kControl, 0x2000);
-  EXPECT_EQ(power_offs, 0);
-  pm.decode_at(AcpiPm::kPort);
-  EXPECT_EQ(in(kControl), 1u);
-  pm.decode_at(std::nullopt);
-  EXPECT_EQ(in(kControl), 0xffffu);
-}
-
 TEST_F(Acpi, RegistersKeepTheBitsThatExist) {
   out(kEnable, 0xffff);
   EXPECT_EQ(in(kEnable), 0x0521u);

@@ -63,6 +63,23 @@ TEST(PortBus, NeighboursStayApart) {
   EXPECT_EQ(high.log, "0=3 1=4 ");
 }
 
+TEST(PortBus, ReleasedPortsAreNobodysAndCanBeClaimedAgain) {
+  PortBus bus;
+  Recorder first, second;
+  bus.claim(0x300, 4, first);
+  EXPECT_FALSE(bus.is_free(0x303, 2));
+  bus.release(0x300, 4);
+  EXPECT_TRUE(bus.is_free(0x300, 4));
+  EXPECT_EQ(bus.in(0x300, 4), 0xffffffffu);
+  bus.out(0x300, 1, 1);
+  for (int i = 0; i < 1000; ++i) {  // The bus has no room for a thousand ranges.
+    bus.claim(0x302, 2, second);
+    if (i < 999) bus.release(0x302, 2);
+  }
+  EXPECT_EQ(bus.in(0x300, 4), 0x4140ffffu);
+  EXPECT_EQ(first.log, "");
+}
+
 TEST(PortBus, PollingIsForPortsThatSayThatItChangesNothing) {
   class Half : public Recorder {
    public:

@@ -111,7 +111,7 @@ Engine::CodeBytes Engine::code_bytes(uint32_t eip) {
 
 bool Engine::decode_here(const CodeBytes& code, Instruction& in) const {
   const auto size = mode_.code32() ? CodeSize::k32 : CodeSize::k16;
-  return decode({code.bytes.data(), code.count}, size, false, model_, context_->cpu.eip, in) ==
+  return decode({code.bytes.data(), code.count}, size, model_, context_->cpu.eip, in) ==
          Decoded::kOk;
 }
 

@@ -239,12 +239,11 @@ uint32_t FlagLookahead::look(uint32_t eip) {
   const int64_t first = start_offset + static_cast<int32_t>(eip - request_.eip);
   int64_t at = first;
   const auto size = request_.mode.code32() ? CodeSize::k32 : CodeSize::k16;
-  const bool real = !request_.mode.has(mode::kProtected);
   for (int i = 0; i < kLookaheadInstructions && undecided; ++i) {
     if (at < 0 || at >= int64_t{kPageSize}) break;
     Instruction in;
     const auto bytes = request_.page.first(kPageSize).subspan(static_cast<size_t>(at));
-    if (memo_.decode(bytes, size, real, 0, in) != Decoded::kOk) break;
+    if (memo_.decode(bytes, size, 0, in) != Decoded::kOk) break;
     live |= undecided & reads_of(in);
     undecided &= ~(kills_of(in, false) | live);
     at += in.length;

@@ -137,16 +137,16 @@ bool decided_by(const Instruction& in, uint32_t length) {
 
 }  // namespace
 
-Decoded DecodeMemo::decode(std::span<const uint8_t> bytes, CodeSize code_size, bool real_mode,
-                           uint32_t eip, Instruction& out) {
+Decoded DecodeMemo::decode(std::span<const uint8_t> bytes, CodeSize code_size, uint32_t eip,
+                           Instruction& out) {
   uint64_t word = 0;
   std::memcpy(&word, bytes.data(), std::min(bytes.size(), sizeof word));
   const uint32_t length = key_length(word, code_size == CodeSize::k32);
   if (length == 0 || length > bytes.size()) {
     ++counters_.decoded;
-    return trapline::decode(bytes, code_size, real_mode, model_, eip, out);
+    return trapline::decode(bytes, code_size, model_, eip, out);
   }
-  const uint64_t kind = code_size == CodeSize::k32 ? 0 : real_mode ? 1 : 2;
+  const uint64_t kind = code_size == CodeSize::k32 ? 0 : 1;
   const uint64_t key = (word & ((uint64_t{1} << length * 8) - 1)) | (uint64_t{length} << 2 | kind)
                                                                         << kTagShift;
   uint16_t& slot = slots_[key * 0x9e3779b97f4a7c15u >> (64 - kSlotBits)];
@@ -160,7 +160,7 @@ Decoded DecodeMemo::decode(std::span<const uint8_t> bytes, CodeSize code_size, b
     return Decoded::kOk;
   }
   ++counters_.decoded;
-  const Decoded result = trapline::decode(bytes, code_size, real_mode, model_, eip, out);
+  const Decoded result = trapline::decode(bytes, code_size, model_, eip, out);
   if (result == Decoded::kOk && decided_by(out, length)) remember(slot, key, bytes, out);
   return result;
 }

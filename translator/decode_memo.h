@@ -23,7 +23,7 @@ class DecodeMemo {
  public:
   explicit DecodeMemo(const CpuModel& model) : model_(model) {}
 
-  Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, bool real_mode, uint32_t eip,
+  Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, uint32_t eip,
                  Instruction& out);
 
   struct Counters {

@@ -21,14 +21,14 @@ ZydisDecoder make_decoder(ZydisMachineMode mode, ZydisStackWidth width) {
   return decoder;
 }
 
-const ZydisDecoder& decoder_for(CodeSize size, bool real_mode) {
+/// Not Zydis's real mode: it refuses SYSENTER, which is #GP there, and what is #UD in real mode and
+/// V86 mode is lowered as that.
+const ZydisDecoder& decoder_for(CodeSize size) {
   static const ZydisDecoder code32 =
       make_decoder(ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
   static const ZydisDecoder code16 =
       make_decoder(ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
-  static const ZydisDecoder real16 = make_decoder(ZYDIS_MACHINE_MODE_REAL_16, ZYDIS_STACK_WIDTH_16);
-  if (size == CodeSize::k32) return code32;
-  return real_mode ? real16 : code16;
+  return size == CodeSize::k32 ? code32 : code16;
 }
 
 /// SSE's extensions of MMX, which Zydis files under MMX.
@@ -290,9 +290,9 @@ bool Instruction::uses_register(uint8_t gpr) const {
   return false;
 }
 
-Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, bool real_mode,
-               const CpuModel& model, uint32_t eip, Instruction& out) {
-  const ZydisDecoder& decoder = decoder_for(code_size, real_mode);
+Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, const CpuModel& model,
+               uint32_t eip, Instruction& out) {
+  const ZydisDecoder& decoder = decoder_for(code_size);
   ZydisDecoderContext context;
   ZydisDecodedInstruction in;
   const size_t length = std::min<size_t>(bytes.size(), ZYDIS_MAX_INSTRUCTION_LENGTH);

@@ -20,8 +20,8 @@ enum class Decoded : uint8_t {
 };
 
 /// Decodes one instruction at `eip`. On kInvalid, `out.length` is unspecified.
-Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, bool real_mode,
-               const CpuModel& model, uint32_t eip, Instruction& out);
+Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, const CpuModel& model,
+               uint32_t eip, Instruction& out);
 
 /// Whether the instruction may leave all flags that it writes as they were: because it repeats, or
 /// because it shifts by a count that may be 0.

@@ -69,7 +69,6 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
   translation_.straddles = false;
   const size_t limit = one_instruction(request, switches_) ? 1 : kMaxInstructions;
   const auto size = request.mode.code32() ? CodeSize::k32 : CodeSize::k16;
-  const bool real = !request.mode.has(mode::kProtected);
   int branches = 0;
   int jumps = 0;
   uint32_t stretch = request.eip;  ///< Where the present stretch of bytes begins.
@@ -93,7 +92,7 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
     const auto rest = request.page.subspan(at);
     const auto bytes = rest.first(std::min<uint64_t>(rest.size(), limit_left));
     Instruction& in = decoded_[count_];
-    Decoded result = memo_->decode(bytes, size, real, eip, in);
+    Decoded result = memo_->decode(bytes, size, eip, in);
     if (result == Decoded::kMoreBytes) {
       if (count_) break;
       if (limit_left < rest.size()) return Translation::Status::kPastLimit;

@@ -286,7 +286,7 @@ bool PollingWatch::decode_here(Instruction& in) const {
     machine_.read_memory(*physical, std::as_writable_bytes(std::span(bytes).subspan(count, part)));
     count += part;
   }
-  return decode({bytes.data(), count}, cs.big() ? CodeSize::k32 : CodeSize::k16, false,
+  return decode({bytes.data(), count}, cs.big() ? CodeSize::k32 : CodeSize::k16,
                 machine_.model(), state.eip, in) == Decoded::kOk;
 }
 

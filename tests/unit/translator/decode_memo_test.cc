@@ -10,12 +10,7 @@
 namespace trapline {
 namespace {
 
-struct CodeKind {
-  CodeSize size = CodeSize::k32;
-  bool real_mode = false;
-};
-constexpr CodeKind kKinds[] = {
-    {CodeSize::k32, false}, {CodeSize::k16, false}, {CodeSize::k16, true}};
+constexpr CodeSize kKinds[] = {CodeSize::k32, CodeSize::k16};
 constexpr uint32_t kEip = 0x1234;
 
 using Bytes = std::array<uint8_t, 18>;
@@ -23,11 +18,11 @@ using Bytes = std::array<uint8_t, 18>;
 class DecodeMemoTest : public ::testing::Test {
  protected:
   void expect_same(DecodeMemo& memo, const CpuModel& model, std::span<const uint8_t> bytes,
-                   const CodeKind& kind) {
+                   const CodeSize& kind) {
     Instruction expected;
     Instruction found;
-    const Decoded result = decode(bytes, kind.size, kind.real_mode, model, kEip, expected);
-    const Decoded remembered = memo.decode(bytes, kind.size, kind.real_mode, kEip, found);
+    const Decoded result = decode(bytes, kind, model, kEip, expected);
+    const Decoded remembered = memo.decode(bytes, kind, kEip, found);
     const bool same = result == remembered && (result != Decoded::kOk || expected == found);
     if (same) return;
     std::ostringstream text;
@@ -36,7 +31,7 @@ class DecodeMemoTest : public ::testing::Test {
   }
 
   void expect_same_everywhere(std::span<const uint8_t> bytes) {
-    for (const CodeKind& kind : kKinds) expect_same(memo_, model_, bytes, kind);
+    for (const CodeSize& kind : kKinds) expect_same(memo_, model_, bytes, kind);
   }
 
   Bytes random_bytes() {
@@ -63,7 +58,7 @@ TEST_F(DecodeMemoTest, EveryOpcodeWithEveryModrmAndPrefix) {
         if (map & 0xff) bytes[at++] = static_cast<uint8_t>(map);
         bytes[at++] = static_cast<uint8_t>(opcode_and_modrm >> 8);
         bytes[at++] = static_cast<uint8_t>(opcode_and_modrm);
-        const CodeKind& kind = kKinds[random_() % std::size(kKinds)];
+        const CodeSize& kind = kKinds[random_() % std::size(kKinds)];
         expect_same(memo_, model_, bytes, kind);
         // Once more with other values, behind a SIB byte that stays.
         for (size_t value = at + 1; value < bytes.size(); ++value)
@@ -103,7 +98,7 @@ TEST_F(DecodeMemoTest, CountsOfShiftsDecideAboutFlags) {
     bytes[2] = count;
     expect_same_everywhere(bytes);
     Instruction in;
-    ASSERT_EQ(memo_.decode(bytes, CodeSize::k32, false, kEip, in), Decoded::kOk);
+    ASSERT_EQ(memo_.decode(bytes, CodeSize::k32, kEip, in), Decoded::kOk);
     EXPECT_EQ(in.flags_conditional, count % 32 == 0);
   }
 }
@@ -118,7 +113,7 @@ TEST_F(DecodeMemoTest, ModelsDoNotShare) {
     expect_same(old_memo, *old, cmov, kKinds[0]);
   }
   Instruction in;
-  EXPECT_EQ(old_memo.decode(cmov, CodeSize::k32, false, kEip, in), Decoded::kInvalid);
+  EXPECT_EQ(old_memo.decode(cmov, CodeSize::k32, kEip, in), Decoded::kInvalid);
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ class GuestEncodingTest : public ::testing::Test {
  protected:
   void check(std::span<const uint8_t> bytes) {
     Instruction in;
-    if (decode(bytes, CodeSize::k32, false, CpuModel::max(), 0, in) != Decoded::kOk) return;
+    if (decode(bytes, CodeSize::k32, CpuModel::max(), 0, in) != Decoded::kOk) return;
     const bool memory = in.memory() != nullptr;
     if (in.row->lower != lower_generic || in.traits & trait::kNamesEsp) return;
     if (memory && in.traits & trait::kHighByte) return;

@@ -102,7 +102,7 @@ class PcRun : public ::testing::Test {
     image.state.idtr.limit = sizeof idt - 1;
     image.state.gdtr.base = kGdt;
     image.state.gdtr.limit = sizeof gdt - 1;
-    pc_->boot(std::move(image));
+    ASSERT_TRUE(pc_->boot(std::move(image)).ok());
   }
   PcExit::Kind run(std::chrono::nanoseconds time = kLong) {
     const PcExit exit = pc_->run(time);

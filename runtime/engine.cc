@@ -2,10 +2,12 @@
 #include "runtime/engine.h"
 
 #include <cstring>
+#include <utility>
 
 #include "runtime/engine_entries.h"
 #include "runtime/signals.h"
 #include "vcpu/assert.h"
+#include "vcpu/debug_registers.h"
 
 namespace trapline {
 
@@ -148,7 +150,8 @@ uint32_t Engine::mode_number(const ModeKey& key) {
 }
 
 void Engine::refresh_mode() {
-  const ModeKey key = ModeKey::from(context_->cpu, counted_);
+  ModeKey key = ModeKey::from(context_->cpu, counted_);
+  key.breakpoints = breakpoint_set();
   View& view = current_view();
   HotFields& hot = context_->hot;
   const uint64_t tables = reinterpret_cast<uint64_t>(view.tables()) + kPageShift;
@@ -266,10 +269,21 @@ uint64_t Engine::resume_variant(Variant variant) {
     exit.kind = Exit::Kind::kInstructions;
     return leave_with(std::move(exit));
   }
-  context_->cpu.shadow = InterruptShadow::kNone;  // The next instruction is the one in it.
+  CpuState& state = context_->cpu;
+  state.shadow = InterruptShadow::kNone;  // The next instruction is the one in it.
+  // And the one that RF lets pass a breakpoint.
+  const bool passes = std::exchange(state.eflags, state.eflags & ~eflags::kRf) & eflags::kRf;
+  if (DebugRegisters(state).any() && variant != Variant::kNoWindow) {
+    if (passes && variant == Variant::kNormal) variant = Variant::kSingle;
+    if (!passes && variant == Variant::kSingle)
+      if (const auto fault = execution_breakpoint(); fault) {
+        if (!deliver(*fault)) return leave(Leave::kExit);
+        if (context_->hot.attention) return leave(Leave::kAttention);
+        variant = Variant::kNormal;
+      }
+  }
   for (;;) {
     refresh_mode();
-    const CpuState& state = context_->cpu;
     if (variant == Variant::kNormal) {
       const uint32_t linear = state.eip + state.segment[kCs].base;
       const uint64_t slot = execution_view_->table[linear >> kPageShift];
@@ -379,6 +393,7 @@ OrFault<Block*> Engine::translate_block(EntryTable& table, const Resolution& cod
   request.mutation = options_.mutation;
   request.limit_left = uint64_t{cs.limit} - state.eip + 1;
   request.page = page_bytes(code);
+  request.guest_breakpoints = guest_breakpoints();
   request.first_exit = cache_->next_exit();
   request.code_address = cache_->next_address();
   if (!breakpoints_.empty())

@@ -201,7 +201,16 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   uint64_t interpret_instruction(uint32_t payload);
   /// After a load of a data segment register: lets emitted code do the next one.
   void remember_segment(SegmentName name);
-  std::optional<Exit> single_step_trap();
+
+  // engine_debug.cc
+  uint32_t breakpoint_set();
+  std::span<const uint32_t> guest_breakpoints() const;
+  std::optional<Fault> execution_breakpoint();
+  void note_debug(uint32_t met);
+  /// Whether a breakpoint was met.
+  bool note_access(Linear address, uint32_t size, bool write);
+  void note_port(uint16_t port, uint32_t size);
+  std::optional<Exit> debug_trap(bool stepped);
 
   // engine_memory.cc
   OrFault<void> probe_crossing(const View& view, Linear address, Access access);
@@ -306,6 +315,10 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   InterruptSource* interrupt_source_ = nullptr;
   std::atomic<bool> stop_requested_{false};
   std::atomic<bool> deadline_passed_{false};
+
+  /// Sets of addresses, sorted: ModeKey::breakpoints is an index plus 1.
+  std::vector<std::vector<uint32_t>> breakpoint_sets_;
+  uint32_t debug_met_ = 0;  ///< Breakpoints that the current instruction has met.
 
   std::unordered_set<uint32_t> breakpoints_;
   bool step_over_breakpoint_ = false;

@@ -47,6 +47,7 @@ bool Engine::deliver(const Fault& fault) {
   ++counters_.exceptions;
   if (fault.vector == Vector::kPageFault) ++counters_.page_faults;
   context_->hot.compare_unfinished = 0;
+  debug_met_ = 0;
   const auto vector = static_cast<uint32_t>(fault.vector);
   if (options_.exit_on_exceptions >> vector & 1) {
     exit_ = {};
@@ -188,6 +189,7 @@ uint64_t Engine::interpret_instruction(uint32_t payload) {
     port_exit_ = false;
     return leave(Leave::kExit);
   }
+  if (unfinished) state.eflags |= eflags::kRf;  // Its breakpoint has been passed.
   if (unfinished && steps_on_over_breakpoint()) return resume_variant(Variant::kSingle);
   ask_for_attention_if_due();
   return resume_after();

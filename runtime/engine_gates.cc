@@ -124,6 +124,7 @@ struct Gates {
                                        info.size <= 8 ? info.size : 1u);
     if (!checked.ok()) return fault(e, from, checked.fault());
     if (info.aligned && (checked->value & 15)) return fault(e, from, Fault::general_protection());
+    if (e.note_access(*checked, info.size, info.write)) e.leave_soon(from);
     const uint32_t slot = e.open_next_++ % e.open_.size();
     Engine::OpenAccess& access = e.open_[slot];
     access.linear = checked->value;

@@ -15,6 +15,7 @@ bool inside_page(uint32_t linear, uint32_t size) {
 }  // namespace
 
 OrFault<uint64_t> Engine::read(Linear address, uint32_t size, Privilege privilege) {
+  if (privilege == Privilege::kCurrent) note_access(address, size, false);
   View& view = view_for(privilege);
   if (const uint64_t delta = view.read_entry(address.page());
       delta && inside_page(address.value, size)) {
@@ -48,6 +49,7 @@ OrFault<uint64_t> Engine::read_slow(View& view, Linear address, uint32_t size) {
 }
 
 OrFault<void> Engine::write(Linear address, uint32_t size, uint64_t value, Privilege privilege) {
+  if (privilege == Privilege::kCurrent) note_access(address, size, true);
   View& view = view_for(privilege);
   if (const uint64_t delta = view.write_entry(address.page());
       delta && inside_page(address.value, size)) {
@@ -133,6 +135,7 @@ void Engine::local_apic_base_written(uint64_t value) {
 }
 
 uint32_t Engine::in(uint16_t port, uint32_t size) {
+  note_port(port, size);
   ++counters_.port_accesses;
   if (options_.ports) return options_.ports->in(port, size);
   if (std::exchange(port_read_completed_, false)) return port_read_value_;
@@ -145,6 +148,7 @@ uint32_t Engine::in(uint16_t port, uint32_t size) {
 }
 
 void Engine::out(uint16_t port, uint32_t size, uint32_t value) {
+  note_port(port, size);
   ++counters_.port_accesses;
   if (options_.ports) {
     options_.ports->out(port, size, value);

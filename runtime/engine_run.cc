@@ -65,6 +65,7 @@ Exit Engine::loop() {
   for (;;) {
     if (stop_requested_.exchange(false)) return exit_of(Exit::Kind::kStopped);
     if (deadline_passed_) return exit_of(Exit::Kind::kDeadline);
+    if (auto ended = debug_trap(false)) return *ended;
     Exit exit;
     if (deliver_pending(exit)) return exit;
     if (deliverable()) continue;  // Another one, before the handler's first instruction.
@@ -85,25 +86,9 @@ Exit Engine::loop() {
       if (exit_.kind == Exit::Kind::kBreakpoint) breakpoint_at_ = state.eip;
       return exit_;
     }
-    if (trap && state.shadow != InterruptShadow::kMovSs &&
-        exceptions == counters_.exceptions + counters_.software_interrupts) {
-      state.dr[6] |= 1u << 14;
-      if (auto ended = single_step_trap()) return *ended;
-    }
+    const bool completed = exceptions == counters_.exceptions + counters_.software_interrupts;
+    if (auto ended = debug_trap(trap && completed)) return *ended;
   }
-}
-
-std::optional<Exit> Engine::single_step_trap() {
-  ++counters_.exceptions;
-  context_->hot.compare_unfinished = 0;
-  if (options_.exit_on_exceptions >> static_cast<int>(Vector::kDebug) & 1) {
-    Exit exit = exit_of(Exit::Kind::kException);
-    exit.fault = Fault::plain(Vector::kDebug);
-    return exit;
-  }
-  if (deliver_trap(cpu_, Vector::kDebug) == Delivered::kTripleFault)
-    return exit_of(Exit::Kind::kTripleFault);
-  return std::nullopt;
 }
 
 void Engine::set_state(const CpuState& state) {
@@ -114,6 +99,7 @@ void Engine::set_state(const CpuState& state) {
   context_->cpu.eflags = (state.eflags & eflags::kDefined) | eflags::kFixed1;
   context_->hot.fpu_loaded = 0;
   context_->hot.compare_unfinished = 0;
+  debug_met_ = 0;
   context_->cpu.fpu.mxcsr &= kMxcsrBits;
   note_fpu_pointers();
   views_ = {};

@@ -124,6 +124,13 @@ struct SystemOps {
     return e.leave_with(std::move(exit));
   }
 
+  static uint64_t guest_breakpoint(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter(context);
+    const auto fault = e.execution_breakpoint();
+    TRAPLINE_ASSERT(fault.has_value());
+    return faulted(e, payload, *fault);
+  }
+
   static uint64_t budget(Context* context, uint32_t, uint32_t) {
     Engine& e = enter(context);
     if (context->hot.budget > 0) return e.resume_variant(Variant::kSingle);
@@ -355,6 +362,7 @@ struct SystemOps {
   static uint64_t safepoint(Context* context, uint32_t flags, uint32_t payload) {
     Engine& e = enter(context);
     if (payload & 1) e.keep_flags_before_compare(flags);
+    context->cpu.eflags |= eflags::kRf;  // Its breakpoint has been passed.
     if (e.steps_on_over_breakpoint()) {
       refund(e, payload, false);
       return e.resume_variant(Variant::kSingle);
@@ -380,6 +388,7 @@ void fill_system_entries(ThunkTargets& targets) {
   set(SystemOp::kInterpret, SystemOps::interpret_one);
   set(SystemOp::kRaise, SystemOps::raise);
   set(SystemOp::kBreakpoint, SystemOps::breakpoint);
+  set(SystemOp::kGuestBreakpoint, SystemOps::guest_breakpoint);
   set(SystemOp::kBudget, SystemOps::budget);
   set(SystemOp::kHalt, SystemOps::halt);
   set(SystemOp::kInterrupt, SystemOps::interrupt);

@@ -19,7 +19,7 @@ BlockEmitter::BlockEmitter(Workspace& workspace, const Thunks& thunks, const Swi
       analysis_(analysis),
       out_(out),
       cold_(workspace.cold),
-      careful_(request.variant == Variant::kCareful || request.mode.has(mode::kAlignment) ||
+      careful_(request.variant == Variant::kCareful || request.mode.has(mode::kEachAccess) ||
                !switches.inline_memory) {
   a.addEncodingOptions(EncodingOptions::kOptimizedAlign);
 }

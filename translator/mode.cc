@@ -1,5 +1,7 @@
 #include "translator/mode.h"
 
+#include "vcpu/debug_registers.h"
+
 namespace trapline {
 
 ModeKey ModeKey::from(const CpuState& state, bool counted) {
@@ -22,10 +24,12 @@ ModeKey ModeKey::from(const CpuState& state, bool counted) {
   set(!(state.cr4 & cr4::kOsfxsr), mode::kSseOff);
   set((state.eflags & eflags::kAc) && (state.cr0 & cr0::kAm) && state.cpl == 3, mode::kAlignment);
   set(counted, mode::kCounted);
+  const DebugRegisters debug(state);
+  set(debug.any() && debug.watches_data(), mode::kWatched);
   word |= static_cast<uint32_t>(state.segment[kDs].klass) << mode::kDsShift;
   word |= static_cast<uint32_t>(state.segment[kEs].klass) << mode::kEsShift;
   word |= static_cast<uint32_t>(state.segment[kSs].klass) << mode::kSsShift;
-  return {word, flat ? 0 : cs.base, flat ? 0xffffffffu : cs.limit};
+  return {word, flat ? 0 : cs.base, flat ? 0xffffffffu : cs.limit, 0};
 }
 
 }  // namespace trapline

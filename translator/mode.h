@@ -28,12 +28,17 @@ inline constexpr uint32_t kCounted = 1u << 16;    ///< Blocks count instructions
 inline constexpr uint32_t kDsShift = 17;          ///< SegmentClass, two bits each.
 inline constexpr uint32_t kEsShift = 19;
 inline constexpr uint32_t kSsShift = 21;
+inline constexpr uint32_t kWatched = 1u << 23;  ///< A breakpoint for data is armed.
+/// Every access goes through C++.
+inline constexpr uint32_t kEachAccess = kAlignment | kWatched;
 }  // namespace mode
 
 struct ModeKey {
   uint32_t word = 0;
   uint32_t cs_base = 0;   ///< 0 when kFlatCode.
   uint32_t cs_limit = 0;  ///< 0xffffffff when kFlatCode.
+  /// The engine's number for the guest's breakpoints for execution; 0: none.
+  uint32_t breakpoints = 0;
 
   bool operator==(const ModeKey&) const = default;
 

@@ -37,14 +37,15 @@ inline constexpr int kGateCount = 9;
 /// Unless said otherwise a payload holds the instruction's length in its top byte, and below that
 /// the number of the block's instructions from this one on.
 enum class SystemOp : uint8_t {
-  kLink,        ///< Payload: exit number. A direct branch that is not linked yet.
-  kLookup,      ///< Value: linear address of the next instruction; EIP is not set.
-  kStraddle,    ///< The block's second page is not what it was translated from.
-  kInterpret,   ///< One instruction for vcpu/'s interpreter.
-  kRaise,       ///< Payload: vector | has_error << 8; value: error code.
-  kTrapStep,    ///< Single step: #DB after the instruction; value: next EIP.
-  kBreakpoint,  ///< A breakpoint of the embedder's.
-  kBudget,      ///< The instruction budget does not cover the block.
+  kLink,             ///< Payload: exit number. A direct branch that is not linked yet.
+  kLookup,           ///< Value: linear address of the next instruction; EIP is not set.
+  kStraddle,         ///< The block's second page is not what it was translated from.
+  kInterpret,        ///< One instruction for vcpu/'s interpreter.
+  kRaise,            ///< Payload: vector | has_error << 8; value: error code.
+  kTrapStep,         ///< Single step: #DB after the instruction; value: next EIP.
+  kBreakpoint,       ///< A breakpoint of the embedder's.
+  kGuestBreakpoint,  ///< One of the guest's debug registers, for execution.
+  kBudget,           ///< The instruction budget does not cover the block.
   kHalt,
   kInterrupt,    ///< Payload: vector | InterruptForm << 8 | length << 24.
   kIret,         ///< Payload: operand size.
@@ -142,6 +143,9 @@ struct TranslationRequest {
   bool fpu_error_native = true;         ///< CR0.NE.
   Mutation mutation = Mutation::kNone;  ///< For tests.
   std::function<bool(uint32_t)> is_breakpoint;  ///< By linear address; may be empty.
+  /// Linear addresses of the guest's breakpoints. Blocks end before them; a normal block that
+  /// begins at one is the breakpoint, others have passed it.
+  std::span<const uint32_t> guest_breakpoints;
 };
 
 struct Translation {

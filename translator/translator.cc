@@ -27,12 +27,16 @@ void lower_too_long(BlockEmitter& e, const Instruction& in) {
 void lower_breakpoint(BlockEmitter& e, const Instruction& in) {
   e.system(SystemOp::kBreakpoint, 0, in);
 }
+void lower_guest_breakpoint(BlockEmitter& e, const Instruction& in) {
+  e.system(SystemOp::kGuestBreakpoint, 0, in);
+}
 constexpr InstructionRow fault_row(LoweringFunction lower) {
   return {0, lower, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kUser, 0};
 }
 constexpr InstructionRow kInvalidRow = fault_row(lower_undefined);
 constexpr InstructionRow kTooLongRow = fault_row(lower_too_long);
 constexpr InstructionRow kBreakpointRow = fault_row(lower_breakpoint);
+constexpr InstructionRow kGuestBreakpointRow = fault_row(lower_guest_breakpoint);
 
 Instruction pseudo_instruction(const InstructionRow& row, uint32_t eip) {
   Instruction in;
@@ -45,7 +49,7 @@ Instruction pseudo_instruction(const InstructionRow& row, uint32_t eip) {
 bool one_instruction(const TranslationRequest& request, const Switches& switches) {
   return request.variant == Variant::kCareful || request.variant == Variant::kSingle ||
          switches.single_instruction || !switches.inline_memory ||
-         request.mode.has(mode::kAlignment);
+         request.mode.has(mode::kEachAccess);
 }
 
 }  // namespace
@@ -87,6 +91,13 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
     if (request.is_breakpoint && request.is_breakpoint(request.linear + (eip - request.eip))) {
       if (count_ == 0) decoded_[count_++] = pseudo_instruction(kBreakpointRow, eip);
       break;
+    }
+    if (std::ranges::count(request.guest_breakpoints, request.linear + (eip - request.eip))) {
+      if (count_) break;
+      if (request.variant == Variant::kNormal) {
+        decoded_[count_++] = pseudo_instruction(kGuestBreakpointRow, eip);
+        break;
+      }
     }
     const uint64_t limit_left = request.limit_left > used ? request.limit_left - used : 0;
     const auto rest = request.page.subspan(at);
@@ -152,8 +163,10 @@ std::optional<uint32_t> Translator::followed_jump(const TranslationRequest& requ
 void Translator::emit(const TranslationRequest& request) {
   const bool windows = switches_.stack_window && request.variant == Variant::kNormal &&
                        !one_instruction(request, switches_);
-  FlagLookahead lookahead(request, switches_.flag_lookahead && !switches_.exact_flags, *memo_,
-                          translation_.lookahead);
+  // What comes next may be a breakpoint's handler, which looks at the flags.
+  const bool looks_ahead =
+      switches_.flag_lookahead && !switches_.exact_flags && request.guest_breakpoints.empty();
+  FlagLookahead lookahead(request, looks_ahead, *memo_, translation_.lookahead);
   const bool loops = switches_.page_loops && request.variant == Variant::kNormal &&
                      !request.mode.has(mode::kCounted) && request.mode.code32() &&
                      !translation_.straddles && !one_instruction(request, switches_);

@@ -143,10 +143,7 @@ void Engine::exchange_window(uint64_t tables, uint64_t removals) {
 }
 
 uint32_t Engine::mode_number(const ModeKey& key) {
-  for (size_t i = 0; i < modes_.size(); ++i)
-    if (modes_[i] == key) return static_cast<uint32_t>(i);
-  modes_.push_back(key);
-  return static_cast<uint32_t>(modes_.size() - 1);
+  return modes_.try_emplace(key, static_cast<uint32_t>(modes_.size())).first->second;
 }
 
 void Engine::refresh_mode() {
@@ -156,7 +153,8 @@ void Engine::refresh_mode() {
   HotFields& hot = context_->hot;
   const uint64_t tables = reinterpret_cast<uint64_t>(view.tables()) + kPageShift;
   if (!execution_view_ || key != mode_ || execution_view_->view != view.serial()) {
-    RecentMode& recent = recent_modes_[key.cpl()];
+    const uint32_t place = key.cs_base >> 4 ^ key.cs_base >> 12;
+    RecentMode& recent = recent_modes_[(key.cpl() + 4 * place) % recent_modes_.size()];
     if (!recent.execution || recent.key != key || recent.view != view.serial() ||
         recent.recycled != execution_views_->recycled()) {
       const uint32_t id = mode_number(key);

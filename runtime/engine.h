@@ -252,9 +252,17 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   Thunks thunks_;
   Cpu cpu_;
 
+  struct ModeHash {
+    size_t operator()(const ModeKey& key) const {
+      uint64_t hash = key.word;
+      for (uint64_t part : {key.cs_base, key.cs_limit, key.breakpoints})
+        hash = (hash ^ part) * 0x9e3779b97f4a7c15u;
+      return hash ^ hash >> 32;
+    }
+  };
   ModeKey mode_;
   uint32_t mode_id_ = 0;
-  std::vector<ModeKey> modes_;
+  std::unordered_map<ModeKey, uint32_t, ModeHash> modes_;
   /// Careful blocks found lately, by EIP. Good while no mapping has gone.
   struct CarefulSlot {
     uint32_t eip = 0;
@@ -278,7 +286,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   uint64_t address_mask_ = ~uint64_t{0};  ///< What the A20 gate lets through.
   std::array<View*, 2> views_{};          ///< Supervisor, user; of the current paging context.
   ExecutionView* execution_view_ = nullptr;
-  /// The last one at each privilege level: a system call goes back and forth between two.
+  /// By what of the mode changes most often: privilege, and the place of code with a base.
   struct RecentMode {
     ModeKey key;
     uint32_t id = 0;
@@ -286,7 +294,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
     ExecutionView* execution = nullptr;
     uint64_t recycled = 0;
   };
-  std::array<RecentMode, 4> recent_modes_;
+  std::array<RecentMode, 64> recent_modes_;
   bool counted_ = false;
   uint64_t budget_given_ = 0;  ///< What the budget was when the run began.
 

@@ -55,6 +55,14 @@ bool constant_esp_change(const Instruction& in, int32_t& change) {
     case ZYDIS_MNEMONIC_POPFD:
       change = size;
       return true;
+    case ZYDIS_MNEMONIC_PUSHA:
+    case ZYDIS_MNEMONIC_PUSHAD:
+      change = -8 * size;
+      return true;
+    case ZYDIS_MNEMONIC_POPA:
+    case ZYDIS_MNEMONIC_POPAD:
+      change = 8 * size;
+      return true;
     case ZYDIS_MNEMONIC_POP:
       if (first.kind == Operand::Kind::kRegister && first.number == kEsp &&
           first.register_kind != RegisterKind::kSegment)
@@ -123,6 +131,16 @@ class StackTracker {
       case ZYDIS_MNEMONIC_RET:
         low = 0;
         high = size;
+        return true;
+      case ZYDIS_MNEMONIC_PUSHA:
+      case ZYDIS_MNEMONIC_PUSHAD:
+        low = -8 * size;
+        high = 0;
+        return true;
+      case ZYDIS_MNEMONIC_POPA:
+      case ZYDIS_MNEMONIC_POPAD:
+        low = 0;
+        high = 8 * size;
         return true;
       default:
         return false;

@@ -32,6 +32,8 @@
 namespace trapline {
 
 enum class AccessKind : uint8_t { kRead, kWrite, kModify };
+/// How large an offset can be.
+enum class OffsetSize : uint8_t { k16, k32 };
 
 class BlockEmitter {
  public:
@@ -84,7 +86,8 @@ class BlockEmitter {
   asmjit::x86::Mem open(const Operand& operand, const Instruction& in, uint32_t size,
                         AccessKind kind, int32_t esp_bias = 0);
   /// Same for an offset that is in the address register already.
-  asmjit::x86::Mem open_offset(SegmentName segment, uint32_t size, AccessKind kind);
+  asmjit::x86::Mem open_offset(SegmentName segment, uint32_t size, AccessKind kind,
+                               OffsetSize offset = OffsetSize::k32);
   /// The stack slot at ESP + displacement.
   asmjit::x86::Mem open_stack(int32_t displacement, uint32_t size, AccessKind kind);
   /// After the instruction that wrote: commits in careful blocks, nothing elsewhere.
@@ -148,6 +151,8 @@ class BlockEmitter {
     CodeLabel misaligned;  ///< Valid: a look-up that comes here when misaligned.
     int32_t table = 0;
     uint8_t size = 0;
+    /// Not -1: when misaligned, the access may leave this segment of class k64K.
+    int8_t segment = -1;
     // kJumpStub
     uint32_t target = 0;
     bool flags_saved = false;
@@ -200,6 +205,7 @@ class BlockEmitter {
   bool looks_up_in_code() const;
   void load_delta(const asmjit::x86::Gp& address, int32_t table);
   void emit_misaligned(const Cold& cold);
+  void emit_end_check(const Cold& cold);
   void emit_comparison_flags(const Cold& cold);
 
   // page_loop_emitter.cc
@@ -227,7 +233,8 @@ class BlockEmitter {
   int comparison_ = -1;     ///< Whose flags are current and can be had again; -1: none.
   bool careful_ = false;
   bool careful_writes_ = false;
-  bool aligned_ = false;  ///< The access being opened must be 16-byte aligned.
+  bool aligned_ = false;       ///< The access being opened must be 16-byte aligned.
+  int8_t end_unchecked_ = -1;  ///< Cold::segment of the access being opened.
   bool fpu_checked_ = false;
   bool ended_ = false;
   int32_t esp_pending_ = 0;

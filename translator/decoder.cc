@@ -236,7 +236,11 @@ uint8_t traits_of(const Instruction& in) {
   }
   switch (in.mnemonic) {
     case ZYDIS_MNEMONIC_LEAVE:
+    case ZYDIS_MNEMONIC_POPA:
+    case ZYDIS_MNEMONIC_POPAD:
       return traits | trait::kStack | trait::kWritesEbp;
+    case ZYDIS_MNEMONIC_PUSHA:
+    case ZYDIS_MNEMONIC_PUSHAD:
     case ZYDIS_MNEMONIC_PUSH:
     case ZYDIS_MNEMONIC_PUSHF:
     case ZYDIS_MNEMONIC_PUSHFD:

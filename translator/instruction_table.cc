@@ -166,22 +166,25 @@ constexpr ZydisMnemonic kSse[] = {
     ZYDIS_MNEMONIC_SUBSD,      ZYDIS_MNEMONIC_UCOMISD,    ZYDIS_MNEMONIC_UNPCKHPD,
     ZYDIS_MNEMONIC_UNPCKLPD,   ZYDIS_MNEMONIC_XORPD};
 constexpr ZydisMnemonic kInterpretedUser[] = {
-    ZYDIS_MNEMONIC_AAA,   ZYDIS_MNEMONIC_AAS,   ZYDIS_MNEMONIC_DAA,   ZYDIS_MNEMONIC_DAS,
-    ZYDIS_MNEMONIC_AAM,   ZYDIS_MNEMONIC_AAD,   ZYDIS_MNEMONIC_SALC,  ZYDIS_MNEMONIC_XLAT,
-    ZYDIS_MNEMONIC_BOUND, ZYDIS_MNEMONIC_ENTER, ZYDIS_MNEMONIC_PUSHA, ZYDIS_MNEMONIC_PUSHAD,
-    ZYDIS_MNEMONIC_POPA,  ZYDIS_MNEMONIC_POPAD};
+    ZYDIS_MNEMONIC_AAA,  ZYDIS_MNEMONIC_AAS,   ZYDIS_MNEMONIC_DAA,
+    ZYDIS_MNEMONIC_DAS,  ZYDIS_MNEMONIC_AAM,   ZYDIS_MNEMONIC_AAD,
+    ZYDIS_MNEMONIC_SALC, ZYDIS_MNEMONIC_BOUND, ZYDIS_MNEMONIC_ENTER};
+constexpr ZydisMnemonic kPushAll[] = {ZYDIS_MNEMONIC_PUSHA, ZYDIS_MNEMONIC_PUSHAD};
+constexpr ZydisMnemonic kPopAll[] = {ZYDIS_MNEMONIC_POPA, ZYDIS_MNEMONIC_POPAD};
+constexpr ZydisMnemonic kTranslate[] = {ZYDIS_MNEMONIC_XLAT};
+constexpr ZydisMnemonic kFarPointer[] = {ZYDIS_MNEMONIC_LDS, ZYDIS_MNEMONIC_LES, ZYDIS_MNEMONIC_LSS,
+                                         ZYDIS_MNEMONIC_LFS, ZYDIS_MNEMONIC_LGS};
 constexpr ZydisMnemonic kFpuState[] = {ZYDIS_MNEMONIC_FLDENV, ZYDIS_MNEMONIC_FNSTENV,
                                        ZYDIS_MNEMONIC_FNSAVE, ZYDIS_MNEMONIC_FRSTOR,
                                        ZYDIS_MNEMONIC_FXSAVE, ZYDIS_MNEMONIC_FXRSTOR};
 constexpr ZydisMnemonic kInterpretedSystem[] = {
-    ZYDIS_MNEMONIC_LDS,   ZYDIS_MNEMONIC_LES,    ZYDIS_MNEMONIC_LSS,   ZYDIS_MNEMONIC_LFS,
-    ZYDIS_MNEMONIC_LGS,   ZYDIS_MNEMONIC_LGDT,   ZYDIS_MNEMONIC_LIDT,  ZYDIS_MNEMONIC_SGDT,
-    ZYDIS_MNEMONIC_SIDT,  ZYDIS_MNEMONIC_LLDT,   ZYDIS_MNEMONIC_SLDT,  ZYDIS_MNEMONIC_LTR,
-    ZYDIS_MNEMONIC_STR,   ZYDIS_MNEMONIC_LMSW,   ZYDIS_MNEMONIC_SMSW,  ZYDIS_MNEMONIC_CLTS,
-    ZYDIS_MNEMONIC_INVD,  ZYDIS_MNEMONIC_WBINVD, ZYDIS_MNEMONIC_RDMSR, ZYDIS_MNEMONIC_WRMSR,
-    ZYDIS_MNEMONIC_RDPMC, ZYDIS_MNEMONIC_LAR,    ZYDIS_MNEMONIC_LSL,   ZYDIS_MNEMONIC_ARPL,
-    ZYDIS_MNEMONIC_INSB,  ZYDIS_MNEMONIC_INSW,   ZYDIS_MNEMONIC_INSD,  ZYDIS_MNEMONIC_OUTSB,
-    ZYDIS_MNEMONIC_OUTSW, ZYDIS_MNEMONIC_OUTSD};
+    ZYDIS_MNEMONIC_LGDT,   ZYDIS_MNEMONIC_LIDT,  ZYDIS_MNEMONIC_SGDT,  ZYDIS_MNEMONIC_SIDT,
+    ZYDIS_MNEMONIC_LLDT,   ZYDIS_MNEMONIC_SLDT,  ZYDIS_MNEMONIC_LTR,   ZYDIS_MNEMONIC_STR,
+    ZYDIS_MNEMONIC_LMSW,   ZYDIS_MNEMONIC_SMSW,  ZYDIS_MNEMONIC_CLTS,  ZYDIS_MNEMONIC_INVD,
+    ZYDIS_MNEMONIC_WBINVD, ZYDIS_MNEMONIC_RDMSR, ZYDIS_MNEMONIC_WRMSR, ZYDIS_MNEMONIC_RDPMC,
+    ZYDIS_MNEMONIC_LAR,    ZYDIS_MNEMONIC_LSL,   ZYDIS_MNEMONIC_ARPL,  ZYDIS_MNEMONIC_INSB,
+    ZYDIS_MNEMONIC_INSW,   ZYDIS_MNEMONIC_INSD,  ZYDIS_MNEMONIC_OUTSB, ZYDIS_MNEMONIC_OUTSW,
+    ZYDIS_MNEMONIC_OUTSD};
 constexpr ZydisMnemonic kVerify[] = {ZYDIS_MNEMONIC_VERR, ZYDIS_MNEMONIC_VERW};
 constexpr ZydisMnemonic kVolatile[] = {ZYDIS_MNEMONIC_CPUID};
 constexpr ZydisMnemonic kReadTsc[] = {ZYDIS_MNEMONIC_RDTSC};
@@ -217,6 +220,10 @@ constexpr Group kGroups[] = {
     {lower_bswap, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kBswap},
     {lower_push, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kPush},
     {lower_pop, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kPop},
+    {lower_push_all, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kPushAll},
+    {lower_pop_all, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kPopAll},
+    {lower_translate, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kTranslate},
+    {lower_far_pointer, BlockEffect::kNone, FpuUse::kNone, OracleUse::kSystem, kFarPointer},
     {lower_leave, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kLeave},
     {lower_string, BlockEffect::kNone, FpuUse::kNone, OracleUse::kString, kString},
     {lower_jcc, BlockEffect::kBranch, FpuUse::kNone, OracleUse::kBranch, kJcc},

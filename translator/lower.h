@@ -16,6 +16,7 @@ void lower_masked_store(BlockEmitter& e, const Instruction& in);
 
 // lower_integer.cc
 void lower_lea(BlockEmitter& e, const Instruction& in);
+void lower_translate(BlockEmitter& e, const Instruction& in);
 void lower_bit_test(BlockEmitter& e, const Instruction& in);
 void lower_divide(BlockEmitter& e, const Instruction& in);
 void lower_bswap(BlockEmitter& e, const Instruction& in);
@@ -25,6 +26,8 @@ void lower_mov(BlockEmitter& e, const Instruction& in);
 void lower_push(BlockEmitter& e, const Instruction& in);
 void lower_pop(BlockEmitter& e, const Instruction& in);
 void lower_leave(BlockEmitter& e, const Instruction& in);
+void lower_push_all(BlockEmitter& e, const Instruction& in);
+void lower_pop_all(BlockEmitter& e, const Instruction& in);
 
 // lower_control.cc
 void lower_jump(BlockEmitter& e, const Instruction& in);
@@ -40,6 +43,7 @@ void lower_string(BlockEmitter& e, const Instruction& in);
 // lower_segment.cc: of MOV's and POP's forms, those with a segment register
 void lower_segment_load(BlockEmitter& e, const Instruction& in);
 void lower_segment_store(BlockEmitter& e, const Instruction& in);
+void lower_far_pointer(BlockEmitter& e, const Instruction& in);
 void lower_segment_pop(BlockEmitter& e, const Instruction& in);
 void lower_verify(BlockEmitter& e, const Instruction& in);
 

@@ -1,4 +1,4 @@
-// Near branches, calls and returns. Far ones belong to the interpreter.
+// Branches, calls and returns.
 #include <Zydis/Mnemonic.h>
 
 #include "translator/lower.h"
@@ -18,6 +18,34 @@ bool is_far(const Instruction& in) {
     return extension == 3 || extension == 5;
   }
   return in.opcode_map == 0 && (in.opcode == 0xca || in.opcode == 0xcb);
+}
+
+/// JMP, CALL and RET between segments: C++ does them, as they may change the mode.
+void far_transfer(BlockEmitter& e, const Instruction& in, SystemOp op) {
+  const Operand& to = in.operand[0];
+  const x86::Mem scratch = host::context(TRAPLINE_CONTEXT_OFFSET(hot.scratch), 4);
+  if (op == SystemOp::kFarReturn) {
+    const bool releases = in.operand_count && to.kind == Operand::Kind::kImmediate;
+    e.a.mov(host::kAddress.r32(), releases ? static_cast<uint32_t>(to.value & 0xffff) : 0);
+  } else if (to.kind == Operand::Kind::kFar) {
+    e.a.mov(scratch, asmjit::imm(to.selector));
+    e.a.mov(host::kAddress.r32(), static_cast<uint32_t>(to.value));
+  } else {
+    Operand offset = to;
+    offset.size = in.operand_size;
+    Operand selector = offset;
+    selector.size = 2;
+    selector.value += in.operand_size;
+    const x86::Mem low = e.open(offset, in, in.operand_size, AccessKind::kRead);
+    if (in.operand_size == 2)
+      e.a.movzx(host::kValue.r32(), low);
+    else
+      e.a.mov(host::kValue.r32(), low);
+    e.a.movzx(host::kAddress.r32(), e.open(selector, in, 2, AccessKind::kRead));
+    e.a.mov(scratch, host::kAddress.r32());
+    e.a.mov(host::kAddress.r32(), host::kValue.r32());
+  }
+  e.system(op, in.operand_size | length_payload(in), in);
 }
 
 uint32_t relative_target(const BlockEmitter& e, const Instruction& in) {
@@ -90,7 +118,7 @@ bool image_test(uint8_t condition, uint32_t& mask, bool& when_set) {
 
 void lower_jump(BlockEmitter& e, const Instruction& in) {
   if (is_far(in)) {
-    lower_interpreted(e, in);
+    far_transfer(e, in, SystemOp::kFarJump);
     return;
   }
   if (in.operand[0].kind == Operand::Kind::kRelative) {
@@ -105,7 +133,7 @@ void lower_jump(BlockEmitter& e, const Instruction& in) {
 
 void lower_call(BlockEmitter& e, const Instruction& in) {
   if (is_far(in)) {
-    lower_interpreted(e, in);
+    far_transfer(e, in, SystemOp::kFarCall);
     return;
   }
   if (in.operand[0].kind == Operand::Kind::kRelative) {
@@ -135,7 +163,7 @@ void lower_call(BlockEmitter& e, const Instruction& in) {
 
 void lower_ret(BlockEmitter& e, const Instruction& in) {
   if (is_far(in)) {
-    lower_interpreted(e, in);
+    far_transfer(e, in, SystemOp::kFarReturn);
     return;
   }
   const uint8_t size = in.operand_size;

@@ -28,6 +28,16 @@ void lower_lea(BlockEmitter& e, const Instruction& in) {
   e.a.mov(target, host::sized(host::kAddress, to.size));
 }
 
+/// XLAT: AL from a table at BX or EBX.
+void lower_translate(BlockEmitter& e, const Instruction& in) {
+  const bool wide = in.address_size == 4;
+  e.a.movzx(host::kAddress.r32(), x86::al);
+  e.a.lea(host::kAddress.r32(), x86::ptr(x86::rbx, host::kAddress));
+  if (!wide) e.a.movzx(host::kAddress.r32(), host::kAddress.r16());
+  e.a.mov(x86::al, e.open_offset(in.data_segment, 1, AccessKind::kRead,
+                                 wide ? OffsetSize::k32 : OffsetSize::k16));
+}
+
 /// BT, BTS, BTR, BTC with a register offset reach memory beyond their operand.
 void lower_bit_test(BlockEmitter& e, const Instruction& in) {
   const Operand* memory = in.memory();
@@ -47,7 +57,8 @@ void lower_bit_test(BlockEmitter& e, const Instruction& in) {
   e.a.sar(host::kValue, word ? 4 : 5);
   e.a.lea(host::kAddress.r32(), x86::ptr(host::kAddress, host::kValue, word ? 1 : 2));
   if (in.address_size == 2) e.a.movzx(host::kAddress.r32(), host::kAddress.r16());
-  const x86::Mem target = e.open_offset(memory->segment, memory->size, access_kind(*memory));
+  const x86::Mem target = e.open_offset(memory->segment, memory->size, access_kind(*memory),
+                                        in.address_size == 2 ? OffsetSize::k16 : OffsetSize::k32);
   e.a.mov(host::kValue.r32(), host::guest(bit.number));
   e.a.and_(host::kValue.r32(), word ? 15 : 31);
   e.prepare_flags(in);

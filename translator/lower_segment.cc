@@ -19,6 +19,45 @@ bool load_may_be_known(const BlockEmitter& e, uint8_t segment) {
          !m.has(mode::kV86);
 }
 
+/// Whether a load changes nothing but selector and base, by the mode: see ModeKey.
+bool loads_plainly(const BlockEmitter& e, uint8_t segment) {
+  const ModeKey& m = e.mode();
+  const bool descriptors = m.has(mode::kProtected) && !m.has(mode::kV86);
+  if (!e.switches().inline_system || descriptors) return false;
+  // Behind SS, interrupts wait for another instruction.
+  if (segment == kSs && !e.shadow_fits()) return false;
+  return segment == kFs || segment == kGs ||
+         m.segment_class(static_cast<SegmentName>(segment)) == SegmentClass::k64K;
+}
+
+/// The load that loads_plainly() is about. FS and GS, whose classes are not part of the mode, are
+/// looked at first; `op` does the whole instruction where they are something else.
+void load_plainly(BlockEmitter& e, uint8_t segment, SystemOp op, uint32_t payload) {
+  const int32_t field =
+      TRAPLINE_CONTEXT_OFFSET(cpu.segment) + static_cast<int32_t>(segment * sizeof(Segment));
+  const auto part = [field](size_t offset, uint32_t size) {
+    return host::context(field + static_cast<int32_t>(offset), size);
+  };
+  e.clobber_flags();
+  if (segment == kFs || segment == kGs) {
+    const CodeLabel elsewhere = e.system_elsewhere(op, payload);
+    const Segment fresh = Segment::real(0, false);
+    const uint32_t attributes =
+        fresh.attributes | (e.mode().has(mode::kV86) ? segment::kDplMask : 0);
+    e.a.cmp(part(offsetof(Segment, klass), 1), static_cast<int>(SegmentClass::k64K));
+    e.a.jne(elsewhere);
+    e.a.cmp(part(offsetof(Segment, attributes), 4), asmjit::imm(static_cast<int>(attributes)));
+    e.a.jne(elsewhere);
+  }
+  e.a.mov(part(offsetof(Segment, selector), 2), host::kAddress.r16());
+  e.a.shl(host::kAddress.r32(), 4);
+  e.a.mov(part(offsetof(Segment, base), 4), host::kAddress.r32());
+  if (segment != kSs) return;
+  e.a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(cpu.shadow), 1),
+          asmjit::imm(static_cast<int>(InterruptShadow::kMovSs)));
+  e.begin_shadow();
+}
+
 /// Loads the selector in the address register where that was done before with the same descriptor.
 /// Otherwise `op` does the whole instruction.
 void load_known(BlockEmitter& e, uint8_t segment, SystemOp op, uint32_t payload) {
@@ -46,7 +85,9 @@ void lower_segment_load(BlockEmitter& e, const Instruction& in) {
     e.a.movzx(host::kAddress.r32(), host::guest(from.number).r16());
   }
   const uint32_t payload = to.number | length_payload(in);
-  if (load_may_be_known(e, to.number))
+  if (loads_plainly(e, to.number))
+    load_plainly(e, to.number, SystemOp::kLoadSegment, payload);
+  else if (load_may_be_known(e, to.number))
     load_known(e, to.number, SystemOp::kLoadSegment, payload);
   else
     e.system(SystemOp::kLoadSegment, payload, in);
@@ -73,15 +114,46 @@ void lower_segment_pop(BlockEmitter& e, const Instruction& in) {
   const uint8_t segment = in.operand[0].number;
   const uint8_t size = in.operand_size;
   const uint32_t payload = segment | uint32_t{size} << 8 | length_payload(in);
-  if (!load_may_be_known(e, segment)) {
+  const bool plainly = loads_plainly(e, segment);
+  if (!plainly && !load_may_be_known(e, segment)) {
     e.system(SystemOp::kPopSegment, payload, in);
     return;
   }
   const x86::Mem slot = e.open_stack(0, size, AccessKind::kRead);
   e.a.mov(host::sized(host::kAddress, size), slot);
   e.a.movzx(host::kAddress.r32(), host::kAddress.r16());
-  load_known(e, segment, SystemOp::kPopSegment, payload);
+  if (plainly)
+    load_plainly(e, segment, SystemOp::kPopSegment, payload);
+  else
+    load_known(e, segment, SystemOp::kPopSegment, payload);
   change_esp(e, size);
+}
+
+/// LDS and its kin. The register changes last: it may be part of the address.
+void lower_far_pointer(BlockEmitter& e, const Instruction& in) {
+  const auto segment = static_cast<uint8_t>(in.mnemonic == ZYDIS_MNEMONIC_LDS   ? kDs
+                                            : in.mnemonic == ZYDIS_MNEMONIC_LES ? kEs
+                                            : in.mnemonic == ZYDIS_MNEMONIC_LSS ? kSs
+                                            : in.mnemonic == ZYDIS_MNEMONIC_LFS ? kFs
+                                                                                : kGs);
+  // FS and GS could turn out to need more when half of it is done.
+  if (segment == kFs || segment == kGs || !loads_plainly(e, segment)) {
+    lower_interpreted(e, in);
+    return;
+  }
+  const Operand& to = in.operand[0];
+  Operand offset = in.operand[1];
+  offset.size = in.operand_size;
+  Operand selector = offset;
+  selector.size = 2;
+  selector.value += in.operand_size;
+  if (to.number == kEsp) e.flush_esp();
+  const x86::Mem low = e.open(offset, in, in.operand_size, AccessKind::kRead);
+  e.a.mov(host::sized(host::kValue, in.operand_size), low);
+  e.a.movzx(host::kAddress.r32(), e.open(selector, in, 2, AccessKind::kRead));
+  load_plainly(e, segment, SystemOp::kInterpret, 0);
+  e.a.mov(host::sized(host::guest64(to.number), in.operand_size),
+          host::sized(host::kValue, in.operand_size));
 }
 
 /// VERR and VERW change ZF alone.

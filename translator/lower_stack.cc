@@ -94,10 +94,64 @@ void lower_pop(BlockEmitter& e, const Instruction& in) {
   change_esp(e, size);
 }
 
+namespace {
+/// PUSHA and POPA as one access. Stacks that wrap meanwhile are the interpreter's, and so is what
+/// goes through C++ access by access.
+bool as_one_access(BlockEmitter& e, const Instruction& in, bool pushes) {
+  if (e.careful() || !e.switches().inline_system) {
+    lower_interpreted(e, in);
+    return false;
+  }
+  e.flush_esp();
+  if (e.stack32()) return true;
+  const uint32_t bytes = 8u * in.operand_size;
+  e.clobber_flags();
+  e.a.movzx(host::kAddress.r32(), host::kStack.r16());
+  e.a.cmp(host::kAddress.r32(), static_cast<int32_t>(pushes ? bytes : 0x10000 - bytes));
+  const CodeLabel elsewhere = e.system_elsewhere(SystemOp::kInterpret, length_payload(in));
+  if (pushes)
+    e.a.jb(elsewhere);
+  else
+    e.a.ja(elsewhere);
+  return true;
+}
+
+x86::Mem part_of(x86::Mem whole, int32_t offset, uint8_t size) {
+  whole.addOffset(offset);
+  whole.setSize(size);
+  return whole;
+}
+}  // namespace
+
+void lower_push_all(BlockEmitter& e, const Instruction& in) {
+  if (!as_one_access(e, in, true)) return;
+  const uint8_t size = in.operand_size;
+  const x86::Mem all = e.open_stack(-8 * size, 8u * size, AccessKind::kWrite);
+  for (uint8_t number = 0; number < 8; ++number)
+    e.a.mov(part_of(all, (7 - number) * size, size), host::sized(host::guest64(number), size));
+  change_esp(e, -8 * size);
+}
+
+void lower_pop_all(BlockEmitter& e, const Instruction& in) {
+  if (!as_one_access(e, in, false)) return;
+  const uint8_t size = in.operand_size;
+  const x86::Mem all = e.open_stack(0, 8u * size, AccessKind::kRead);
+  for (uint8_t number = 0; number < 8; ++number)
+    if (number != kEsp)
+      e.a.mov(host::sized(host::guest64(number), size), part_of(all, (7 - number) * size, size));
+  change_esp(e, 8 * size);
+}
+
 void lower_leave(BlockEmitter& e, const Instruction& in) {
   const uint8_t size = in.operand_size;
   if (!e.stack32()) {
-    lower_interpreted(e, in);
+    e.flush_esp();
+    e.a.movzx(host::kAddress.r32(), x86::bp);
+    const x86::Mem slot = e.open_offset(kSs, size, AccessKind::kRead, OffsetSize::k16);
+    e.a.mov(value_of(size), slot);
+    e.a.lea(host::kDelta.r32(), x86::ptr(x86::rbp, size));
+    e.a.mov(host::kStack.r16(), host::kDelta.r16());
+    e.a.mov(host::sized(x86::rbp, size), value_of(size));
     return;
   }
   Operand frame;

@@ -79,7 +79,7 @@ x86::Gp value_of(uint8_t size) {
 void element(BlockEmitter& e, const StringOp& op) {
   const auto open = [&](const x86::Gp& pointer, SegmentName segment, AccessKind kind) {
     load_pointer(e, op, pointer);
-    return e.open_offset(segment, op.size, kind);
+    return e.open_offset(segment, op.size, kind, op.wide ? OffsetSize::k32 : OffsetSize::k16);
   };
   switch (op.kind) {
     case StringKind::kMove:

@@ -89,7 +89,7 @@ x86::Mem BlockEmitter::open_stack(int32_t displacement, uint32_t size, AccessKin
     a.lea(host::kAddress.r32(), x86::ptr(host::kStack, displacement + esp_pending_));
     a.movzx(host::kAddress.r32(), host::kAddress.r16());
   }
-  return open_offset(kSs, size, kind);
+  return open_offset(kSs, size, kind, stack32() ? OffsetSize::k32 : OffsetSize::k16);
 }
 
 x86::Mem BlockEmitter::open(const Operand& operand, const Instruction& in, uint32_t size,
@@ -115,10 +115,12 @@ x86::Mem BlockEmitter::open(const Operand& operand, const Instruction& in, uint3
       request_.mode.segment_class(operand.segment) == SegmentClass::kFlat)
     return lookup(size, kind, operand.base);
   load_offset(operand, in, esp_bias);
-  return open_offset(operand.segment, size, kind);
+  return open_offset(operand.segment, size, kind,
+                     in.address_size == 2 ? OffsetSize::k16 : OffsetSize::k32);
 }
 
-x86::Mem BlockEmitter::open_offset(SegmentName segment, uint32_t size, AccessKind kind) {
+x86::Mem BlockEmitter::open_offset(SegmentName segment, uint32_t size, AccessKind kind,
+                                   OffsetSize offset_size) {
   const AccessInfo info{static_cast<uint8_t>(size), kind != AccessKind::kRead, segment,
                         kind != AccessKind::kWrite, std::exchange(aligned_, false)};
   clobber_flags();
@@ -130,7 +132,11 @@ x86::Mem BlockEmitter::open_offset(SegmentName segment, uint32_t size, AccessKin
   const int32_t field =
       TRAPLINE_CONTEXT_OFFSET(cpu.segment) + static_cast<int32_t>(segment * sizeof(Segment));
   const auto klass = segment == kCs ? SegmentClass::kChecked : request_.mode.segment_class(segment);
-  if (klass == SegmentClass::kChecked) {
+  // An access that crosses the end at 64 KiB is misaligned, as the base is a multiple of 16.
+  const bool by_alignment = klass == SegmentClass::k64K && offset_size == OffsetSize::k16 &&
+                            (size == 1 || size == 2 || size == 4 || size == 8);
+  if (by_alignment && size > 1) end_unchecked_ = static_cast<int8_t>(segment);
+  if (klass == SegmentClass::kChecked || (klass == SegmentClass::k64K && !by_alignment)) {
     const auto limit =
         kind == AccessKind::kRead ? offsetof(Segment, read_end) : offsetof(Segment, write_end);
     Cold& cold = add_cold(Cold::Kind::kGate);
@@ -201,6 +207,7 @@ x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_re
   cold.misaligned = misaligned;
   cold.table = table;
   cold.size = static_cast<uint8_t>(size);
+  cold.segment = std::exchange(end_unchecked_, int8_t{-1});
   return x86::Mem(address, delta, 0, 0, size);
 }
 
@@ -211,6 +218,26 @@ void BlockEmitter::commit() {
   gate(Gate::kCommit, 0);
 }
 
+/// A misaligned access with a 16-bit offset: what emitted code has not looked at yet.
+void BlockEmitter::emit_end_check(const Cold& cold) {
+  const x86::Mem base = host::context(
+      TRAPLINE_CONTEXT_OFFSET(cpu.segment) +
+          static_cast<int32_t>(cold.segment * sizeof(Segment) + offsetof(Segment, base)),
+      4);
+  const CodeLabel inside = a.new_label();
+  a.mov(host::kDelta.r32(), host::kAddress.r32());
+  a.sub(host::kDelta.r32(), base);
+  a.cmp(host::kDelta.r32(), 0x10000 - cold.size);
+  a.jbe(inside);
+  emit_comparison_flags(cold);
+  a.mov(host::kAddress.r32(), host::kDelta.r32());
+  AccessInfo info = AccessInfo::unpack(cold.info);
+  info.segment = static_cast<SegmentName>(cold.segment);
+  gate(Gate::kSegment, info.pack());
+  a.add(host::kAddress.r32(), base);
+  a.bind(inside);
+}
+
 /// A misaligned access that stays inside its page goes back to the hot code.
 void BlockEmitter::emit_misaligned(const Cold& cold) {
   const x86::Gp address = cold.address_register == Operand::kNoRegister
@@ -218,6 +245,7 @@ void BlockEmitter::emit_misaligned(const Cold& cold) {
                               : host::guest64(cold.address_register);
   const x86::Gp delta = host::kDelta.r32();
   a.bind(cold.misaligned);
+  if (cold.segment >= 0) emit_end_check(cold);
   if (!mutated(Mutation::kCrossingUnnoticed)) {
     a.lea(delta, x86::ptr(address, cold.size - 1));
     a.xor_(delta, address.r32());

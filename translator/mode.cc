@@ -4,6 +4,18 @@
 
 namespace trapline {
 
+namespace {
+/// In real mode and V86 mode k64K also says that a load changes nothing but selector and base.
+uint32_t class_in(const CpuState& state, SegmentName name) {
+  const Segment& segment = state.segment[name];
+  const bool loads_plainly = (state.cr0 & cr0::kPe) == 0 || state.v86();
+  const bool plain = !loads_plainly || unprotected_attributes(segment.attributes, state.v86());
+  const auto klass =
+      segment.klass == SegmentClass::k64K && !plain ? SegmentClass::kChecked : segment.klass;
+  return static_cast<uint32_t>(klass);
+}
+}  // namespace
+
 ModeKey ModeKey::from(const CpuState& state, bool counted) {
   const Segment& cs = state.segment[kCs];
   uint32_t word = state.cpl;
@@ -26,9 +38,9 @@ ModeKey ModeKey::from(const CpuState& state, bool counted) {
   set(counted, mode::kCounted);
   const DebugRegisters debug(state);
   set(debug.any() && debug.watches_data(), mode::kWatched);
-  word |= static_cast<uint32_t>(state.segment[kDs].klass) << mode::kDsShift;
-  word |= static_cast<uint32_t>(state.segment[kEs].klass) << mode::kEsShift;
-  word |= static_cast<uint32_t>(state.segment[kSs].klass) << mode::kSsShift;
+  word |= class_in(state, kDs) << mode::kDsShift;
+  word |= class_in(state, kEs) << mode::kEsShift;
+  word |= class_in(state, kSs) << mode::kSsShift;
   return {word, flat ? 0 : cs.base, flat ? 0xffffffffu : cs.limit, 0};
 }
 

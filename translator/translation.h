@@ -47,8 +47,11 @@ enum class SystemOp : uint8_t {
   kGuestBreakpoint,  ///< One of the guest's debug registers, for execution.
   kBudget,           ///< The instruction budget does not cover the block.
   kHalt,
-  kInterrupt,    ///< Payload: vector | InterruptForm << 8 | length << 24.
-  kIret,         ///< Payload: operand size.
+  kInterrupt,  ///< Payload: vector | InterruptForm << 8 | length << 24.
+  kIret,       ///< Payload: operand size.
+  kFarJump,    ///< Payload: operand size; value: offset; the selector is in HotFields::scratch.
+  kFarCall,
+  kFarReturn,    ///< Payload: operand size; value: bytes to release.
   kLoadSegment,  ///< Payload: segment | length << 24; value: selector.
   kPopSegment,   ///< Payload: segment | operand size << 8 | length << 24.
   kIn,           ///< Payload: size | length << 24; value: port.

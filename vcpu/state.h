@@ -101,6 +101,8 @@ enum class SegmentClass : uint8_t {
   kBased,    ///< A page's base, limit 4 GiB, readable and writable: one add. Accesses beyond the
              ///< limit cross a page end, so that nothing has to be checked where there is none.
   kChecked,  ///< Everything else: base, and compare with read_end or write_end.
+  k64K,      ///< A base that is a multiple of 16, a limit of 64 KiB or more, readable and writable:
+         ///< of what 16-bit offsets reach, only an access that begins near the end can leave it.
 };
 
 /// A segment register with its hidden part. The last two fields are derived: see derive().
@@ -135,12 +137,13 @@ struct Segment {
     const uint64_t end = expand_down() ? 0 : uint64_t{limit} + 1;
     read_end = readable() ? end : 0;
     write_end = writable() ? end : 0;
-    if (end != uint64_t{1} << 32 || read_end == 0 || write_end == 0)
+    const bool whole = end == uint64_t{1} << 32;
+    if (end < 0x10000 || read_end == 0 || write_end == 0)
       klass = SegmentClass::kChecked;
+    else if (whole && (base & 0xfff) == 0)
+      klass = base == 0 ? SegmentClass::kFlat : SegmentClass::kBased;
     else
-      klass = base == 0             ? SegmentClass::kFlat
-              : (base & 0xfff) == 0 ? SegmentClass::kBased
-                                    : SegmentClass::kChecked;
+      klass = (base & 15) == 0 ? SegmentClass::k64K : SegmentClass::kChecked;
   }
 
   /// A flat 4 GiB segment with the given descriptor type (S bit included) and privilege.
@@ -167,6 +170,13 @@ struct Segment {
     return s;
   }
 };
+
+/// Whether a data segment's attributes are what a load in real mode or V86 mode makes of them.
+constexpr bool unprotected_attributes(uint32_t attributes, bool v86) {
+  constexpr uint32_t kKept = segment::kBig | segment::kGranularity;
+  constexpr uint32_t kFresh = Segment::real(0, false).attributes;
+  return v86 ? attributes == (kFresh | segment::kDplMask) : (attributes & ~kKept) == kFresh;
+}
 
 struct TableRegister {
   uint32_t base = 0;

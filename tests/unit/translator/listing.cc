@@ -22,12 +22,11 @@ constexpr uint32_t kStep = 0x10;
 constexpr std::array<const char*, kGateCount> kGateNames = {
     "fill", "segment", "window", "open", "commit", "divide", "fpu-sync", "verify", "fpu-load"};
 constexpr std::array<const char*, kSystemOpCount> kSystemNames = {
-    "link",      "lookup",     "straddle",         "interpret",   "raise",
-    "trap-step", "breakpoint", "guest-breakpoint", "budget",      "halt",
-    "interrupt", "iret",       "load-segment",     "pop-segment", "in",
-    "out",       "flags-push", "flags-pop",        "cli",         "sti",
-    "direction", "move-to-cr", "read-tsc",         "sysenter",    "sysexit",
-    "safepoint"};
+    "link",       "lookup",           "straddle",   "interpret",    "raise",       "trap-step",
+    "breakpoint", "guest-breakpoint", "budget",     "halt",         "interrupt",   "iret",
+    "far-jump",   "far-call",         "far-return", "load-segment", "pop-segment", "in",
+    "out",        "flags-push",       "flags-pop",  "cli",          "sti",         "direction",
+    "move-to-cr", "read-tsc",         "sysenter",   "sysexit",      "safepoint"};
 
 struct Field {
   int32_t offset;

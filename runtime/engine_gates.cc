@@ -52,7 +52,10 @@ struct Gates {
     View& view = e.current_view();
     const auto found =
         e.mmu_->resolve(view, {address}, info.write ? Access::kWrite : Access::kRead);
-    if (!found.ok()) return fault(e, from, found.fault());
+    // One of several pushes: which one faults is for careful code to find out.
+    constexpr uint8_t kSeveral = 16;
+    if (!found.ok())
+      return info.size >= kSeveral ? carefully(e, from) : fault(e, from, found.fault());
     const uint32_t page = address >> kPageShift;
     const uint64_t delta = info.write ? view.write_entry(page) : view.read_entry(page);
     if (found->kind != Resolution::Kind::kHost || !delta) return carefully(e, from);

@@ -94,8 +94,16 @@ struct Gates {
     const AccessInfo info = AccessInfo::unpack(bits);
     const auto checked = check_segment(context->cpu, info.segment, offset, info.size,
                                        info.write ? SegmentAccess::kWrite : SegmentAccess::kRead);
-    if (!checked.ok()) return fault(e, from, checked.fault());
+    if (!checked.ok())
+      return fault(e, from, limit_or_alignment(context->cpu, info, offset, checked.fault()));
     return stay(0);
+  }
+
+  /// Processors look at the alignment of SSE operands before they look at limits.
+  static Fault limit_or_alignment(const CpuState& state, const AccessInfo& info, uint32_t offset,
+                                  const Fault& found) {
+    const bool misaligned = info.aligned && ((state.segment[info.segment].base + offset) & 15);
+    return misaligned ? Fault::general_protection() : found;
   }
 
   static GateResult window(Context* context, uint32_t address, uint32_t span_class, uint64_t from) {
@@ -125,7 +133,8 @@ struct Gates {
     const auto checked = check_segment(context->cpu, info.segment, offset, info.size,
                                        info.write ? SegmentAccess::kWrite : SegmentAccess::kRead,
                                        info.size <= 8 ? info.size : 1u);
-    if (!checked.ok()) return fault(e, from, checked.fault());
+    if (!checked.ok())
+      return fault(e, from, limit_or_alignment(context->cpu, info, offset, checked.fault()));
     if (info.aligned && (checked->value & 15)) return fault(e, from, Fault::general_protection());
     if (e.note_access(*checked, info.size, info.write)) e.leave_soon(from);
     const uint32_t slot = e.open_next_++ % e.open_.size();

@@ -42,7 +42,6 @@ struct SystemOps {
   static uint64_t next(Engine& e, uint32_t payload) {
     refund(e, payload, true);
     e.context_->cpu.eip += length(payload);
-    if (!e.context_->cpu.segment[kCs].big()) e.context_->cpu.eip &= 0xffff;
     e.ask_for_attention_if_due();
     return e.resume_after();
   }
@@ -154,7 +153,7 @@ struct SystemOps {
   static uint64_t interrupt(Context* context, uint32_t, uint32_t payload) {
     Engine& e = enter_instruction(context);
     CpuState& state = context->cpu;
-    const uint32_t next_eip = SystemOps::next_eip(state, payload);
+    const uint32_t next_eip = state.eip + length(payload);
     const auto vector = static_cast<uint8_t>(payload);
     const auto form = static_cast<InterruptForm>(payload >> 8 & 0xff);
     if (form == InterruptForm::kInto && !(state.eflags & eflags::kOf)) return next(e, payload);
@@ -187,7 +186,7 @@ struct SystemOps {
 
   static uint64_t iret(Context* context, uint32_t, uint32_t payload) {
     Engine& e = enter_instruction(context);
-    const uint32_t next_eip = SystemOps::next_eip(context->cpu, payload);
+    const uint32_t next_eip = context->cpu.eip + length(payload);
     return transferred(e, payload, trapline::iret(e.cpu_, operand_size(payload), next_eip));
   }
 
@@ -195,16 +194,16 @@ struct SystemOps {
     Engine& e = enter_instruction(context);
     const auto selector = static_cast<uint16_t>(context->hot.scratch);
     return transferred(e, payload,
-                           trapline::far_jump(e.cpu_, selector, offset, operand_size(payload),
-                                              next_eip(context->cpu, payload)));
+                       trapline::far_jump(e.cpu_, selector, offset, operand_size(payload),
+                                          context->cpu.eip + length(payload)));
   }
 
   static uint64_t far_call(Context* context, uint32_t offset, uint32_t payload) {
     Engine& e = enter_instruction(context);
     const auto selector = static_cast<uint16_t>(context->hot.scratch);
     return transferred(e, payload,
-                           trapline::far_call(e.cpu_, selector, offset, operand_size(payload),
-                                              next_eip(context->cpu, payload)));
+                       trapline::far_call(e.cpu_, selector, offset, operand_size(payload),
+                                          context->cpu.eip + length(payload)));
   }
 
   static uint64_t far_return(Context* context, uint32_t release, uint32_t payload) {
@@ -212,11 +211,6 @@ struct SystemOps {
     return transferred(
         e, payload,
         trapline::far_return(e.cpu_, operand_size(payload), static_cast<uint16_t>(release)));
-  }
-
-  static uint32_t next_eip(const CpuState& state, uint32_t payload) {
-    const uint32_t eip = state.eip + length(payload);
-    return state.segment[kCs].big() ? eip : eip & 0xffff;
   }
 
   static uint64_t load_segment(Context* context, uint32_t selector, uint32_t payload) {

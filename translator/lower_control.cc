@@ -48,6 +48,16 @@ void far_transfer(BlockEmitter& e, const Instruction& in, SystemOp op) {
   e.system(op, in.operand_size | length_payload(in), in);
 }
 
+/// Where a branch is taken whose flags, if it may fault, have been saved.
+void take_branch(BlockEmitter& e, const Instruction& in, uint32_t target) {
+  if (target <= e.mode().cs_limit) {
+    e.branch_always(target);
+    return;
+  }
+  e.raise(Vector::kGeneralProtection, true, 0, in);
+  e.continue_block();
+}
+
 uint32_t relative_target(const BlockEmitter& e, const Instruction& in) {
   return e.mask_eip(in.next_eip() + static_cast<uint32_t>(in.operand[0].value), in.operand_size);
 }
@@ -222,6 +232,7 @@ void lower_jcc(BlockEmitter& e, const Instruction& in) {
 void lower_jecxz(BlockEmitter& e, const Instruction& in) {
   const uint32_t target = relative_target(e, in);
   e.flush_esp();
+  if (target > e.mode().cs_limit) e.save_flags_for_exit();
   CodeLabel other = e.a.new_label();
   if (in.address_size == 4) {
     const uint32_t zero = e.a.jecxz_forward();
@@ -232,7 +243,7 @@ void lower_jecxz(BlockEmitter& e, const Instruction& in) {
     e.a.test(x86::cx, x86::cx);
     e.a.jnz(other);
   }
-  e.branch_always(target);
+  take_branch(e, in, target);
   e.a.bind(other);
 }
 
@@ -257,7 +268,11 @@ void lower_loop(BlockEmitter& e, const Instruction& in) {
     else
       e.a.jnz(done);
   }
-  e.branch_always(target);
+  if (target > e.mode().cs_limit) {  // The fault leaves the count as it was.
+    e.a.lea(host::kDelta.r32(), x86::ptr(x86::rcx, 1));
+    e.a.mov(host::sized(x86::rcx, in.address_size), host::sized(host::kDelta, in.address_size));
+  }
+  take_branch(e, in, target);
   e.a.bind(done);
 }
 

@@ -106,7 +106,7 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
     Decoded result = memo_->decode(bytes, size, eip, in);
     if (result == Decoded::kMoreBytes) {
       if (count_) break;
-      if (limit_left < rest.size()) return Translation::Status::kPastLimit;
+      if (limit_left <= rest.size()) return Translation::Status::kPastLimit;
       if (request.page.size() == kPageSize) return Translation::Status::kNeedsNextPage;
       result = Decoded::kTooLong;
     }

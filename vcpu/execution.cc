@@ -36,8 +36,7 @@ Execution::Execution(Cpu& guest, const ZydisDecodedInstruction& decoded,
       state(guest.state),
       instruction(decoded),
       operands(list),
-      next_eip(state.segment[kCs].big() && !state.v86() ? state.eip + decoded.length
-                                                        : (state.eip + decoded.length) & 0xffff),
+      next_eip(state.eip + decoded.length),
       operand_size_(prefixed_operand_size(state, decoded)) {}
 
 bool Execution::is_segment_register(int i) const {

@@ -25,7 +25,7 @@ class Execution {
   CpuState& state;
   const ZydisDecodedInstruction& instruction;
   const ZydisDecodedOperand* operands;
-  const uint32_t next_eip;
+  const uint32_t next_eip;  ///< Never wraps at 64 KiB: what runs over the end faults there.
   Step step = Step::kRetired;
   bool moved = false;     ///< The handler has set EIP; otherwise it becomes next_eip.
   bool keeps_rf = false;  ///< Retiring does not clear RF: the instruction has loaded it.

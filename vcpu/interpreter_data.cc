@@ -119,7 +119,8 @@ OrFault<void> enter(Execution& x) {
     return x.store({kSs, esp & mask}, size, value);
   };
   TRAPLINE_TRY(push_value(state.gpr[kEbp]));
-  const uint32_t frame_pointer = esp;
+  // Processors borrow from the upper half here, also where SP alone wraps.
+  const uint32_t frame_pointer = state.gpr[kEsp] - size;
   for (uint32_t i = 1; i < level; ++i) {
     TRAPLINE_TRY_LET(entry, x.load({kSs, (state.gpr[kEbp] - i * size) & mask}, size));
     TRAPLINE_TRY(push_value(entry));

@@ -16,6 +16,7 @@ struct CampaignOptions {
   uint64_t first = 0;  ///< Number of the first case.
   uint64_t cases = 0;
   bool blocks = false;
+  CodeSize size = CodeSize::k32;
   /// Index of the only form to run; kNoForm: all in turn.
   uint32_t form = kNoForm;
   /// Failures that are printed in full. For each form at most one is.

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "tests/differential/layout.h"
+#include "translator/decoder.h"
 #include "vcpu/state.h"
 
 namespace trapline::differential {
@@ -42,7 +43,8 @@ inline constexpr uint32_t kExitBytes = 8;
 struct Case {
   CpuImage initial;
   uint64_t number = 0;
-  uint32_t form = 0;  ///< Index into the forms, for single instructions.
+  CodeSize size = CodeSize::k32;  ///< k16: runs in the 16-bit segments.
+  uint32_t form = 0;              ///< Index into the forms, for single instructions.
   uint16_t code_length = 0;
   uint16_t patch_count = 0;
   uint16_t patch_used = 0;

@@ -41,6 +41,7 @@ class Backends {
       host_missing_ = !native.ok();
       if (host_missing_) return fail(native.error());
       environment_ = {native.value()->has_low_page(), native.value()->has_segments()};
+      code16_missing_ = !native.value()->has_code16();
       if (const std::string lacks = native.value()->limitations(); !lacks.empty())
         std::printf("note: %s\n", lacks.c_str());
       return native.take();
@@ -55,6 +56,7 @@ class Backends {
 
   /// Whether it failed because this host cannot run 32-bit code at all.
   bool host_missing() const { return host_missing_; }
+  bool code16_missing() const { return code16_missing_; }
 
  private:
   static std::unique_ptr<Backend> fail(const Error& error) {
@@ -65,6 +67,7 @@ class Backends {
   WindowImage common_;
   Environment environment_;
   bool host_missing_ = false;
+  bool code16_missing_ = false;
 };
 
 int list_forms(const std::vector<Form>& forms) {
@@ -88,7 +91,7 @@ bool find_form(const std::vector<Form>& forms, const std::string& name, uint32_t
 }
 
 int run(Options& options) {
-  const std::vector<Form> forms = derive_forms();
+  const std::vector<Form> forms = derive_forms(options.campaign.size);
   if (options.list) return list_forms(forms);
   CampaignOptions& campaign_options = options.campaign;
   if (options.random_seed) campaign_options.seed = std::random_device{}();
@@ -99,6 +102,10 @@ int run(Options& options) {
   const auto right = left ? backends.make(options.right, options.right_switches) : nullptr;
   if (!right) return backends.host_missing() ? kSkipped : static_cast<int>(ExitStatus::kHost);
 
+  if (backends.code16_missing() && campaign_options.size == CodeSize::k16) {
+    std::fprintf(stderr, "this kernel gives no 16-bit segments\n");
+    return kSkipped;
+  }
   std::printf("seed %llu\n", ull(campaign_options.seed));
   const auto start = std::chrono::steady_clock::now();
   Campaign campaign(campaign_options, forms, *left, *right);
@@ -125,6 +132,9 @@ int main(int argc, char** argv) {
   app.add_option("--first", options.campaign.first, "Number of the first case");
   app.add_option("--form", options.form, "Only this form");
   app.add_flag("--blocks", options.campaign.blocks, "Blocks instead of single instructions");
+  app.add_flag_callback(
+      "--code16", [&options] { options.campaign.size = CodeSize::k16; },
+      "In 16-bit segments, with addresses and operands of 16 bits; not for blocks");
   app.add_option("--left", options.left, "Backend")->check(backends)->capture_default_str();
   app.add_option("--right", options.right, "Backend")->check(backends)->capture_default_str();
   app.add_option("--left-switch", options.left_switches, "NAME=on|off, when left is the engine");

@@ -10,7 +10,8 @@ constexpr std::array<uint8_t, 6> kSegmentPrefixes = {0x26, 0x2e, 0x36, 0x3e, 0x6
 
 class Encoder {
  public:
-  Encoder(const Skeleton& skeleton, Random& random) : skeleton_(skeleton), random_(random) {}
+  Encoder(const Skeleton& skeleton, ZydisMachineMode mode, Random& random)
+      : skeleton_(skeleton), mode_(mode), random_(random) {}
 
   Encoded encode() {
     put_prefixes();
@@ -51,10 +52,11 @@ class Encoder {
   }
 
   bool address16() const {
+    const bool short_address = mode_ == ZYDIS_MACHINE_MODE_LEGACY_16;
     for (int i = 0; i < skeleton_.prefix_count; ++i) {
-      if (skeleton_.prefixes[i] == 0x67) return true;
+      if (skeleton_.prefixes[i] == 0x67) return !short_address;
     }
-    return false;
+    return short_address;
   }
 
   void put_modrm() {
@@ -65,17 +67,31 @@ class Encoder {
   }
 
   const Skeleton& skeleton_;
+  const ZydisMachineMode mode_;
   Random& random_;
   std::array<uint8_t, 40> bytes_{};
   size_t length_ = 0;
 };
+
+/// A bit offset in a register leads to anywhere in a segment of 64 KiB, and so into the code pages,
+/// which differ between backends.
+bool may_look_at_code(const Decoded& decoded) {
+  const ZydisDecodedOperand& memory = decoded.operands[0];
+  const bool bit_test = decoded.instruction.mnemonic == ZYDIS_MNEMONIC_BT ||
+                        decoded.instruction.mnemonic == ZYDIS_MNEMONIC_BTS ||
+                        decoded.instruction.mnemonic == ZYDIS_MNEMONIC_BTR ||
+                        decoded.instruction.mnemonic == ZYDIS_MNEMONIC_BTC;
+  return bit_test && decoded.instruction.machine_mode == ZYDIS_MACHINE_MODE_LEGACY_16 &&
+         is_memory_operand(memory) && memory.mem.segment == ZYDIS_REGISTER_CS;
+}
 
 }  // namespace
 
 Encoded encode(const Form& form, const ZydisDecoder& decoder, Random& random) {
   const auto count = static_cast<uint32_t>(form.skeletons.size());
   for (int attempt = 0; attempt < 64; ++attempt) {
-    Encoded out = Encoder(form.skeletons[random.below(count)], random).encode();
+    Encoded out =
+        Encoder(form.skeletons[random.below(count)], decoder.machine_mode, random).encode();
     const ZyanStatus status = ZydisDecoderDecodeFull(
         &decoder, out.bytes.data(), 15, &out.decoded.instruction, out.decoded.operands);
     if (form.illegal_lock) {
@@ -84,6 +100,7 @@ Encoded encode(const Form& form, const ZydisDecoder& decoder, Random& random) {
       return out;
     }
     if (!ZYAN_SUCCESS(status) || out.decoded.instruction.mnemonic != form.mnemonic) continue;
+    if (may_look_at_code(out.decoded)) continue;
     out.length = out.decoded.instruction.length;
     out.valid = true;
     std::fill(out.bytes.begin() + out.length, out.bytes.end(), uint8_t{0xcc});

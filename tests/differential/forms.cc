@@ -113,7 +113,7 @@ std::string form_name(const Decoded& decoded, PrefixSet prefixes) {
   if (instruction.attributes & ZYDIS_ATTRIB_HAS_LOCK) name += "lock ";
   if (instruction.attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE)) name += "rep ";
   if (instruction.attributes & ZYDIS_ATTRIB_HAS_REPNE) name += "repne ";
-  if (prefixes.address_size) name += "a16 ";
+  if (prefixes.address_size) name += instruction.address_width == 16 ? "a16 " : "a32 ";
   if (prefixes.segment) name += "seg ";
   name += ZydisMnemonicGetString(instruction.mnemonic);
   // Those whose operand size shows in no visible operand.
@@ -128,6 +128,8 @@ std::string form_name(const Decoded& decoded, PrefixSet prefixes) {
 
 class Deriver {
  public:
+  explicit Deriver(CodeSize size) : decoder_(make_decoder(size)) {}
+
   std::vector<Form> derive() {
     static constexpr std::array<std::array<uint8_t, 2>, 6> kSizePrefixes = {
         {{0, 0}, {0x66, 0}, {0xf2, 0}, {0xf3, 0}, {0x66, 0xf2}, {0x66, 0xf3}}};
@@ -237,15 +239,18 @@ class Deriver {
     form.skeletons.push_back(skeleton);
   }
 
-  ZydisDecoder decoder_ = make_decoder();
+  ZydisDecoder decoder_;
   std::map<std::string, Form> forms_;
 };
 
 }  // namespace
 
-ZydisDecoder make_decoder() {
+ZydisDecoder make_decoder(CodeSize size) {
   ZydisDecoder decoder;
-  ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
+  if (size == CodeSize::k16)
+    ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16);
+  else
+    ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
   return decoder;
 }
 
@@ -260,8 +265,8 @@ bool is_memory_operand(const ZydisDecodedOperand& operand) {
   return operand.type == ZYDIS_OPERAND_TYPE_MEMORY;
 }
 
-std::vector<Form> derive_forms() {
-  return Deriver().derive();
+std::vector<Form> derive_forms(CodeSize size) {
+  return Deriver(size).derive();
 }
 
 }  // namespace trapline::differential

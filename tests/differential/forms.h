@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "translator/decoder.h"
+
 namespace trapline::differential {
 
 /// One way to encode a form, up to operands in memory, displacements and immediates.
@@ -44,10 +46,9 @@ const std::vector<Exclusion>& exclusions();
 const char* exclusion_reason(ZydisMnemonic mnemonic);
 
 /// All forms, sorted by name. Built once per call: keep the result.
-std::vector<Form> derive_forms();
+std::vector<Form> derive_forms(CodeSize size = CodeSize::k32);
 
-/// A decoder for 32-bit code.
-ZydisDecoder make_decoder();
+ZydisDecoder make_decoder(CodeSize size = CodeSize::k32);
 
 struct Decoded {
   ZydisDecodedInstruction instruction;

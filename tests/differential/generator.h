@@ -14,7 +14,7 @@ namespace trapline::differential {
 /// A case depends on the seed and its number alone (and on the list of forms).
 class Generator {
  public:
-  Generator(uint64_t seed, const std::vector<Form>& forms);
+  Generator(uint64_t seed, const std::vector<Form>& forms, CodeSize size);
 
   /// One instruction of the form, then the exits.
   Case single(uint64_t number, uint32_t form) const;
@@ -24,6 +24,7 @@ class Generator {
  private:
   uint64_t seed_;
   const std::vector<Form>& forms_;
+  CodeSize size_;
   std::vector<uint32_t> block_forms_;
   ZydisDecoder decoder_;
 };

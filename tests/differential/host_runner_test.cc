@@ -167,7 +167,7 @@ TEST_F(HostRunner, AgreesWithUnicornOnIntegerInstructions) {
   auto unicorn = UnicornUserBackend::create(common_);
   ASSERT_TRUE(unicorn.ok()) << unicorn.error().message;
   const std::vector<Form> forms = derive_forms();
-  const Generator generator(7, forms);
+  const Generator generator(7, forms, CodeSize::k32);
   uint32_t compared = 0;
   for (uint32_t form = 0; form < forms.size(); ++form) {
     if (!unicorn_knows(forms[form])) continue;

@@ -53,6 +53,15 @@ inline constexpr uint16_t kGsSelector = 0x0f;
 inline constexpr uint32_t kGsBase = kData.base;
 inline constexpr uint32_t kGsLimit = 2 * kPageSize - 1;
 
+/// Segments of 16-bit code and its data: each ends, at 64 KiB, where its region ends. Cases of such
+/// code have linear EIPs, and offsets in registers.
+inline constexpr uint16_t kCode16Selector = 0x17;
+inline constexpr uint32_t kCode16Base = kCodeBase + kCodeBytes - 0x10000;
+inline constexpr uint16_t kStack16Selector = 0x1f;
+inline constexpr uint32_t kStack16Base = kStack.end() - 0x10000;
+inline constexpr uint16_t kData16Selector = 0x27;  ///< DS and ES.
+inline constexpr uint32_t kData16Base = kReadOnly.end() - 0x10000;
+
 /// Offset into a WindowImage of a linear address, or kWindowBytes when it is outside.
 constexpr uint32_t window_offset(uint32_t linear) {
   for (const Region& region : kRegions) {

@@ -38,6 +38,23 @@ Segment limited_segment(uint16_t selector, uint32_t base, uint32_t limit) {
   return out;
 }
 
+Segment segment16(uint16_t selector, uint32_t base, bool code) {
+  Segment out = Segment::flat(selector, code, 3);
+  out.base = base;
+  out.limit = 0xffff;
+  out.attributes &= ~(segment::kGranularity | segment::kBig);
+  out.derive();
+  return out;
+}
+
+void enter_code16(CpuState& state) {
+  state.segment[kCs] = segment16(kCode16Selector, kCode16Base, true);
+  state.segment[kSs] = segment16(kStack16Selector, kStack16Base, false);
+  for (SegmentName name : {kDs, kEs})
+    state.segment[name] = segment16(kData16Selector, kData16Base, false);
+  state.eip -= kCode16Base;
+}
+
 CpuState start_state(const Environment& environment) {
   CpuState state = CpuState::flat32(3);
   for (int name = 0; name < kSegmentCount; ++name) {
@@ -129,6 +146,7 @@ void MachineBackend::run_case(const Case& test, Outcome& outcome) {
   state.eip = test.initial.eip;
   state.eflags = test.initial.eflags;
   state.fpu = test.initial.fpu;
+  if (test.size == CodeSize::k16) enter_code16(state);
   machine_->set_state(state);
   const Exit exit = machine_->run({std::nullopt, std::chrono::milliseconds(500)});
   capture(test, exit, outcome);
@@ -139,7 +157,8 @@ void MachineBackend::run_case(const Case& test, Outcome& outcome) {
 void MachineBackend::capture(const Case& test, const Exit& exit, Outcome& outcome) {
   const CpuState& state = machine_->state();
   outcome.final.gpr = state.gpr;
-  outcome.final.eip = state.eip;
+  const uint32_t eip = state.eip + (test.size == CodeSize::k16 ? kCode16Base : 0);
+  outcome.final.eip = eip;
   outcome.final.eflags = state.eflags;
   outcome.final.fpu = state.fpu;
   switch (exit.kind) {
@@ -155,7 +174,7 @@ void MachineBackend::capture(const Case& test, const Exit& exit, Outcome& outcom
   }
   outcome.vector = static_cast<uint8_t>(exit.fault.vector);
   for (uint32_t i = 0; i < kExits; ++i) {
-    if (exit.fault.vector != Vector::kBreakpoint || state.eip != test.exit_address(i) + 1) continue;
+    if (exit.fault.vector != Vector::kBreakpoint || eip != test.exit_address(i) + 1) continue;
     outcome.event = Event::kEnd;
     outcome.vector = 0;
     outcome.final.eip = test.exit_address(i);

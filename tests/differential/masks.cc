@@ -1,6 +1,7 @@
 // Fields that are not compared when a certain instruction faults, each with its reason. A row masks
 // fields, never cases; what the manual defines is always compared.
 #include <cstdio>
+#include <optional>
 
 #include "tests/differential/campaign.h"
 
@@ -23,17 +24,19 @@ constexpr const char* kMmxTop =
     "some processors set TOP to 0 before the store of an MMX register faults";
 constexpr const char* kPartialPop = "some processors load registers before a later word faults";
 
+constexpr const char* kPushedBefore =
+    "some processors push before they find the target beyond the limit of CS, which the manual has "
+    "the other way round";
+
+constexpr const char* kWrapsInside =
+    "some processors access 80 bits in two parts, whose 16-bit offsets wrap";
+
 struct MaskRow {
   ZydisMnemonic mnemonic;
   FieldMask mask;
   const char* reason;
+  std::optional<CodeSize> only = {};
 };
-
-constexpr FieldMask cr2_offset() {
-  FieldMask mask;
-  mask.cr2_offset = true;
-  return mask;
-}
 
 constexpr FieldMask large_store() {
   FieldMask mask;
@@ -80,8 +83,9 @@ constexpr FieldMask popped_registers() {
 }
 
 constexpr MaskRow kRows[] = {
-    {ZYDIS_MNEMONIC_FLDENV, cr2_offset(), kWholeOperand},
-    {ZYDIS_MNEMONIC_FRSTOR, cr2_offset(), kWholeOperand},
+    {ZYDIS_MNEMONIC_FLDENV, which_fault(), kWholeOperand},
+    {ZYDIS_MNEMONIC_FRSTOR, which_fault(), kWholeOperand},
+    {ZYDIS_MNEMONIC_CALL, whole_store(), kPushedBefore},
     {ZYDIS_MNEMONIC_FXRSTOR, which_fault(), kWholeOperand},
     {ZYDIS_MNEMONIC_MASKMOVQ, masked_mmx(), kMaskedBytes},
     {ZYDIS_MNEMONIC_MOVQ, mmx_top(), kMmxTop},
@@ -91,8 +95,14 @@ constexpr MaskRow kRows[] = {
     {ZYDIS_MNEMONIC_FNSTENV, whole_store(), kWholeOperand},
     {ZYDIS_MNEMONIC_FNSAVE, whole_store(), kWholeOperand},
     {ZYDIS_MNEMONIC_FXSAVE, whole_store(), kWholeOperand},
+    {ZYDIS_MNEMONIC_FLD, which_fault(), kWrapsInside, CodeSize::k16},
+    {ZYDIS_MNEMONIC_FBLD, which_fault(), kWrapsInside, CodeSize::k16},
+    {ZYDIS_MNEMONIC_FSTP, whole_store(), kWrapsInside, CodeSize::k16},
+    {ZYDIS_MNEMONIC_FBSTP, whole_store(), kWrapsInside, CodeSize::k16},
     {ZYDIS_MNEMONIC_FSTP, memory(), kPartialStore},
     {ZYDIS_MNEMONIC_FBSTP, memory(), kPartialStore},
+    {ZYDIS_MNEMONIC_PUSHA, whole_store(), kPartialStore, CodeSize::k16},
+    {ZYDIS_MNEMONIC_PUSHAD, whole_store(), kPartialStore, CodeSize::k16},
     {ZYDIS_MNEMONIC_PUSHA, memory(), kPartialStore},
     {ZYDIS_MNEMONIC_PUSHAD, memory(), kPartialStore},
     {ZYDIS_MNEMONIC_ENTER, large_store(), kPartialStore},
@@ -107,7 +117,9 @@ constexpr MaskRow kRows[] = {
 ZydisMnemonic instruction_at(const Case& test, uint32_t eip) {
   const uint32_t offset = eip - test.initial.eip;
   if (offset >= test.code_length) return ZYDIS_MNEMONIC_INVALID;
-  static const ZydisDecoder decoder = make_decoder();
+  static const ZydisDecoder decoder32 = make_decoder(CodeSize::k32);
+  static const ZydisDecoder decoder16 = make_decoder(CodeSize::k16);
+  const ZydisDecoder& decoder = test.size == CodeSize::k16 ? decoder16 : decoder32;
   Decoded decoded;
   if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, &test.code[offset], test.code_length - offset,
                                            &decoded.instruction, decoded.operands)))
@@ -121,7 +133,7 @@ FieldMask mask_for(const Case& test, const Outcome& outcome) {
   if (outcome.event != Event::kException) return {};
   const ZydisMnemonic mnemonic = instruction_at(test, outcome.final.eip);
   for (const MaskRow& row : kRows) {
-    if (row.mnemonic == mnemonic) return row.mask;
+    if (row.mnemonic == mnemonic && row.only.value_or(test.size) == test.size) return row.mask;
   }
   return {};
 }

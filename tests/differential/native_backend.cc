@@ -55,6 +55,10 @@ bool NativeBackend::has_segments() const {
   return shared_->segments;
 }
 
+bool NativeBackend::has_code16() const {
+  return shared_->code16;
+}
+
 std::string NativeBackend::limitations() const {
   std::string out;
   if (!shared_->low_page)

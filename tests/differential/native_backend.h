@@ -31,6 +31,7 @@ class NativeBackend : public Backend {
   std::string limitations() const;
   bool has_low_page() const;
   bool has_segments() const;
+  bool has_code16() const;
 
  private:
   explicit NativeBackend(NativeShared* shared) : shared_(shared) {}

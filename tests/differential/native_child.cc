@@ -28,6 +28,8 @@
 #define GATE_FINAL 0x11001400
 #define GATE_STACK 0x11001800
 #define GATE_EXIT 0x11001808
+#define GATE_ENTRY 0x11001818
+#define GATE_SCRATCH_STACK 0x11001f00
 
 namespace trapline::differential {
 namespace {
@@ -40,10 +42,19 @@ struct Gate {
   alignas(0x400) uint64_t stack;
   uint32_t exit;
   Child* child;  ///< Where the signal handler finds it.
+  /// For 16-bit code: far pointers to the stack and to the first instruction.
+  struct {
+    uint32_t esp;
+    uint32_t ss;
+    uint32_t ip;
+    uint32_t cs;
+    uint32_t ds;
+  } entry;
 };
 static_assert(offsetof(Gate, final) == GATE_FINAL - GATE_DATA);
 static_assert(offsetof(Gate, stack) == GATE_STACK - GATE_DATA);
 static_assert(offsetof(Gate, exit) == GATE_EXIT - GATE_DATA);
+static_assert(offsetof(Gate, entry) == GATE_ENTRY - GATE_DATA);
 static_assert(offsetof(CpuImage, eip) == 32 && offsetof(CpuImage, eflags) == 36 &&
               offsetof(CpuImage, fpu) == 48);
 
@@ -54,7 +65,7 @@ static_assert(offsetof(CpuImage, eip) == 32 && offsetof(CpuImage, eflags) == 36 
 // independent. r8 to r15 and the upper halves of all registers are lost on the way.
 asm(R"(
   .pushsection .text
-  .globl trapline_gate_begin, trapline_gate_exit0, trapline_gate_exit1
+  .globl trapline_gate_enter16, trapline_gate_begin, trapline_gate_exit0, trapline_gate_exit1
   .globl trapline_gate_leave, trapline_gate_end
 trapline_gate_begin:
   push %rbx
@@ -82,6 +93,40 @@ trapline_gate_begin:
   mov )" TEXT(GATE_INITIAL) R"(+24, %esi
   mov )" TEXT(GATE_INITIAL) R"(+28, %edi
   iretq
+  # By way of 32-bit code into 16-bit segments.
+trapline_gate_enter16:
+  push %rbx
+  push %rbp
+  push %r12
+  push %r13
+  push %r14
+  push %r15
+  mov %rsp, )" TEXT(GATE_STACK) R"(
+  fxrstor )" TEXT(GATE_INITIAL) R"(+48
+  pushq $0x2b
+  pushq $)" TEXT(GATE_SCRATCH_STACK) R"(
+  pushq $0x202
+  pushq $0x23
+  lea trapline_gate_32(%rip), %rcx
+  push %rcx
+  iretq
+  .code32
+trapline_gate_32:
+  mov )" TEXT(GATE_INITIAL) R"(+4, %ecx
+  mov )" TEXT(GATE_INITIAL) R"(+8, %edx
+  mov )" TEXT(GATE_INITIAL) R"(+12, %ebx
+  mov )" TEXT(GATE_INITIAL) R"(+20, %ebp
+  mov )" TEXT(GATE_INITIAL) R"(+24, %esi
+  mov )" TEXT(GATE_INITIAL) R"(+28, %edi
+  pushl )" TEXT(GATE_INITIAL) R"(+36
+  popf
+  mov )" TEXT(GATE_ENTRY) R"(+16, %eax
+  mov %eax, %es
+  mov %eax, %ds
+  mov %cs:)" TEXT(GATE_INITIAL) R"(+0, %eax
+  lss %cs:)" TEXT(GATE_ENTRY) R"(, %esp
+  ljmp *%cs:)" TEXT(GATE_ENTRY) R"(+8
+  .code64
 trapline_gate_exit0:
   movl $0, )" TEXT(GATE_EXIT) R"(
   jmp 1f
@@ -103,6 +148,10 @@ trapline_gate_exit1:
   mov %ecx, )" TEXT(GATE_FINAL) R"(+36
   fxsave )" TEXT(GATE_FINAL) R"(+48
 trapline_gate_leave:
+  mov $0x2b, %ecx
+  mov %ecx, %ds
+  mov %ecx, %es
+  mov %ecx, %ss
   mov )" TEXT(GATE_STACK) R"(, %rsp
   pushq $0x202
   popfq
@@ -122,7 +171,7 @@ trapline_gate_end:
 )");
 
 extern "C" const uint8_t trapline_gate_begin[], trapline_gate_exit0[], trapline_gate_exit1[],
-    trapline_gate_leave[], trapline_gate_end[];
+    trapline_gate_leave[], trapline_gate_enter16[], trapline_gate_end[];
 
 Gate& gate() {
   return *reinterpret_cast<Gate*>(uintptr_t{GATE_DATA});
@@ -212,7 +261,20 @@ bool set_ldt_entry(uint32_t index, uint32_t base, uint32_t limit, bool pages) {
   return syscall(SYS_modify_ldt, 0x11, &entry, sizeof entry) == 0;
 }
 
+bool set_ldt_entry16(uint16_t selector, uint32_t base, bool code) {
+  user_desc entry{};
+  entry.entry_number = selector >> 3;
+  entry.base_addr = base;
+  entry.limit = 0xffff;
+  entry.contents = code ? 2 : 0;
+  entry.useable = 1;
+  return syscall(SYS_modify_ldt, 0x11, &entry, sizeof entry) == 0;
+}
+
 void set_up_segments(Child& child) {
+  child.shared->code16 = set_ldt_entry16(kCode16Selector, kCode16Base, true) &&
+                         set_ldt_entry16(kStack16Selector, kStack16Base, false) &&
+                         set_ldt_entry16(kData16Selector, kData16Base, false);
   child.shared->segments = set_ldt_entry(kFsSelector >> 3, kFsBase, 0xfffff, true) &&
                            set_ldt_entry(kGsSelector >> 3, kGsBase, kGsLimit, false);
   child.fs = child.shared->segments ? kFsSelector : kDataSelector;
@@ -295,6 +357,7 @@ void capture_registers(const ucontext_t& context, CpuImage& cpu) {
                                     REG_RSP, REG_RBP, REG_RSI, REG_RDI};
   for (int i = 0; i < 8; ++i) cpu.gpr[size_t(i)] = static_cast<uint32_t>(regs[kOrder[i]]);
   cpu.eip = static_cast<uint32_t>(regs[REG_RIP]);
+  if (static_cast<uint16_t>(regs[REG_CSGSFS]) == kCode16Selector) cpu.eip += kCode16Base;
   cpu.eflags = static_cast<uint32_t>(regs[REG_EFL]);
   // The frame has the 64-bit form, in which the pointers are 64 bits wide and have no selectors.
   FpuImage& fpu = cpu.fpu;
@@ -316,9 +379,8 @@ void capture_registers(const ucontext_t& context, CpuImage& cpu) {
 /// as soon as it is not used.
 [[gnu::no_sanitize("address", "undefined")]] void on_signal(int signal, siginfo_t*, void* raw) {
   const auto& context = *static_cast<const ucontext_t*>(raw);
-  const bool in_case =
-      static_cast<uint16_t>(context.uc_mcontext.gregs[REG_CSGSFS]) == kCodeSelector;
-  if (!in_case) {
+  const auto code = static_cast<uint16_t>(context.uc_mcontext.gregs[REG_CSGSFS]);
+  if (code != kCodeSelector && code != kCode16Selector) {
     if (signal == SIGUSR1) return;
     syscall(SYS_exit_group, 3);
   }
@@ -356,14 +418,19 @@ void place_code(const Child& child, const Case& test) {
     uint8_t* const exit = at + test.exits[i];
     const uint32_t target = gate_address(stubs[i]);
     constexpr uint16_t kLongMode = 0x33;
-    exit[0] = 0xea;  // jmp far
-    std::memcpy(exit + 1, &target, 4);
-    std::memcpy(exit + 5, &kLongMode, 2);
+    const bool code16 = test.size == CodeSize::k16;
+    uint8_t* jump = exit;
+    if (code16) *jump++ = 0x66;
+    *jump++ = 0xea;  // jmp far
+    std::memcpy(jump, &target, 4);
+    std::memcpy(jump + 4, &kLongMode, 2);
   }
 }
 
-[[gnu::noinline]] void enter_gate(const Child& child) {
-  const auto enter = reinterpret_cast<void (*)()>(uintptr_t{GATE_CODE});
+[[gnu::noinline]] void enter_gate(const Child& child, CodeSize size) {
+  const uint32_t address =
+      size == CodeSize::k16 ? gate_address(trapline_gate_enter16) : uint32_t{GATE_CODE};
+  const auto enter = reinterpret_cast<void (*)()>(uintptr_t{address});
   load_fs(child.fs);
   enter();
   restore_fs(child);
@@ -378,7 +445,9 @@ void run_case(Child& child, const Case& test, Outcome& outcome) {
   apply_patches(test, child.window);
   place_code(child, test);
   gate().initial = test.initial;
-  enter_gate(child);
+  gate().entry = {test.initial.gpr[kEsp], kStack16Selector, test.initial.eip - kCode16Base,
+                  kCode16Selector, kData16Selector};
+  enter_gate(child, test.size);
   if (outcome.event == Event::kEnd) {
     outcome.final = gate().final;
     outcome.final.eip = test.exit_address(gate().exit);

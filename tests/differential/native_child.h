@@ -18,6 +18,7 @@ struct NativeShared {
   uint32_t count = 0;
   bool low_page = false;  ///< Whether kLow could be mapped.
   bool segments = false;  ///< Whether FS and GS are based segments, else flat.
+  bool code16 = false;    ///< Whether there are 16-bit segments.
   bool failed = false;    ///< The child could not set itself up.
   WindowImage common;
   std::array<Case, kNativeBatch> cases;

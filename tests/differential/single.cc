@@ -32,8 +32,8 @@ void aim_relative_branch(Case& test, const Encoded& encoded, uint32_t target) {
 
 }  // namespace
 
-Generator::Generator(uint64_t seed, const std::vector<Form>& forms)
-    : seed_(seed), forms_(forms), decoder_(make_decoder()) {
+Generator::Generator(uint64_t seed, const std::vector<Form>& forms, CodeSize size)
+    : seed_(seed), forms_(forms), size_(size), decoder_(make_decoder(size)) {
   for (uint32_t i = 0; i < forms.size(); ++i) {
     switch (forms[i].category) {
       case ZYDIS_CATEGORY_COND_BR:
@@ -62,6 +62,7 @@ Case Generator::single(uint64_t number, uint32_t form) const {
   Case test;
   test.number = number;
   test.form = form;
+  test.size = size_;
   Encoded encoded = encode(forms_[form], decoder_, random);
 
   CpuImage& cpu = test.initial;
@@ -73,7 +74,7 @@ Case Generator::single(uint64_t number, uint32_t form) const {
   test.exits = {encoded.length, static_cast<uint16_t>(encoded.length + kExitBytes)};
   test.code_length = static_cast<uint16_t>(encoded.length + kExits * kExitBytes);
   test.code.fill(0xcc);
-  const uint32_t landing = test.exit_address(1);
+  const uint32_t landing = test.exit_address(1) - (size_ == CodeSize::k16 ? kCode16Base : 0);
   if (encoded.valid) {
     const Steering steering = steer(encoded, cpu.gpr, landing, Caution::kNone, random);
     for (const Assignment& assignment : steering.registers)

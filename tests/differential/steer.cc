@@ -49,6 +49,49 @@ class Steerer {
  private:
   ZydisMnemonic mnemonic() const { return encoded_.decoded.instruction.mnemonic; }
   bool tame() const { return caution_ == Caution::kTame; }
+  bool code16() const {
+    return encoded_.decoded.instruction.machine_mode == ZYDIS_MACHINE_MODE_LEGACY_16;
+  }
+
+  /// ESP or EBP, the upper half of which a 16-bit stack leaves alone.
+  uint32_t pick_stack(Caution caution) {
+    const uint32_t linear = pick_stack_pointer(caution, random_);
+    if (!code16()) return linear;
+    return ((linear - kStack16Base) & 0xffff) | (random_.next32() & 0xffff0000);
+  }
+
+  uint32_t base_of(ZydisRegister segment) const {
+    switch (segment) {
+      case ZYDIS_REGISTER_FS:
+        return kFsBase;
+      case ZYDIS_REGISTER_GS:
+        return kGsBase;
+      case ZYDIS_REGISTER_CS:
+        return code16() ? kCode16Base : 0;
+      case ZYDIS_REGISTER_SS:
+        return code16() ? kStack16Base : 0;
+      default:
+        return code16() ? kData16Base : 0;
+    }
+  }
+
+  /// For the segments of 16-bit code: mostly inside, else near the end or anywhere.
+  uint32_t pick_offset16(ZydisRegister segment, uint32_t size) {
+    constexpr uint32_t kEnd = 0x10000;
+    const bool wide = encoded_.decoded.instruction.address_width == 32;
+    const uint32_t anywhere =
+        wide && random_.one_in(2) ? random_.next32() : random_.next32() % kEnd;
+    const bool code = segment == ZYDIS_REGISTER_CS;
+    if (!code && !tame() && random_.one_in(6))
+      return random_.one_in(2) ? near_end(kEnd, size, random_) & (wide ? ~0u : kEnd - 1) : anywhere;
+    const uint32_t aligned = size >= 16 && !random_.one_in(16) ? ~15u : ~0u;
+    // Not the code itself: what stands at the exits differs between backends.
+    if (code) return random_.below(kEnd - kCodeBytes);
+    const Region& region = segment == ZYDIS_REGISTER_SS ? kStack
+                           : random_.one_in(8)          ? kReadOnly
+                                                        : kData;
+    return (inside(region, size, random_) & aligned) - base_of(segment);
+  }
 
   uint32_t current(uint8_t gpr) const {
     for (size_t i = out_.registers.size(); i-- > 0;) {
@@ -62,6 +105,12 @@ class Steerer {
     out_.content.push_back({address, std::move(bytes)});
   }
   void contain32(uint32_t address, uint32_t value) { contain(address, bytes_of(&value, 4)); }
+
+  /// Where nothing is. 16 bits lead into the code by chance, where backends differ.
+  uint32_t wild_target() {
+    const uint32_t target = interesting_integer(random_);
+    return code16() ? target % (0x10000 - kCodeBytes) : target;
+  }
 
   // Registers that decide how far an instruction gets.
   void steer_operand_values() {
@@ -77,7 +126,7 @@ class Steerer {
       case ZYDIS_MNEMONIC_ENTER:
         return steer_enter();
       case ZYDIS_MNEMONIC_LEAVE:
-        assign(kEbp, pick_stack_pointer(caution_, random_));
+        assign(kEbp, pick_stack(caution_));
         return;
       default:
         break;
@@ -115,7 +164,7 @@ class Steerer {
 
   void steer_enter() {
     const auto& raw = encoded_.decoded.instruction.raw;
-    assign(kEbp, pick_stack_pointer(Caution::kTame, random_));
+    assign(kEbp, pick_stack(Caution::kTame));
     if (!tame() && random_.one_in(6)) return;
     const uint16_t frame = static_cast<uint16_t>(random_.below(256));
     std::memcpy(&encoded_.bytes[raw.imm[0].offset], &frame, 2);
@@ -131,12 +180,11 @@ class Steerer {
   }
 
   void steer_stack() {
-    assign(kEsp, pick_stack_pointer(caution_, random_));
-    const uint32_t esp = current(kEsp);
+    assign(kEsp, pick_stack(caution_));
+    const uint32_t esp = code16() ? kStack16Base + (current(kEsp) & 0xffff) : current(kEsp);
     switch (mnemonic()) {
       case ZYDIS_MNEMONIC_RET:
-        return contain32(esp,
-                         random_.one_in(12) && !tame() ? interesting_integer(random_) : landing_);
+        return contain32(esp, random_.one_in(12) && !tame() ? wild_target() : landing_);
       case ZYDIS_MNEMONIC_POPF:
       case ZYDIS_MNEMONIC_POPFD: {  // No more than is popped: content is there as a whole or not.
         const uint32_t flags = random_.next32() & ~kUnwelcomeFlags;
@@ -166,6 +214,7 @@ class Steerer {
         return near_end(kGsLimit + 1, size, random_);
       return target - base;
     }
+    if (code16()) return pick_offset16(segment, size);
     if (!short_address) return pick_target(size, writes, caution_, random_);
     if (tame() || !random_.one_in(6)) {
       const uint32_t aligned = random_.one_in(16) ? ~0u : size >= 16 ? ~15u : ~0u;
@@ -179,10 +228,7 @@ class Steerer {
     const bool address_only = operand.mem.type == ZYDIS_MEMOP_TYPE_AGEN;
     if (address_only && random_.one_in(2)) return;
     const uint32_t offset = aim(operand, pick_offset(operand, size));
-    const uint32_t segment_base = operand.mem.segment == ZYDIS_REGISTER_FS   ? kFsBase
-                                  : operand.mem.segment == ZYDIS_REGISTER_GS ? kGsBase
-                                                                             : 0;
-    if (!address_only) fill(operand, segment_base + offset, size);
+    if (!address_only) fill(operand, base_of(operand.mem.segment) + offset, size);
   }
 
   /// Makes the operand's address `offset`, or as near as its shape allows, and returns it.
@@ -260,8 +306,9 @@ class Steerer {
         return fill_bounds(address, size);
       case ZYDIS_MNEMONIC_JMP:
       case ZYDIS_MNEMONIC_CALL:
-        if (random_.one_in(12) && !tame()) return;
-        return contain32(address, landing_);
+        if (!random_.one_in(12) || tame()) return contain32(address, landing_);
+        if (code16()) contain32(address, wild_target());
+        return;
       default:
         break;
     }

@@ -8,6 +8,8 @@
 
 #include "tests/differential/case.h"
 
+#include "tests/differential/forms.h"
+
 namespace trapline::differential {
 
 std::string format(const char* pattern, ...) {
@@ -49,8 +51,7 @@ std::string describe_event(const Outcome& outcome) {
 }
 
 std::string listing(const Case& test) {
-  ZydisDecoder decoder;
-  ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
+  const ZydisDecoder decoder = make_decoder(test.size);
   ZydisFormatter formatter;
   ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
   std::string out;

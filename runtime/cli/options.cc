@@ -277,6 +277,8 @@ Result<Command> parse_command_line(int argc, const char* const* argv) {
   add_run(app, raw);
   ReplayOptions replay;
   const CLI::App* replay_command = add_replay(app, replay);
+  const CLI::App* check_command =
+      app.add_subcommand("check", "Tell what this host offers for running guest code natively.");
   app.footer("'trapline run --help' tells what a run can be given.");
   try {  // CLI11 reports by exceptions; they end here.
     app.parse(argc, argv);
@@ -288,6 +290,7 @@ Result<Command> parse_command_line(int argc, const char* const* argv) {
     return usage_error(app, in_our_words(error));
   }
   if (replay_command->parsed()) return Command(std::move(replay));
+  if (check_command->parsed()) return Command(CheckOptions{});
   auto options = validate(std::move(raw));
   if (!options.ok()) return options.error();
   return Command(options.take());

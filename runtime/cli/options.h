@@ -47,12 +47,15 @@ struct ReplayOptions {
   std::string bundle;  ///< The file's path.
 };
 
+/// `trapline check`.
+struct CheckOptions {};
+
 /// --help, --version: what to print on standard output.
 struct Answer {
   std::string text;
 };
 
-using Command = std::variant<RunOptions, ReplayOptions, Answer>;
+using Command = std::variant<RunOptions, ReplayOptions, CheckOptions, Answer>;
 
 Result<Command> parse_command_line(int argc, const char* const* argv);
 

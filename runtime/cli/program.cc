@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <exception>
 
+#include "runtime/cli/check.h"
 #include "runtime/cli/options.h"
 #include "runtime/cli/replay.h"
 #include "runtime/cli/run.h"
@@ -57,8 +58,8 @@ int replay_command(const ReplayOptions& options) {
   return static_cast<int>(shown.error().status);
 }
 
-int print_answer(const Answer& answer) {
-  if (std::fputs(answer.text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0)
+int print_answer(const std::string& text) {
+  if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0)
     return static_cast<int>(ExitStatus::kOk);
   complain("standard output cannot be written");
   return static_cast<int>(ExitStatus::kHost);
@@ -70,7 +71,8 @@ int run_checked(int argc, const char* const* argv) {
     complain(command.error().message);
     return static_cast<int>(command.error().status);
   }
-  if (const auto* answer = std::get_if<Answer>(&command.value())) return print_answer(*answer);
+  if (const auto* answer = std::get_if<Answer>(&command.value())) return print_answer(answer->text);
+  if (std::holds_alternative<CheckOptions>(command.value())) return print_answer(check_report());
   if (const auto* options = std::get_if<ReplayOptions>(&command.value()))
     return replay_command(*options);
   return run_command(std::get<RunOptions>(command.value()));

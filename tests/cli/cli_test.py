@@ -1,5 +1,6 @@
 """Runs the program as users do and looks at its status, its one sentence, and its output."""
 
+import ctypes
 import fcntl
 import gzip
 import json
@@ -39,6 +40,21 @@ def trapline(*arguments, stdin=b"", **more):
 def boot(mode, *arguments, **more):
     return trapline("run", "--multiboot", GUEST, "--append", mode, "--timeout", "20", *arguments,
                     **more)
+
+
+def forbid(system_call):
+    """Makes a system call fail with EPERM from now on, in this process and its children."""
+    instructions = struct.pack("=" + "HBBI" * 4,
+                               0x20, 0, 0, 0,  # load the call's number
+                               0x15, 0, 1, system_call,
+                               0x06, 0, 0, 0x00050000 | 1,  # return EPERM
+                               0x06, 0, 0, 0x7fff0000)  # allow
+    memory = ctypes.create_string_buffer(instructions)
+    program = ctypes.create_string_buffer(struct.pack("=H6xQ", 4, ctypes.addressof(memory)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+    if libc.prctl(22, 2, ctypes.c_void_p(ctypes.addressof(program)), 0, 0) != 0:  # PR_SET_SECCOMP
+        raise OSError(ctypes.get_errno(), "no seccomp filter")
 
 
 class CliTest(unittest.TestCase):
@@ -131,6 +147,41 @@ class Usage(CliTest):
             self.skipTest("this host has more than a guest can have")
         self.assert_one_sentence(trapline("run", "--multiboot", GUEST, "--memory", f"{gibibytes}G"),
                                  HOST, "--memory", "this host")
+
+
+class Check(CliTest):
+    def features(self, **more):
+        result = trapline("check", **more)
+        self.assertEqual((result.returncode, result.stderr), (0, b""))
+        *lines, conclusion = result.stdout.decode().splitlines()
+        table = {line[:26].strip(): line[26:34].strip() for line in lines}
+        return table, conclusion
+
+    def test_tells_what_the_host_offers_and_what_follows(self):
+        table, conclusion = self.features()
+        self.assertEqual(table["vm.max_map_count"],
+                         pathlib.Path("/proc/sys/vm/max_map_count").read_text().strip())
+        missing = [name for name, value in table.items() if value == "no"]
+        self.assertEqual(conclusion,
+                         "Guest user code runs translated only; this host lacks: "
+                         f"{', '.join(missing)}." if missing else
+                         "Guest user code can run natively.")
+        self.assertGreaterEqual(len(table), 8)
+
+    def test_a_host_without_modify_ldt(self):
+        table, conclusion = self.features(preexec_fn=lambda: forbid(154))
+        self.assertEqual(table["modify_ldt"], "no")
+        self.assertEqual(table["seccomp filters"], "yes")
+        self.assertIn("runs translated only; this host lacks: modify_ldt", conclusion)
+
+    def test_a_full_output(self):
+        with open("/dev/full", "wb") as full:
+            result = subprocess.run([TRAPLINE, "check"], stdout=full, stderr=subprocess.PIPE,
+                                    timeout=60, check=False)
+        self.assertEqual(result.returncode, HOST)
+
+    def test_takes_no_arguments(self):
+        self.assert_one_sentence(trapline("check", "stray"), USAGE, "stray")
 
 
 class Input(CliTest):

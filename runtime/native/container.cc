@@ -1,0 +1,313 @@
+#include "runtime/native/container.h"
+
+#include <asm/ldt.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <span>
+
+#include "runtime/native/container_image.h"
+#include "vcpu/assert.h"
+
+namespace trapline {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr unsigned kExecutableFile = 0x10;  ///< MFD_EXEC, which older kernels refuse.
+constexpr int kFirstFile = 10;              ///< Clear of the numbers that the program expects.
+constexpr milliseconds kStartPatience{10'000};
+constexpr milliseconds kKickPatience{2'000};
+constexpr milliseconds kLook{20};  ///< How often a silent container is looked at.
+constexpr uint32_t kSpins = 500;
+
+Error refused(const char* what) {
+  return {ExitStatus::kHost, std::string("the host gives no container for native execution (") +
+                                 what + ": " + std::strerror(errno) + ")"};
+}
+
+long futex(const volatile uint32_t* word, int operation, uint32_t value, const timespec* time) {
+  return syscall(SYS_futex, word, operation, value, time, nullptr, 0);
+}
+
+void futex_wait(const volatile uint32_t* word, uint32_t value, milliseconds time) {
+  const timespec span{time.count() / 1000, time.count() % 1000 * 1'000'000};
+  futex(word, FUTEX_WAIT, value, &span);
+}
+
+uint32_t load(const volatile uint32_t& word) {
+  return __atomic_load_n(&word, __ATOMIC_SEQ_CST);
+}
+void store(uint32_t& word, uint32_t value) {
+  __atomic_store_n(&word, value, __ATOMIC_SEQ_CST);
+}
+
+/// With one processor, looking again and again keeps the other side from running.
+uint32_t spins() {
+  static const uint32_t count = [] {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 1 ? kSpins : 0u;
+  }();
+  return count;
+}
+
+bool reaped(pid_t pid) {
+  int status = 0;
+  const pid_t result = waitpid(pid, &status, WNOHANG | __WALL);
+  return result == pid || (result < 0 && errno == ECHILD);
+}
+
+/// Everything between the fork and the new program; the parent's memory is shared meanwhile.
+[[noreturn]] void become_container(int control, int ram, int program) {
+  static char name[] = "trapline-container";
+  static char* const arguments[] = {name, nullptr};
+  static char* const environment[] = {nullptr};
+  setsid();  // Keys of a terminal concern Trapline alone.
+  if (dup2(control, TRAPLINE_CONTROL_FILE) >= 0 && dup2(ram, TRAPLINE_RAM_FILE) >= 0)
+    syscall(SYS_execveat, program, "", arguments, environment, AT_EMPTY_PATH);
+  _exit(127);
+}
+
+/// vfork() with every signal blocked: a handler must not run in memory that two processes have.
+[[gnu::noinline]] pid_t spawn(int control, int ram, int program) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const pid_t child = vfork();
+  if (child == 0) become_container(control, ram, program);
+  const int error = errno;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  errno = error;
+  return child;
+}
+
+bool is_low(uint64_t address, uint64_t bytes) {
+  return address % 4096 == 0 && bytes % 4096 == 0 && bytes != 0 &&
+         address < Container::kLowMemory && bytes <= Container::kLowMemory - address;
+}
+
+}  // namespace
+
+// --- files -------------------------------------------------------------------------------------
+
+Result<std::unique_ptr<ContainerFiles>> ContainerFiles::create(int ram_file) {
+  std::unique_ptr<ContainerFiles> files(new ContainerFiles);
+  int made = memfd_create("trapline-container", MFD_CLOEXEC | kExecutableFile);
+  if (made < 0) made = memfd_create("trapline-container", MFD_CLOEXEC);
+  if (made < 0) return refused("memfd_create");
+  files->program_ = fcntl(made, F_DUPFD_CLOEXEC, kFirstFile);
+  close(made);
+  files->ram_ = fcntl(ram_file, F_DUPFD_CLOEXEC, kFirstFile);
+  if (files->program_ < 0 || files->ram_ < 0) return refused("file descriptors");
+  std::span<const std::byte> image = container_image();
+  while (!image.empty()) {
+    const ssize_t written = write(files->program_, image.data(), image.size());
+    if (written <= 0) return refused("memfd");
+    image = image.subspan(static_cast<size_t>(written));
+  }
+  return files;
+}
+
+ContainerFiles::~ContainerFiles() {
+  if (program_ >= 0) close(program_);
+  if (ram_ >= 0) close(ram_);
+}
+
+// --- start and end -----------------------------------------------------------------------------
+
+Result<std::unique_ptr<Container>> Container::start(const ContainerFiles& files) {
+  std::unique_ptr<Container> container(new Container);
+  if (auto launched = container->launch(files); !launched.ok()) return launched.error();
+  return container;
+}
+
+Result<void> Container::launch(const ContainerFiles& files) {
+  const int made = memfd_create("trapline-mailbox", MFD_CLOEXEC);
+  if (made < 0) return refused("memfd_create");
+  const int control = fcntl(made, F_DUPFD_CLOEXEC, kFirstFile);
+  close(made);
+  if (control < 0) return refused("file descriptors");
+  if (ftruncate(control, TRAPLINE_SHARED_BYTES) != 0) {
+    close(control);
+    return refused("memfd");
+  }
+  void* shared =
+      mmap(nullptr, TRAPLINE_SHARED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, control, 0);
+  if (shared == MAP_FAILED) {
+    close(control);
+    return refused("mmap");
+  }
+  auto* bytes = static_cast<std::byte*>(shared);
+  commands_ = reinterpret_cast<NativeCommands*>(bytes + TRAPLINE_COMMANDS_OFFSET);
+  status_ = reinterpret_cast<const volatile NativeStatus*>(bytes + TRAPLINE_STATUS_OFFSET);
+  mailbox_ = reinterpret_cast<NativeMailbox*>(bytes + TRAPLINE_MAILBOX_OFFSET);
+  commands_->trapline_pid = static_cast<uint32_t>(getpid());
+  commands_->one = 1;
+  mailbox_->spins = spins();
+  store(mailbox_->stopped, ~0u);
+  pid_ = spawn(control, files.ram(), files.program());
+  close(control);
+  if (pid_ < 0) return refused("fork");
+  if (!wait_stopped(0, nullptr, kStartPatience))
+    return Error{ExitStatus::kHost,
+                 "the host gives no container for native execution (its program does not start)"};
+  mapper_pid_ = static_cast<pid_t>(mailbox_->mapper_pid);  // Of before any guest code ran.
+  if (mailbox_->signal != SIGILL || mapper_pid_ <= 0) {
+    lost_ = true;
+    return Error{ExitStatus::kHost,
+                 "the host gives no container for native execution (its program does not start)"};
+  }
+  return {};
+}
+
+Container::~Container() {
+  end();
+  if (commands_) munmap(commands_, TRAPLINE_SHARED_BYTES);
+}
+
+void Container::end() {
+  lost_ = true;
+  for (pid_t* pid : {&pid_, &mapper_pid_}) {
+    if (*pid <= 0) continue;
+    ::kill(*pid, SIGKILL);
+    int status = 0;
+    while (waitpid(*pid, &status, __WALL) < 0 && errno == EINTR) {
+    }
+    *pid = -1;
+  }
+}
+
+/// A half that is gone takes the other one with it.
+bool Container::still_alive() {
+  if (lost_) return false;
+  const bool gone = reaped(pid_);
+  const bool mapper_gone = mapper_pid_ > 0 && reaped(mapper_pid_);
+  if (gone) pid_ = -1;
+  if (mapper_gone) mapper_pid_ = -1;
+  if (gone || mapper_gone) end();
+  return !lost_;
+}
+
+// --- mappings ----------------------------------------------------------------------------------
+
+void Container::add(const NativeCommand& command) {
+  if (pending_ == TRAPLINE_MAX_COMMANDS) flush();
+  if (lost_) return;
+  commands_->command[pending_++] = command;
+}
+
+void Container::map(uint64_t address, uint64_t bytes, uint32_t access, uint64_t ram_offset) {
+  TRAPLINE_ASSERT(is_low(address, bytes));
+  add({TRAPLINE_MAP, access, address, bytes, ram_offset});
+}
+
+void Container::unmap(uint64_t address, uint64_t bytes) {
+  TRAPLINE_ASSERT(is_low(address, bytes));
+  add({TRAPLINE_UNMAP, 0, address, bytes, 0});
+}
+
+void Container::protect(uint64_t address, uint64_t bytes, uint32_t access) {
+  TRAPLINE_ASSERT(is_low(address, bytes));
+  add({TRAPLINE_PROTECT, access, address, bytes, 0});
+}
+
+void Container::describe(uint32_t slot, uint32_t base, uint32_t limit) {
+  user_desc entry{};
+  entry.entry_number = slot;
+  entry.base_addr = base;
+  entry.limit_in_pages = limit > 0xfffff;
+  entry.limit = entry.limit_in_pages ? limit >> 12 : limit;
+  entry.seg_32bit = 1;
+  entry.useable = 1;
+  NativeCommand command{TRAPLINE_DESCRIPTOR, 0, 0, 0, 0};
+  static_assert(sizeof entry == 16 &&
+                offsetof(NativeCommand, offset) == offsetof(NativeCommand, address) + sizeof entry);
+  std::memcpy(&command.address, &entry, sizeof entry);
+  add(command);
+}
+
+bool Container::flush() {
+  if (pending_ == 0 || lost_) return !lost_;
+  commands_->count = pending_;
+  pending_ = 0;
+  store(commands_->sequence, ++sequence_);
+  futex(&commands_->sequence, FUTEX_WAKE, 1, nullptr);
+  for (uint32_t i = spins(); i > 0; --i) {
+    if (load(status_->done) == sequence_) break;
+    __builtin_ia32_pause();
+  }
+  for (;;) {
+    const uint32_t done = load(status_->done);
+    if (done == sequence_) break;
+    futex_wait(&status_->done, done, kLook);
+    if (load(status_->done) != sequence_ && !still_alive()) return false;
+  }
+  if (load(status_->failed) != 0) end();
+  return !lost_;
+}
+
+// --- running -----------------------------------------------------------------------------------
+
+void Container::kick() const {
+  if (pid_ > 0) ::kill(pid_, TRAPLINE_KICK_SIGNAL);
+}
+
+/// Waits for the mailbox to say so. The processes are looked at every now and then; what the
+/// mailbox holds decides nothing but how long that takes.
+bool Container::wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
+                             std::chrono::nanoseconds patience) {
+  for (uint32_t i = spins(); i > 0; --i) {
+    if (load(mailbox_->stopped) == ticket) return true;
+    __builtin_ia32_pause();
+  }
+  const auto begin = steady_clock::now();
+  steady_clock::time_point kicked{};
+  for (;;) {
+    store(mailbox_->trapline_waits, 1);
+    const uint32_t stopped = load(mailbox_->stopped);
+    if (stopped != ticket) futex_wait(&mailbox_->stopped, stopped, kLook);
+    store(mailbox_->trapline_waits, 0);
+    if (load(mailbox_->stopped) == ticket) return true;
+    const auto now = steady_clock::now();
+    if (!still_alive()) return false;
+    if (attention ? *attention != 0 : true) {
+      if (attention) kick();
+      if (kicked == steady_clock::time_point{}) kicked = attention ? now : begin;
+      if (now - kicked > patience) {
+        end();
+        return false;
+      }
+    }
+  }
+}
+
+NativeEvent Container::run(const NativeRegisters& registers, const volatile uint8_t& attention) {
+  NativeEvent event;
+  if (!flush()) return event;
+  std::memcpy(&mailbox_->registers, &registers, sizeof registers);
+  ++ticket_;
+  store(mailbox_->go, ticket_);
+  if (load(mailbox_->container_waits)) futex(&mailbox_->go, FUTEX_WAKE, 1, nullptr);
+  if (!wait_stopped(ticket_, &attention, kKickPatience)) return event;
+  event.kind = NativeEvent::Kind::kEvent;
+  event.signal = mailbox_->signal;
+  event.trap = mailbox_->trap;
+  event.error = mailbox_->error;
+  event.address = mailbox_->address;
+  std::memcpy(&event.registers, &mailbox_->registers, sizeof event.registers);
+  return event;
+}
+
+}  // namespace trapline

@@ -1,0 +1,113 @@
+// A process that executes guest user code natively: its low 4 GiB are what is mapped there, and it
+// runs until something happens. Knows nothing of guests' page tables; docs/direct-execution.md
+// tells how it is confined, and what is believed of it: nothing but that mappings are what flush()
+// acknowledged.
+//
+// One thread owns it; kick() alone may be called from a signal handler of that thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+
+#include "runtime/native/protocol.h"
+#include "vcpu/result.h"
+
+namespace trapline {
+
+/// What a container is started from: the program and the guest's RAM, as files.
+class ContainerFiles {
+ public:
+  /// The RAM's file stays the caller's.
+  static Result<std::unique_ptr<ContainerFiles>> create(int ram_file);
+  ~ContainerFiles();
+  ContainerFiles(const ContainerFiles&) = delete;
+  ContainerFiles& operator=(const ContainerFiles&) = delete;
+  int program() const { return program_; }
+  int ram() const { return ram_; }
+
+ private:
+  ContainerFiles() = default;
+  int program_ = -1;
+  int ram_ = -1;
+};
+
+/// Why guest code stopped, as the container tells it: user-mode state that may be invented.
+struct NativeEvent {
+  enum class Kind : uint8_t {
+    kEvent,  ///< `registers` and the rest say what.
+    kLost,   ///< The container is gone, and the registers with it.
+  };
+  Kind kind = Kind::kLost;
+  uint32_t signal = 0;
+  uint32_t trap = 0;  ///< Stale with some signals.
+  uint64_t error = 0;
+  uint64_t address = 0;  ///< Of a page fault.
+  NativeRegisters registers;
+};
+
+/// Bits of a mapping's protection.
+namespace native_access {
+inline constexpr uint32_t kRead = 1;
+inline constexpr uint32_t kWrite = 2;
+inline constexpr uint32_t kExecute = 4;
+}  // namespace native_access
+
+class Container {
+ public:
+  static constexpr uint64_t kLowMemory = uint64_t{1} << 32;
+
+  static Result<std::unique_ptr<Container>> start(const ContainerFiles& files);
+  /// Ends the processes.
+  ~Container();
+  Container(const Container&) = delete;
+  Container& operator=(const Container&) = delete;
+
+  // Changes are collected; those that do not fit any more are carried out on the way. Addresses and
+  // lengths are whole pages below 4 GiB.
+  void map(uint64_t address, uint64_t bytes, uint32_t access, uint64_t ram_offset);
+  void unmap(uint64_t address, uint64_t bytes);
+  void protect(uint64_t address, uint64_t bytes, uint32_t access);
+  /// A data segment of the local descriptor table, for %fs and %gs.
+  void describe(uint32_t slot, uint32_t base, uint32_t limit);
+  static uint16_t selector(uint32_t slot) { return static_cast<uint16_t>(slot << 3 | 7); }
+
+  /// Carries the collected changes out. False when that cannot be known: the container is lost
+  /// then.
+  bool flush();
+  /// Lets guest code run until something happens. The registers' cs and ss are not looked at: they
+  /// are flat ones. `attention` is what a kick follows from: a container that does not answer kicks
+  /// while it is set is ended.
+  NativeEvent run(const NativeRegisters& registers, const volatile uint8_t& attention);
+  /// Makes a running container stop soon. Async-signal-safe.
+  void kick() const;
+
+  bool lost() const { return lost_; }
+  pid_t pid() const { return pid_; }
+  pid_t mapper_pid() const { return mapper_pid_; }
+
+ private:
+  Container() = default;
+  Result<void> launch(const ContainerFiles& files);
+  bool wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
+                    std::chrono::nanoseconds patience);
+  void add(const NativeCommand& command);
+  bool still_alive();
+  void end();
+
+  NativeCommands* commands_ = nullptr;
+  const volatile NativeStatus* status_ = nullptr;
+  NativeMailbox* mailbox_ = nullptr;
+  pid_t pid_ = -1;
+  pid_t mapper_pid_ = -1;
+  uint32_t ticket_ = 0;
+  uint32_t sequence_ = 0;
+  uint32_t pending_ = 0;
+  bool lost_ = false;
+};
+
+}  // namespace trapline

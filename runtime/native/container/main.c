@@ -1,0 +1,261 @@
+/* The program of a container: a process whose low 4 GiB hold a guest's user pages, and which
+ * executes guest code in 32-bit mode. Freestanding: no library, no file but what Trapline gives it.
+ *
+ * Everything up to the first event is trusted; afterwards guest code can do to this program
+ * whatever its own instructions can. What confines it then are the filters below and the mapper
+ * (mapper.S). The guest's registers are handed over by a signal handler on a stack of its own: any
+ * event (fault, trap, system call, kick) ends in it, and it sleeps there until Trapline wants the
+ * guest to go on.
+ */
+#define _GNU_SOURCE
+#include <asm/unistd.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/futex.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <ucontext.h>
+
+#include "runtime/native/protocol.h"
+
+#pragma GCC visibility push(hidden) /* Found without a global offset table. */
+int start_mapper(const struct sock_fprog* filter);
+void restore_context(void);
+#pragma GCC visibility pop
+
+#define COMMANDS ((const struct NativeCommands*)TRAPLINE_COMMANDS_ADDRESS)
+#define MAILBOX ((volatile struct NativeMailbox*)TRAPLINE_MAILBOX_ADDRESS)
+
+static const uint64_t kAllSignals = ~UINT64_C(0);
+static const uint64_t kNoSignals = 0;
+static const long kChangeableFlags = 0x200000; /* ID, which sigreturn leaves alone. */
+
+static long call6(long number, long a, long b, long c, long d, long e, long f) {
+  register long r10 asm("r10") = d;
+  register long r8 asm("r8") = e;
+  register long r9 asm("r9") = f;
+  long result;
+  asm volatile("syscall"
+               : "=a"(result)
+               : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+               : "rcx", "r11", "memory");
+  return result;
+}
+
+static long call3(long number, long a, long b, long c) {
+  return call6(number, a, b, c, 0, 0, 0);
+}
+
+static void fail(int status) {
+  for (;;) call3(__NR_exit_group, status, 0, 0);
+}
+
+static void must(long result, int status) {
+  if (result < 0 && result > -4096) fail(status);
+}
+
+/* --- filters -----------------------------------------------------------------------------------
+ */
+
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define RETURN(action) BPF_STMT(BPF_RET | BPF_K, action)
+/* Goes on with the next instruction when equal, else `otherwise` instructions further. */
+#define EQUAL(value, otherwise) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, otherwise)
+#define MAILBOX_WORD(field) \
+  ((TRAPLINE_MAILBOX_ADDRESS & 0xffffffff) + offsetof(struct NativeMailbox, field))
+#define ALLOW_CALL(number) EQUAL(number, 1), RETURN(SECCOMP_RET_ALLOW)
+
+/* What the thread that runs guest code may do: come back from the handler, and sleep and wake on
+ * the mailbox. INT 80h of 32-bit code is an event like others. */
+static const struct sock_filter kGuestFilter[] = {
+    LOAD(arch),
+    EQUAL(AUDIT_ARCH_I386, 1),
+    RETURN(SECCOMP_RET_TRAP),
+    EQUAL(AUDIT_ARCH_X86_64, 12),
+    LOAD(nr),
+    ALLOW_CALL(__NR_rt_sigreturn),
+    EQUAL(__NR_futex, 8),
+    LOAD(args[1]),
+    BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, FUTEX_WAKE, 6, 0), /* FUTEX_WAIT is 0. */
+    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0]) + 4),
+    EQUAL(TRAPLINE_MAILBOX_ADDRESS >> 32, 4),
+    LOAD(args[0]),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MAILBOX_WORD(go), 1, 0),
+    EQUAL(MAILBOX_WORD(stopped), 1),
+    RETURN(SECCOMP_RET_ALLOW),
+    RETURN(SECCOMP_RET_KILL_PROCESS),
+};
+
+static const struct sock_filter kMapperFilter[] = {
+    LOAD(arch),
+    EQUAL(AUDIT_ARCH_X86_64, 15),
+    LOAD(nr),
+    ALLOW_CALL(__NR_futex),
+    ALLOW_CALL(__NR_mmap),
+    ALLOW_CALL(__NR_munmap),
+    ALLOW_CALL(__NR_mprotect),
+    ALLOW_CALL(__NR_pwrite64),
+    ALLOW_CALL(__NR_modify_ldt),
+    ALLOW_CALL(__NR_exit_group),
+    RETURN(SECCOMP_RET_KILL_PROCESS),
+};
+
+#define PROGRAM(filter) \
+  { sizeof(filter) / sizeof((filter)[0]), (struct sock_filter*)(filter) }
+
+/* --- events ------------------------------------------------------------------------------------
+ */
+
+struct KernelSigaction {
+  void (*handler)(int, siginfo_t*, void*);
+  unsigned long flags;
+  void (*restorer)(void);
+  uint64_t mask;
+};
+
+static uint8_t signal_stack[64 * 1024] __attribute__((aligned(64)));
+static uint32_t ticket;
+
+/* Where the kernel keeps each general register in a signal frame, by the register's number. */
+static const uint8_t kPlace[8] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX,
+                                  REG_RSP, REG_RBP, REG_RSI, REG_RDI};
+
+/* No library has these, and the compiler must not make calls of them. */
+static void copy(volatile void* to, const volatile void* from, size_t bytes) {
+  asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory");
+}
+static void clear(volatile void* to, size_t bytes) {
+  asm volatile("rep stosb" : "+D"(to), "+c"(bytes) : "a"(0) : "memory");
+}
+
+static void hand_over(int signal, const siginfo_t* info, const ucontext_t* context) {
+  const greg_t* gregs = context->uc_mcontext.gregs;
+  volatile struct NativeMailbox* box = MAILBOX;
+  for (int i = 0; i < 8; ++i) box->registers.gpr[i] = (uint32_t)gregs[kPlace[i]];
+  box->registers.eip = (uint32_t)gregs[REG_RIP];
+  box->registers.eflags = (uint32_t)gregs[REG_EFL];
+  box->registers.cs = (uint16_t)gregs[REG_CSGSFS];
+  box->registers.ss = (uint16_t)((uint64_t)gregs[REG_CSGSFS] >> 48);
+  uint16_t ds, es, fs, gs;
+  asm volatile("mov %%ds, %0\n mov %%es, %1\n mov %%fs, %2\n mov %%gs, %3"
+               : "=r"(ds), "=r"(es), "=r"(fs), "=r"(gs));
+  box->registers.ds = ds;
+  box->registers.es = es;
+  box->registers.fs = fs;
+  box->registers.gs = gs;
+  copy(box->registers.fpu, context->uc_mcontext.fpregs, 512);
+  box->signal = (uint32_t)signal;
+  box->trap = (uint32_t)gregs[REG_TRAPNO];
+  box->error = (uint64_t)gregs[REG_ERR];
+  box->address = signal == SIGSEGV ? (uint64_t)info->si_addr : 0;
+}
+
+static void sleep_until_wanted(void) {
+  volatile struct NativeMailbox* box = MAILBOX;
+  __atomic_store_n(&box->stopped, ticket, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&box->trapline_waits, __ATOMIC_SEQ_CST))
+    call3(__NR_futex, (long)&box->stopped, FUTEX_WAKE, 1);
+  for (uint32_t spins = box->spins; spins > 0; --spins) {
+    if (__atomic_load_n(&box->go, __ATOMIC_ACQUIRE) != ticket) break;
+    asm volatile("pause");
+  }
+  while (__atomic_load_n(&box->go, __ATOMIC_ACQUIRE) == ticket) {
+    __atomic_store_n(&box->container_waits, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&box->go, __ATOMIC_SEQ_CST) == ticket)
+      call6(__NR_futex, (long)&box->go, FUTEX_WAIT, ticket, 0, 0, 0);
+    __atomic_store_n(&box->container_waits, 0, __ATOMIC_SEQ_CST);
+  }
+  ticket = box->go;
+}
+
+static void take_over(ucontext_t* context) {
+  greg_t* gregs = context->uc_mcontext.gregs;
+  const volatile struct NativeMailbox* box = MAILBOX;
+  for (int i = 0; i < 8; ++i) gregs[kPlace[i]] = box->registers.gpr[i];
+  for (int i = REG_R8; i <= REG_R15; ++i) gregs[i] = 0;
+  gregs[REG_RIP] = box->registers.eip;
+  gregs[REG_EFL] = box->registers.eflags;
+  gregs[REG_CSGSFS] = (greg_t)((uint64_t)TRAPLINE_FLAT_DATA << 48 | TRAPLINE_FLAT_CS);
+  uint8_t* fpu = (uint8_t*)context->uc_mcontext.fpregs;
+  copy(fpu, box->registers.fpu, 28); /* Then comes the mask of MXCSR. */
+  copy(fpu + 32, box->registers.fpu + 32, 256);
+  clear(fpu + 288, 128); /* xmm8 to xmm15 */
+  const struct _fpx_sw_bytes* extended = (const struct _fpx_sw_bytes*)(fpu + 464);
+  if (extended->magic1 == FP_XSTATE_MAGIC1) *(uint64_t*)(fpu + 512) = 3; /* x87 and SSE only. */
+  asm volatile("mov %0, %%ds\n mov %1, %%es\n mov %2, %%fs\n mov %3, %%gs"
+               :
+               : "r"((uint32_t)box->registers.ds), "r"((uint32_t)box->registers.es),
+                 "r"((uint32_t)box->registers.fs), "r"((uint32_t)box->registers.gs));
+  long flags;
+  asm volatile("pushfq\n pop %0" : "=r"(flags));
+  const long wanted = (flags & ~kChangeableFlags) | (box->registers.eflags & kChangeableFlags);
+  if (flags != wanted) asm volatile("push %0\n popfq" : : "r"(wanted) : "cc");
+}
+
+static void on_event(int signal, siginfo_t* info, void* context) {
+  hand_over(signal, info, context);
+  sleep_until_wanted();
+  take_over(context);
+}
+
+/* --- start -------------------------------------------------------------------------------------
+ */
+
+static void map_shared(uint64_t address, long bytes, long protection, long offset) {
+  must(call6(__NR_mmap, (long)address, bytes, protection, MAP_SHARED | MAP_FIXED,
+             TRAPLINE_CONTROL_FILE, offset),
+       10);
+}
+
+static void close_from(long first, long last) {
+  if (call3(__NR_close_range, first, last, 0) == 0) return;
+  for (long file = first; file <= last && file < 4096; ++file) call3(__NR_close, file, 0, 0);
+}
+
+static void handle_events(void) {
+  const stack_t stack = {.ss_sp = signal_stack, .ss_size = sizeof signal_stack};
+  must(call3(__NR_sigaltstack, (long)&stack, 0, 0), 11);
+  static const int kSignals[] = {
+      SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGBUS, SIGSYS, TRAPLINE_KICK_SIGNAL};
+  const struct KernelSigaction action = {
+      .handler = on_event,
+      .flags = SA_SIGINFO | SA_ONSTACK | 0x04000000 /* SA_RESTORER */,
+      .restorer = restore_context,
+      .mask = kAllSignals};
+  for (unsigned i = 0; i < sizeof kSignals / sizeof kSignals[0]; ++i)
+    must(call6(__NR_rt_sigaction, kSignals[i], (long)&action, 0, 8, 0, 0), 12);
+}
+
+__attribute__((noreturn, used)) void container_main(void) {
+  close_from(0, 2);
+  close_from(5, 0x7fffffff);
+  map_shared(TRAPLINE_COMMANDS_ADDRESS, TRAPLINE_COMMANDS_BYTES, PROT_READ,
+             TRAPLINE_COMMANDS_OFFSET);
+  map_shared(TRAPLINE_STATUS_ADDRESS, TRAPLINE_STATUS_BYTES, PROT_READ, TRAPLINE_STATUS_OFFSET);
+  map_shared(TRAPLINE_MAILBOX_ADDRESS, TRAPLINE_MAILBOX_BYTES, PROT_READ | PROT_WRITE,
+             TRAPLINE_MAILBOX_OFFSET);
+  must(call3(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0), 13);
+  if (call3(__NR_getppid, 0, 0, 0) != (long)COMMANDS->trapline_pid) fail(14);
+  call3(__NR_prctl, PR_SET_DUMPABLE, 0, 0);
+  const struct rlimit none = {0, 0};
+  call3(__NR_setrlimit, RLIMIT_CORE, (long)&none, 0);
+  must(call6(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0), 15);
+  /* The mapper never takes a signal; its handlers would be the guest's. */
+  must(call6(__NR_rt_sigprocmask, SIG_SETMASK, (long)&kAllSignals, 0, 8, 0, 0), 16);
+  handle_events();
+
+  static const struct sock_fprog kMapperProgram = PROGRAM(kMapperFilter);
+  static const struct sock_fprog kGuestProgram = PROGRAM(kGuestFilter);
+  const int mapper = start_mapper(&kMapperProgram);
+  must(mapper, 17);
+  MAILBOX->mapper_pid = (uint32_t)mapper;
+
+  close_from(0, 0x7fffffff);
+  must(call6(__NR_rt_sigprocmask, SIG_SETMASK, (long)&kNoSignals, 0, 8, 0, 0), 18);
+  must(call6(__NR_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, (long)&kGuestProgram, 0, 0, 0), 19);
+  ticket = 0;
+  for (;;) asm volatile("ud2"); /* The first event, which Trapline waits for. */
+}

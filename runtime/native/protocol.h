@@ -1,0 +1,120 @@
+/* What Trapline and a container's program agree on: the pages that they share, and where a
+ * container has them. Read by C, C++ and the assembler.
+ *
+ *   commands   Trapline writes them, the container can only read them
+ *   status     the mapper writes it through its file descriptor; the container can only read it
+ *   mailbox    both write it, so nothing in it can be believed
+ */
+#ifndef TRAPLINE_RUNTIME_NATIVE_PROTOCOL_H
+#define TRAPLINE_RUNTIME_NATIVE_PROTOCOL_H
+
+#define TRAPLINE_COMMANDS_ADDRESS 0x300000000000
+#define TRAPLINE_STATUS_ADDRESS 0x300000002000
+#define TRAPLINE_MAILBOX_ADDRESS 0x300000004000
+
+/* Offsets in the shared file. */
+#define TRAPLINE_COMMANDS_OFFSET 0
+#define TRAPLINE_COMMANDS_BYTES 0x2000
+#define TRAPLINE_STATUS_OFFSET 0x2000
+#define TRAPLINE_STATUS_BYTES 0x1000
+#define TRAPLINE_MAILBOX_OFFSET 0x3000
+#define TRAPLINE_MAILBOX_BYTES 0x1000
+#define TRAPLINE_SHARED_BYTES 0x4000
+
+/* The file descriptors that the program is started with. */
+#define TRAPLINE_CONTROL_FILE 3
+#define TRAPLINE_RAM_FILE 4
+
+/* What the mapper does: NativeCommand.operation. */
+#define TRAPLINE_MAP 1        /* length bytes of RAM from offset, at address */
+#define TRAPLINE_UNMAP 2      /* length bytes at address */
+#define TRAPLINE_PROTECT 3    /* length bytes at address */
+#define TRAPLINE_DESCRIPTOR 4 /* the struct user_desc that lies at NativeCommand.address */
+
+#define TRAPLINE_COMMAND_SIZE 32
+#define TRAPLINE_MAX_COMMANDS 200
+
+/* Offsets in the pages, for the assembler. */
+#define TRAPLINE_SEQUENCE 0
+#define TRAPLINE_COUNT 4
+#define TRAPLINE_TRAPLINE_PID 8
+#define TRAPLINE_ONE 12
+#define TRAPLINE_COMMAND 64
+#define TRAPLINE_DONE 0
+#define TRAPLINE_FAILED 4
+
+/* The kick. */
+#define TRAPLINE_KICK_SIGNAL 10 /* SIGUSR1 */
+
+#define TRAPLINE_FLAT_CS 0x23
+#define TRAPLINE_FLAT_DATA 0x2b
+
+#ifndef __ASSEMBLER__
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct NativeCommand {
+  uint32_t operation;
+  uint32_t protection;
+  uint64_t address;
+  uint64_t length;
+  uint64_t offset;
+};
+
+struct NativeCommands {
+  uint32_t sequence; /* A new value: there is something to do. A futex. */
+  uint32_t count;
+  uint32_t trapline_pid;
+  uint32_t one; /* 1, to be written from. */
+  uint32_t reserved[12];
+  struct NativeCommand command[TRAPLINE_MAX_COMMANDS];
+};
+
+struct NativeStatus {
+  uint32_t done; /* The sequence number of the last commands that were carried out. A futex. */
+  uint32_t failed;
+};
+
+struct NativeRegisters {
+  uint32_t gpr[8]; /* In the order of their numbers. */
+  uint32_t eip;
+  uint32_t eflags;
+  uint16_t cs, ss, ds, es, fs, gs;
+  uint32_t reserved;
+  uint8_t fpu[512]; /* As FXSAVE stores it. */
+};
+
+struct NativeMailbox {
+  uint32_t go;      /* A new value: the guest runs. A futex. */
+  uint32_t stopped; /* The value of `go` that came to its end. A futex. */
+  uint32_t trapline_waits;
+  uint32_t container_waits;
+  uint32_t spins; /* How often to look before sleeping. */
+  uint32_t mapper_pid;
+  uint32_t signal; /* What ended it. */
+  uint32_t trap;
+  uint64_t error;
+  uint64_t address; /* Of a page fault. */
+  struct NativeRegisters registers;
+};
+
+#ifdef __cplusplus
+#define TRAPLINE_PROTOCOL_ASSERT static_assert
+#else
+#define TRAPLINE_PROTOCOL_ASSERT _Static_assert
+#endif
+TRAPLINE_PROTOCOL_ASSERT(sizeof(struct NativeCommand) == TRAPLINE_COMMAND_SIZE, "the mapper steps");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, sequence) == TRAPLINE_SEQUENCE, "mapper");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, count) == TRAPLINE_COUNT, "mapper");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, trapline_pid) == TRAPLINE_TRAPLINE_PID,
+                         "mapper");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, one) == TRAPLINE_ONE, "mapper");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, command) == TRAPLINE_COMMAND, "mapper");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeStatus, done) == TRAPLINE_DONE, "mapper");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeStatus, failed) == TRAPLINE_FAILED, "mapper");
+TRAPLINE_PROTOCOL_ASSERT(sizeof(struct NativeCommands) <= TRAPLINE_COMMANDS_BYTES, "two pages");
+TRAPLINE_PROTOCOL_ASSERT(sizeof(struct NativeMailbox) <= TRAPLINE_MAILBOX_BYTES, "one page");
+
+#endif
+#endif

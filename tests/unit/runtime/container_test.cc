@@ -1,0 +1,238 @@
+#include "runtime/native/container.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <initializer_list>
+#include <thread>
+#include <vector>
+
+#include "vcpu/state.h"
+
+namespace trapline {
+namespace {
+
+constexpr uint64_t kCode = 0x08048000;
+constexpr uint64_t kData = 0x08050000;
+constexpr uint32_t kStackTop = kData + 0x1000;
+constexpr uint64_t kCodeOffset = 0x3000;
+constexpr uint64_t kDataOffset = 0x5000;
+constexpr uint32_t kReadExecute = native_access::kRead | native_access::kExecute;
+constexpr uint32_t kReadWrite = native_access::kRead | native_access::kWrite;
+
+class ContainerTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ram_ = memfd_create("test-ram", MFD_CLOEXEC);
+    ASSERT_GE(ram_, 0);
+    ASSERT_EQ(ftruncate(ram_, 0x10000), 0);
+    auto files = ContainerFiles::create(ram_);
+    ASSERT_TRUE(files.ok()) << files.error().message;
+    files_ = files.take();
+    auto container = Container::start(*files_);
+    ASSERT_TRUE(container.ok()) << container.error().message;
+    container_ = container.take();
+    container_->map(kCode, 0x1000, kReadExecute, kCodeOffset);
+    container_->map(kData, 0x1000, kReadWrite, kDataOffset);
+    registers_.eip = kCode;
+    registers_.eflags = 0x202;
+    registers_.gpr[kEsp] = kStackTop;
+    registers_.ds = registers_.es = TRAPLINE_FLAT_DATA;
+    FpuImage fpu;
+    std::memcpy(registers_.fpu, &fpu, sizeof fpu);
+  }
+  void TearDown() override { close(ram_); }
+
+  void put_code(std::initializer_list<uint8_t> code, uint64_t at = 0) {
+    const std::vector<uint8_t> bytes(code);
+    ASSERT_EQ(pwrite(ram_, bytes.data(), bytes.size(), static_cast<off_t>(kCodeOffset + at)),
+              static_cast<ssize_t>(bytes.size()));
+  }
+  uint32_t data(uint64_t at) {
+    uint32_t value = 0;
+    EXPECT_EQ(pread(ram_, &value, 4, static_cast<off_t>(kDataOffset + at)), 4);
+    return value;
+  }
+  NativeEvent run() { return container_->run(registers_, attention_); }
+  NativeEvent run(std::initializer_list<uint8_t> code) {
+    put_code(code);
+    registers_.eip = kCode;
+    return run();
+  }
+
+  int ram_ = -1;
+  std::unique_ptr<ContainerFiles> files_;
+  std::unique_ptr<Container> container_;
+  NativeRegisters registers_{};
+  volatile uint8_t attention_ = 0;
+};
+
+struct Expected {
+  std::initializer_list<uint8_t> code;
+  uint32_t signal;
+  uint32_t trap;
+  uint32_t offset;  ///< Of EIP.
+  const char* name;
+};
+
+TEST_F(ContainerTest, EventsComeBackWithWhatHappened) {
+  const std::vector<Expected> all = {
+      {{0x40, 0xcd, 0x80}, SIGSYS, 0, 3, "int 0x80"},
+      {{0x40, 0xcd, 0x40}, SIGSEGV, 13, 1, "int 0x40"},
+      {{0x40, 0xfa}, SIGSEGV, 13, 1, "cli"},
+      {{0x40, 0xf4}, SIGSEGV, 13, 1, "hlt"},
+      {{0x40, 0xe4, 0x60}, SIGSEGV, 13, 1, "in"},
+      {{0x40, 0x0f, 0x20, 0xc0}, SIGSEGV, 13, 1, "mov eax, cr0"},
+      {{0x40, 0x0f, 0x0b}, SIGILL, 6, 1, "ud2"},
+      {{0x40, 0x31, 0xd2, 0xf7, 0xf2}, SIGFPE, 0, 3, "div edx"},
+      {{0x40, 0xcc}, SIGTRAP, 3, 2, "int3"},
+      {{0x40, 0xa1, 0, 0x10, 0, 0}, SIGSEGV, 14, 1, "load from nowhere"},
+  };
+  for (const Expected& expected : all) {
+    SCOPED_TRACE(expected.name);
+    registers_.gpr[kEax] = 6;
+    registers_.gpr[kEbx] = 0x87654321;
+    const NativeEvent event = run(expected.code);
+    ASSERT_EQ(event.kind, NativeEvent::Kind::kEvent);
+    EXPECT_EQ(event.signal, expected.signal);
+    if (expected.signal != SIGSYS) {
+      EXPECT_EQ(event.trap, expected.trap);
+    }
+    EXPECT_EQ(event.registers.eip, kCode + expected.offset);
+    EXPECT_EQ(event.registers.gpr[kEax], 7u);
+    EXPECT_EQ(event.registers.gpr[kEbx], 0x87654321u);
+    EXPECT_EQ(event.registers.gpr[kEsp], kStackTop);
+    EXPECT_EQ(event.registers.cs, TRAPLINE_FLAT_CS);
+    EXPECT_EQ(event.registers.ds, TRAPLINE_FLAT_DATA);
+  }
+}
+
+TEST_F(ContainerTest, EveryRegisterGoesInAndComesOut) {
+  for (uint32_t i = 0; i < 8; ++i) registers_.gpr[i] = 0x11111111 * (i + 1);
+  registers_.eflags = 0x202 | eflags::kCf | eflags::kDf | eflags::kOf | eflags::kId;
+  const NativeEvent event = run({0xf4});
+  for (uint32_t i = 0; i < 8; ++i) EXPECT_EQ(event.registers.gpr[i], 0x11111111 * (i + 1)) << i;
+  EXPECT_EQ(event.registers.eflags & ~eflags::kRf, registers_.eflags);
+  registers_.eflags = 0x202;
+  EXPECT_EQ(run({0xf4}).registers.eflags & ~eflags::kRf, 0x202u);
+}
+
+TEST_F(ContainerTest, PageFaultsTellTheAddressAndTheKind) {
+  const NativeEvent write = run({0xc7, 0x05, 0x34, 0x12, 0xad, 0xde, 1, 0, 0, 0});
+  EXPECT_EQ(write.trap, 14u);
+  EXPECT_EQ(write.address, 0xdead1234u);
+  EXPECT_EQ(write.error & 2, 2u);
+  const NativeEvent denied = run({0xc7, 0x05, 0, 0x80, 0x04, 0x08, 1, 0, 0, 0});
+  EXPECT_EQ(denied.address, kCode);
+  EXPECT_EQ(denied.error & 2, 2u);
+  registers_.eip = kData;
+  const NativeEvent fetch = run();
+  EXPECT_EQ(fetch.address, kData);
+  EXPECT_EQ(fetch.registers.eip, kData);
+  registers_.eip = 0xfffff000;
+  EXPECT_EQ(run().address, 0xfffff000u);
+}
+
+TEST_F(ContainerTest, TheFloatingPointStateTravels) {
+  FpuImage fpu;
+  fpu.xmm[7][3] = 0x5a;
+  fpu.mxcsr = 0x1fa0;
+  std::memcpy(registers_.fpu, &fpu, sizeof fpu);
+  // movaps xmm1, xmm7; fld1; hlt
+  const NativeEvent event = run({0x0f, 0x28, 0xcf, 0xd9, 0xe8, 0xf4});
+  std::memcpy(&fpu, event.registers.fpu, sizeof fpu);
+  EXPECT_EQ(fpu.xmm[1][3], 0x5a);
+  EXPECT_EQ(fpu.xmm[7][3], 0x5a);
+  EXPECT_EQ(fpu.mxcsr, 0x1fa0u);
+  EXPECT_EQ(fpu.abridged_tag, 0x80);
+  EXPECT_EQ(fpu.st[0][7], 0x80);
+  EXPECT_EQ(fpu.st[0][9], 0x3f);
+}
+
+TEST_F(ContainerTest, FloatingPointErrorsComeBack) {
+  FpuImage fpu;
+  fpu.control = 0x0340;
+  std::memcpy(registers_.fpu, &fpu, sizeof fpu);
+  const NativeEvent x87 = run({0xd9, 0xe8, 0xd9, 0xee, 0xde, 0xf9, 0x9b});  // 1 / 0; wait
+  EXPECT_EQ(x87.signal, static_cast<uint32_t>(SIGFPE));
+  EXPECT_EQ(x87.trap, 16u);
+  EXPECT_EQ(x87.registers.eip, kCode + 6);
+  fpu.control = 0x037f;
+  fpu.mxcsr = 0;
+  fpu.xmm[0][3] = 0x3f;
+  std::memcpy(registers_.fpu, &fpu, sizeof fpu);
+  const NativeEvent sse = run({0x0f, 0x5e, 0xc1});  // divps xmm0, xmm1
+  EXPECT_EQ(sse.signal, static_cast<uint32_t>(SIGFPE));
+  EXPECT_EQ(sse.trap, 19u);
+  EXPECT_EQ(sse.registers.eip, kCode);
+}
+
+TEST_F(ContainerTest, GsHasBaseAndLimit) {
+  container_->describe(5, kData, 0xff);
+  registers_.gs = Container::selector(5);
+  // mov dword [gs:0x10], 77; mov al, [gs:0x100]
+  const NativeEvent event = run({0x65, 0xc7, 0x05, 0x10, 0, 0, 0, 77, 0, 0, 0,  //
+                                 0x65, 0xa0, 0x00, 0x01, 0, 0});
+  EXPECT_EQ(event.trap, 13u);
+  EXPECT_EQ(event.registers.eip, kCode + 11);
+  EXPECT_EQ(event.registers.gs, registers_.gs);
+  EXPECT_EQ(data(0x10), 77u);
+  container_->describe(5, kData + 0x100, 0xffffffff);
+  const NativeEvent again = run({0x65, 0xc7, 0x05, 0x10, 0, 0, 0, 78, 0, 0, 0, 0xf4});
+  EXPECT_EQ(again.registers.eip, kCode + 11);
+  EXPECT_EQ(data(0x110), 78u);
+}
+
+TEST_F(ContainerTest, MappingsComeAndGo) {
+  const std::initializer_list<uint8_t> store = {0xc7, 0x05, 0, 0, 5, 8, 9, 0, 0, 0, 0xf4};
+  EXPECT_EQ(run(store).trap, 13u);
+  container_->protect(kData, 0x1000, native_access::kRead);
+  EXPECT_EQ(run(store).trap, 14u);
+  container_->unmap(kData, 0x1000);
+  EXPECT_EQ(run(store).error & 1, 0u);
+  for (uint64_t i = 0; i < 500; ++i)  // More than fit into one batch.
+    container_->map(0x40000000 + i * 0x2000, 0x1000, kReadWrite, kDataOffset);
+  EXPECT_EQ(run({0xc7, 0x05, 0, 0x60, 0x3e, 0x40, 9, 0, 0, 0, 0xf4}).trap, 13u);
+  EXPECT_EQ(data(0), 9u);
+}
+
+TEST_F(ContainerTest, AKickStopsALoop) {
+  put_code({0x40, 0xeb, 0xfd});
+  std::thread kicker([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    attention_ = 1;
+    container_->kick();
+  });
+  const NativeEvent event = run();
+  kicker.join();
+  EXPECT_EQ(event.signal, static_cast<uint32_t>(TRAPLINE_KICK_SIGNAL));
+  EXPECT_GT(event.registers.gpr[kEax], 1000u);
+}
+
+TEST_F(ContainerTest, AKilledContainerIsLostAndSoIsOneWithoutMapper) {
+  kill(container_->pid(), SIGKILL);
+  EXPECT_EQ(run({0xf4}).kind, NativeEvent::Kind::kLost);
+  EXPECT_TRUE(container_->lost());
+  auto other = Container::start(*files_);
+  ASSERT_TRUE(other.ok());
+  kill(other.value()->mapper_pid(), SIGKILL);
+  other.value()->map(kCode, 0x1000, kReadExecute, kCodeOffset);
+  EXPECT_FALSE(other.value()->flush());
+}
+
+TEST_F(ContainerTest, NothingIsLeftBehind) {
+  const pid_t pid = container_->pid();
+  const pid_t mapper = container_->mapper_pid();
+  container_.reset();
+  EXPECT_EQ(kill(pid, 0), -1);
+  EXPECT_EQ(errno, ESRCH);
+  EXPECT_EQ(kill(mapper, 0), -1);
+}
+
+}  // namespace
+}  // namespace trapline

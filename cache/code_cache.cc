@@ -212,6 +212,12 @@ bool CodeCache::has_code(uint64_t frame) const {
   return found != frames_.end() && !found->second.blocks.empty();
 }
 
+std::span<Block* const> CodeCache::blocks_of(uint64_t frame) const {
+  const auto found = frames_.find(frame);
+  if (found == frames_.end()) return {};
+  return found->second.blocks;
+}
+
 std::vector<uint64_t> CodeCache::code_frames() const {
   std::vector<uint64_t> frames;
   for (const auto& [frame, code] : frames_)

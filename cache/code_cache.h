@@ -171,6 +171,8 @@ class CodeCache {
   /// For tests only: breaks C2.
   void keep_links_of_killed() { unlinks_killed_ = false; }
   bool has_code(uint64_t frame) const;
+  /// Blocks that begin or end in the frame.
+  std::span<Block* const> blocks_of(uint64_t frame) const;
 
   /// Forgets everything (C3). Every pointer to a table or block dangles.
   void flush();

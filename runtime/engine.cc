@@ -17,7 +17,8 @@ constexpr uint32_t kBlockRoom = 0x10000;  ///< No block is larger.
 constexpr uint64_t kSmallestCache = 256u << 10;
 constexpr uint64_t kLargestCache = 1u << 30;
 constexpr size_t kExecutionViews = 128;
-constexpr uint32_t kWindowReach = 8;  ///< Pages that a window may grow to each side.
+constexpr uint32_t kCompanion = 1u << 31;  ///< In an execution view's mode.
+constexpr uint32_t kWindowReach = 8;       ///< Pages that a window may grow to each side.
 
 uint64_t slot_of(const EntryTable& table) {
   // The cache and the translator each name the pair of entries; they are the same two words.
@@ -86,6 +87,7 @@ Result<void> Engine::build(const MachineOptions& options) {
                                        CodeEntry{thunks_.miss_host, thunks_.miss_saved});
   if (options.mutation == Mutation::kLinksKept) cache_->keep_links_of_killed();
   translator_ = std::make_unique<Translator>(model_, options.switches, thunks_);
+  if (auto native = build_native(options); !native.ok()) native_refusal_ = native.error().message;
   context_->miss_table.fill({thunks_.miss_host, thunks_.miss_saved});
   context_->hot.exec_table = reinterpret_cast<uint64_t>(execution_views_->empty_table());
   return install_signal_handlers();
@@ -152,15 +154,19 @@ void Engine::refresh_mode() {
   View& view = current_view();
   HotFields& hot = context_->hot;
   const uint64_t tables = reinterpret_cast<uint64_t>(view.tables()) + kPageShift;
-  if (!execution_view_ || key != mode_ || execution_view_->view != view.serial()) {
+  const bool companion = native_ && native_allowed() && native_wanted(view);
+  if (!execution_view_ || key != mode_ || execution_view_->view != view.serial() ||
+      companion != companion_) {
     const uint32_t place = key.cs_base >> 4 ^ key.cs_base >> 12;
     RecentMode& recent = recent_modes_[(key.cpl() + 4 * place) % recent_modes_.size()];
     if (!recent.execution || recent.key != key || recent.view != view.serial() ||
-        recent.recycled != execution_views_->recycled()) {
+        recent.recycled != execution_views_->recycled() || recent.companion != companion) {
       const uint32_t id = mode_number(key);
-      ExecutionView& execution = execution_views_->get(view.serial(), id);
-      recent = {key, id, view.serial(), &execution, execution_views_->recycled()};
+      ExecutionView& execution =
+          execution_views_->get(view.serial(), companion ? id | kCompanion : id);
+      recent = {key, id, view.serial(), &execution, execution_views_->recycled(), companion};
     }
+    companion_ = companion;
     mode_ = key;
     mode_id_ = recent.id;
     execution_view_ = recent.execution;
@@ -177,21 +183,36 @@ void Engine::refresh_mode() {
 
 void Engine::paging_changed(bool) {
   views_ = {};
+  if (native_) native_->settle();
 }
 
 void Engine::invalidate_page(Linear) {
   // The views follow the guest's tables by themselves.
+  if (native_) native_->settle();
 }
 
 void Engine::mapping_dropped(View& view, uint32_t page) {
   if (options_.mutation == Mutation::kStaleMapping) return;
   ++mapping_epoch_;
   execution_views_->drop_page(view.serial(), page);
+  if (native_) native_->mapping_dropped(view, page);
+}
+
+void Engine::writing_dropped(View& view, uint32_t page) {
+  if (native_) native_->writing_dropped(view, page);
+}
+
+void Engine::writes_denied(uint64_t) {
+  if (native_) native_->settle();
 }
 
 void Engine::view_dropped(View& view) {
   ++mapping_epoch_;
   execution_views_->drop_view(view.serial());
+  if (native_) {
+    native_->view_dropped(view);
+    policy_.forget(view.serial());
+  }
   for (View*& cached : views_)
     if (cached == &view) cached = nullptr;
 }
@@ -207,6 +228,7 @@ void Engine::code_written(Physical address, uint32_t bytes) {
       cache_->invalidate(frame, static_cast<uint32_t>(at & kPageMask),
                          static_cast<uint32_t>(stop - at));
     if (!cache_->has_code(frame)) mmu_->allow_writes(frame, denial::kCode);
+    if (native_) native_->code_written(frame);
     at = stop;
   }
 }
@@ -256,7 +278,7 @@ void Engine::flush_code() {
 }
 
 uint64_t Engine::resume() {
-  if (context_->hot.attention || (context_->cpu.eflags & eflags::kTf))
+  if (context_->hot.attention || (context_->cpu.eflags & eflags::kTf) || native_due())
     return leave(Leave::kAttention);
   return resume_variant(Variant::kNormal);
 }
@@ -308,6 +330,12 @@ void Engine::set_slot(uint32_t page, uint64_t frame) {
   execution_views_->set(*execution_view_, page, slot_of(table));
 }
 
+/// Pages whose code may run natively have no slot in a companion: who goes there asks.
+void Engine::fill_slot(uint32_t page, uint64_t slot) {
+  if (!companion_ || native_stays_translated(page))
+    execution_views_->set(*execution_view_, page, slot);
+}
+
 uint64_t Engine::resume_careful() {
   context_->cpu.shadow = InterruptShadow::kNone;
   refresh_mode();
@@ -338,7 +366,7 @@ OrFault<Engine::CodePlace> Engine::code_place() {
   TRAPLINE_TRY_LET(code, resolve_code(linear));
   EntryTable& table = cache_->table(code.address.frame(), linear.page(), mode_id_);
   refresh_mode();  // Resolving may have activated or recycled something.
-  execution_views_->set(*execution_view_, linear.page(), slot_of(table));
+  fill_slot(linear.page(), slot_of(table));
   return CodePlace{code, &table, static_cast<uint16_t>(linear.offset())};
 }
 

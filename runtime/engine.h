@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
@@ -22,6 +23,8 @@
 #include "runtime/execution_views.h"
 #include "runtime/host_ticks.h"
 #include "runtime/machine.h"
+#include "runtime/native/native_user.h"
+#include "runtime/native/policy.h"
 #include "runtime/signals.h"
 #include "shadowmmu/shadow_mmu.h"
 #include "translator/context.h"
@@ -63,6 +66,14 @@ struct EngineCounters {
   uint64_t software_interrupts = 0;
   uint64_t interrupts = 0;
   uint64_t port_accesses = 0;
+  uint64_t fast_system_calls = 0;  ///< SYSENTER.
+  uint64_t native_stays = 0;
+  uint64_t native_nanoseconds = 0;
+  uint64_t native_kicks = 0;
+  uint64_t native_faults_hidden = 0;
+  uint64_t native_faults_reflected = 0;
+  uint64_t native_system_calls = 0;
+  uint64_t native_instructions = 0;
 };
 
 class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, public PortSpace {
@@ -91,6 +102,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void set_breakpoint(Linear address, bool on);
   const CpuModel& model() const { return model_; }
   Statistics statistics() const;
+  /// Why nothing runs natively although it was asked for; empty otherwise.
+  const std::string& native_refusal() const { return native_refusal_; }
   void skip_time(uint64_t instructions) { instructions_skipped_ += instructions; }
   uint64_t state_hash() const;
   /// For a broken invariant: what there is to know, as far as it can be known in the middle of
@@ -114,6 +127,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   // --- MmuObserver ---
   void mapping_dropped(View& view, uint32_t page) override;
   void view_dropped(View& view) override;
+  void writing_dropped(View& view, uint32_t page) override;
+  void writes_denied(uint64_t frame) override;
   void code_written(Physical address, uint32_t bytes) override;
   // --- PortSpace: what the machine's owner gave, or an exit ---
   uint32_t in(uint16_t port, uint32_t size) override;
@@ -174,6 +189,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void deny_code_writes(uint64_t frame);
   std::span<const uint8_t> page_bytes(const Resolution& code);
   void set_slot(uint32_t page, uint64_t frame);
+  void fill_slot(uint32_t page, uint64_t slot);
   uint64_t leave(Leave reason);
   uint64_t leave_with(Exit exit);
   void flush_code();
@@ -219,6 +235,24 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
 
   Exit loop();
   uint64_t retired() const;
+
+  // engine_native.cc
+  enum class AfterEvent : uint8_t { kNatively, kTranslated, kEnded };
+  Result<void> build_native(const MachineOptions& options);
+  bool native_allowed() const;
+  bool native_due();
+  bool native_wanted(const View& user);
+  void note_interrupted_user_code();
+  bool native_stays_translated(uint32_t page);
+  CodeKnown code_known(bool entry) const;
+  NativeRegisters to_native(NativeSpace& space) const;
+  bool from_native(const NativeEvent& event, const NativeRegisters& given);
+  std::optional<Exit> run_native();
+  AfterEvent native_fault(const Fault& fault);
+  bool step_back_over(std::initializer_list<uint8_t> code);
+  AfterEvent step_translated();
+  AfterEvent native_event(const NativeEvent& event);
+  AfterEvent native_page_fault(const NativeEvent& event);
 
   // engine_fpu.cc
   struct CodeBytes {
@@ -284,7 +318,15 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::array<LeftWindow, 2> left_windows_{};
   uint32_t left_window_next_ = 0;
   uint64_t address_mask_ = ~uint64_t{0};  ///< What the A20 gate lets through.
-  std::array<View*, 2> views_{};          ///< Supervisor, user; of the current paging context.
+  std::unique_ptr<NativeUser> native_;
+  NativePolicy policy_;
+  std::string native_refusal_;
+  std::atomic<const Container*> native_running_{nullptr};
+  int native_failures_ = 0;
+  bool step_translated_ = false;  ///< The next instruction alone is to run translated.
+  /// Execution tables whose pages are left for the run loop, which may go on natively.
+  bool companion_ = false;
+  std::array<View*, 2> views_{};  ///< Supervisor, user; of the current paging context.
   ExecutionView* execution_view_ = nullptr;
   /// By what of the mode changes most often: privilege, and the place of code with a base.
   struct RecentMode {
@@ -293,6 +335,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
     uint32_t view = 0;
     ExecutionView* execution = nullptr;
     uint64_t recycled = 0;
+    bool companion = false;
   };
   std::array<RecentMode, 64> recent_modes_;
   bool counted_ = false;

@@ -170,6 +170,7 @@ void Engine::complete_port_read(uint32_t value) {
 void Engine::clear_memory() {
   flush_code();
   mmu_->map_changed();
+  if (native_) native_->forget_code();
   memory_->clear();
 }
 

@@ -70,9 +70,14 @@ Exit Engine::loop() {
     if (deliver_pending(exit)) return exit;
     if (deliverable()) continue;  // Another one, before the handler's first instruction.
     const bool trap = state.eflags & eflags::kTf;
-    const bool single = trap || state.shadow != InterruptShadow::kNone || step_over_breakpoint_;
+    const bool single = std::exchange(step_translated_, false) || trap ||
+                        state.shadow != InterruptShadow::kNone || step_over_breakpoint_;
     const uint64_t exceptions = counters_.exceptions + counters_.software_interrupts;
     hot.attention = 0;
+    if (!single && native_due()) {
+      if (auto ended = run_native()) return *ended;
+      continue;
+    }
     if (step_over_breakpoint_) flush_code();
     const uint64_t code = single ? resume_variant(Variant::kSingle) : resume();
     if (single) hot.attention = 1;
@@ -100,6 +105,7 @@ void Engine::set_state(const CpuState& state) {
   context_->hot.fpu_loaded = 0;
   context_->hot.compare_unfinished = 0;
   debug_met_ = 0;
+  step_translated_ = false;
   context_->cpu.fpu.mxcsr &= kMxcsrBits;
   note_fpu_pointers();
   views_ = {};
@@ -152,6 +158,30 @@ Statistics Engine::statistics() const {
   s.page_faults = counters_.page_faults;
   s.interrupts = counters_.interrupts;
   s.port_accesses = counters_.port_accesses;
+  s.native_stays = counters_.native_stays;
+  s.native_nanoseconds = counters_.native_nanoseconds;
+  s.native_kicks = counters_.native_kicks;
+  s.native_faults_hidden = counters_.native_faults_hidden;
+  s.native_faults_reflected = counters_.native_faults_reflected;
+  s.native_system_calls = counters_.native_system_calls;
+  s.native_instructions = counters_.native_instructions;
+  if (native_) {
+    const NativeUserCounters& user = native_->counters();
+    const NativeMapCounters& maps = native_->map_counters();
+    s.native_promotions = policy_.counters().promotions;
+    s.native_demotions = policy_.counters().demotions;
+    s.native_pages_fine = user.pages_fine;
+    s.native_pages_sensitive = user.pages_sensitive;
+    s.native_pages_unexplored = user.pages_unexplored;
+    s.native_pages_rewritten = user.pages_rewritten;
+    s.native_mappings_made = maps.mappings_made;
+    s.native_mappings_removed = maps.mappings_removed;
+    s.native_mappings_evicted = maps.mappings_evicted;
+    s.native_pages_mapped = maps.pages_mapped;
+    s.native_containers_started = user.containers_started;
+    s.native_containers_recycled = user.containers_recycled;
+    s.native_containers_lost = user.containers_lost;
+  }
   s.samples_user = samples_.user;
   s.samples_kernel = samples_.kernel;
   s.samples_engine = samples_.engine;

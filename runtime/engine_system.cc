@@ -373,6 +373,7 @@ struct SystemOps {
 
   static uint64_t sysenter(Context* context, uint32_t, uint32_t payload) {
     Engine& e = enter_instruction(context);
+    ++e.counters_.fast_system_calls;
     return transferred(e, payload, trapline::sysenter(e.cpu_));
   }
 

@@ -82,6 +82,9 @@ const CpuModel& Machine::model() const {
 Statistics Machine::statistics() const {
   return impl_->engine->statistics();
 }
+const std::string& Machine::native_refusal() const {
+  return impl_->engine->native_refusal();
+}
 uint64_t Machine::time_stamp() const {
   return impl_->engine->time_stamp();
 }
@@ -113,6 +116,26 @@ std::vector<std::pair<std::string, uint64_t>> Statistics::named() const {
           {"page_faults", page_faults},
           {"interrupts", interrupts},
           {"port_accesses", port_accesses},
+          {"native_stays", native_stays},
+          {"native_nanoseconds", native_nanoseconds},
+          {"native_kicks", native_kicks},
+          {"native_faults_hidden", native_faults_hidden},
+          {"native_faults_reflected", native_faults_reflected},
+          {"native_system_calls", native_system_calls},
+          {"native_instructions", native_instructions},
+          {"native_promotions", native_promotions},
+          {"native_demotions", native_demotions},
+          {"native_pages_fine", native_pages_fine},
+          {"native_pages_sensitive", native_pages_sensitive},
+          {"native_pages_unexplored", native_pages_unexplored},
+          {"native_pages_rewritten", native_pages_rewritten},
+          {"native_mappings_made", native_mappings_made},
+          {"native_mappings_removed", native_mappings_removed},
+          {"native_mappings_evicted", native_mappings_evicted},
+          {"native_pages_mapped", native_pages_mapped},
+          {"native_containers_started", native_containers_started},
+          {"native_containers_recycled", native_containers_recycled},
+          {"native_containers_lost", native_containers_lost},
           {"samples_user", samples_user},
           {"samples_kernel", samples_kernel},
           {"samples_engine", samples_engine}};

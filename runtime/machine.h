@@ -49,6 +49,13 @@ enum class TimeSource : uint8_t {
   kInstructions,  ///< Guest instructions retired: two runs of the same machine are the same.
 };
 
+/// Whether guest user code may run on the bare processor (docs/direct-execution.md).
+enum class DirectExecution : uint8_t {
+  kNever,
+  kAlways,    ///< Whenever the processor then does what the guest expects.
+  kAdaptive,  ///< Only address spaces that compute for long without events.
+};
+
 struct MachineOptions {
   uint64_t memory_bytes = 64ull << 20;
   const CpuModel* cpu = nullptr;  ///< nullptr: CpuModel::max().
@@ -67,6 +74,9 @@ struct MachineOptions {
   /// Where a broken invariant of the engine's leaves a crash bundle, for `trapline replay`. Empty:
   /// nowhere.
   std::string crash_directory{};
+  DirectExecution direct_execution = DirectExecution::kNever;
+  /// For tests: code that was written may run natively again at once, however often that happens.
+  bool native_at_once = false;
   /// For tests only: makes the engine wrong in one way.
   Mutation mutation = Mutation::kNone;
 };
@@ -129,6 +139,26 @@ struct Statistics {
   uint64_t page_faults = 0;
   uint64_t interrupts = 0;
   uint64_t port_accesses = 0;
+  uint64_t native_stays = 0;
+  uint64_t native_nanoseconds = 0;
+  uint64_t native_kicks = 0;
+  uint64_t native_faults_hidden = 0;
+  uint64_t native_faults_reflected = 0;
+  uint64_t native_system_calls = 0;
+  uint64_t native_instructions = 0;
+  uint64_t native_promotions = 0;
+  uint64_t native_demotions = 0;
+  uint64_t native_pages_fine = 0;
+  uint64_t native_pages_sensitive = 0;
+  uint64_t native_pages_unexplored = 0;
+  uint64_t native_pages_rewritten = 0;
+  uint64_t native_mappings_made = 0;
+  uint64_t native_mappings_removed = 0;
+  uint64_t native_mappings_evicted = 0;
+  uint64_t native_pages_mapped = 0;
+  uint64_t native_containers_started = 0;
+  uint64_t native_containers_recycled = 0;
+  uint64_t native_containers_lost = 0;
   uint64_t samples_user = 0;  ///< See MachineOptions::sample_interval.
   uint64_t samples_kernel = 0;
   uint64_t samples_engine = 0;
@@ -181,6 +211,8 @@ class Machine {
 
   const CpuModel& model() const;
   Statistics statistics() const;
+  /// Why nothing runs natively although MachineOptions asked for it: one clause. Empty otherwise.
+  const std::string& native_refusal() const;
   /// MachineOptions::clock now, before CpuState::tsc_offset. Exact also while an IN or OUT of the
   /// guest is being answered: it has not retired.
   uint64_t time_stamp() const;

@@ -215,6 +215,7 @@ void Engine::kick(void* context) {
   if (!stop_requested_ && deadline_armed) deadline_passed_ = true;
   HotFields& hot = context_->hot;
   hot.attention = 1;
+  if (const Container* running = native_running_) running->kick();
   context_->loop.end_loops();
   hot.exec_table = reinterpret_cast<uint64_t>(execution_views_->empty_table());
   const auto* machine = static_cast<ucontext_t*>(context);

@@ -31,6 +31,7 @@ void ShadowMmu::Impl::drop_write(ShadowView& view, uint32_t page) {
   view.set_write(page, 0);
   ++removals_;
   ++counters_.entries_dropped;
+  observer_.writing_dropped(view, page);
 }
 
 void ShadowMmu::Impl::drop_region(ShadowView& view, uint32_t region, Notice notice) {
@@ -84,11 +85,20 @@ void ShadowMmu::Impl::deny_writes(uint64_t frame, uint8_t reason) {
     if (holder.write_entry(link.page()) == 0) continue;
     holder.set_write(link.page(), 0);
     ++removals_;
+    observer_.writing_dropped(holder, link.page());
   }
+  observer_.writes_denied(frame);
 }
 
 void ShadowMmu::Impl::allow_writes(uint64_t frame, uint8_t reason) {
   memory_.clear_denial(frame, reason);
+}
+
+void ShadowMmu::Impl::for_each_mapping(uint64_t frame,
+                                       const std::function<void(View&, uint32_t page)>& visit) {
+  if (!has_lists(frame)) return;
+  for (PageLink link = heads(frame).pages; link; link = node(link).next)
+    visit(view(link.slot()), link.page());
 }
 
 void ShadowMmu::Impl::map_changed() {

@@ -111,6 +111,21 @@ uint64_t PhysicalMemory::ram_bytes() const {
   return parts_->ram_bytes;
 }
 
+int PhysicalMemory::ram_file() const {
+  return parts_->file;
+}
+
+std::optional<uint64_t> PhysicalMemory::ram_offset(uint64_t frame_number) const {
+  const Frame& found = frame(frame_number);
+  if (found.kind != FrameKind::kRam) return std::nullopt;
+  return static_cast<uint64_t>(found.host - parts_->ram);
+}
+
+std::optional<uint64_t> PhysicalMemory::ram_offset_of(const std::byte* host) const {
+  if (host < parts_->ram || host >= parts_->ram + parts_->ram_bytes) return std::nullopt;
+  return static_cast<uint64_t>(host - parts_->ram);
+}
+
 Physical PhysicalMemory::ram_end() const {
   const uint64_t bytes = parts_->ram_bytes;
   return {bytes <= kLowRamEnd ? bytes : kHighRamStart + (bytes - kLowRamEnd)};

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,6 +26,7 @@ namespace denial {
 inline constexpr uint8_t kPageTable = 1u << 0;  ///< Shadow entries were derived from it.
 inline constexpr uint8_t kCode = 1u << 1;       ///< Translations were made from it.
 inline constexpr uint8_t kWatch = 1u << 2;      ///< Something wants to see every write.
+inline constexpr uint8_t kNative = 1u << 3;     ///< Its code runs natively, as it was looked at.
 }  // namespace denial
 
 class MmioHandler {
@@ -86,6 +88,11 @@ class PhysicalMemory {
   void read(Physical address, std::span<std::byte> out) const;
   void write(Physical address, std::span<const std::byte> in);
   bool is_ram(Physical address, uint64_t bytes) const;
+  /// RAM as other processes map it: the file, and where in it a frame lies. Nothing for frames that
+  /// are not RAM.
+  int ram_file() const;
+  std::optional<uint64_t> ram_offset(uint64_t frame_number) const;
+  std::optional<uint64_t> ram_offset_of(const std::byte* host) const;
   /// All RAM reads as zero again, and the host has its pages back. Fires no traces: whatever was
   /// derived from RAM must be gone.
   void clear();

@@ -64,6 +64,11 @@ void ShadowMmu::allow_writes(uint64_t frame, uint8_t reason) {
   impl_->allow_writes(frame, reason);
 }
 
+void ShadowMmu::for_each_mapping(uint64_t frame,
+                                 const std::function<void(View&, uint32_t page)>& visit) {
+  impl_->for_each_mapping(frame, visit);
+}
+
 void ShadowMmu::map_changed() {
   impl_->map_changed();
 }

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -59,7 +60,14 @@ class MmuObserver {
   /// All mappings of the view are gone (mapping_dropped() does not come for each). It may be about
   /// to be recycled.
   virtual void view_dropped(View& view) = 0;
-  /// Bytes in a frame with denial::kCode were written: they hold their new values already.
+  /// Only writing to the page has gone from this view: a mirror of it must follow before the guest
+  /// can rely on that.
+  virtual void writing_dropped(View&, uint32_t) {}
+  /// The frame has been taken out of every write table, for the VMM's sake: mirrors must follow
+  /// before this returns. writing_dropped() has come for each page.
+  virtual void writes_denied(uint64_t) {}
+  /// Bytes in a frame with denial::kCode or kNative were written: they hold their new values
+  /// already.
   virtual void code_written(Physical address, uint32_t bytes) = 0;
 };
 
@@ -120,6 +128,9 @@ class ShadowMmu {
   /// Denials for others than page tables (V2): takes the frame out of every write table at once.
   void deny_writes(uint64_t frame, uint8_t reason);
   void allow_writes(uint64_t frame, uint8_t reason);
+
+  /// Every page of every view that maps the frame. The visitor changes no mappings.
+  void for_each_mapping(uint64_t frame, const std::function<void(View&, uint32_t page)>& visit);
 
   /// The physical map changed (a ROM was banked in, RAM went away): every view is emptied.
   void map_changed();

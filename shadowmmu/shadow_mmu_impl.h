@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -43,6 +44,7 @@ class ShadowMmu::Impl {
   // drop.cc
   void deny_writes(uint64_t frame, uint8_t reason);
   void allow_writes(uint64_t frame, uint8_t reason);
+  void for_each_mapping(uint64_t frame, const std::function<void(View&, uint32_t page)>& visit);
   void map_changed();
 
   // stores.cc

@@ -11,6 +11,9 @@ namespace {
 
 using namespace paging;
 
+// Denials that something follows from when the frame is written.
+constexpr uint8_t kWritesMatter = denial::kPageTable | denial::kCode | denial::kNative;
+
 // What a changed entry takes away from what was derived through it.
 enum class Loss : uint8_t { kNothing, kWriting, kEverything };
 
@@ -79,7 +82,7 @@ void ShadowMmu::Impl::ram_store(const Frame& frame, Physical address, uint32_t s
                                 uint64_t value) {
   const uint32_t offset = address.offset();
   TRAPLINE_ASSERT(offset + size <= kPageSize);
-  if (!(frame.denials & (denial::kPageTable | denial::kCode))) {
+  if (!(frame.denials & kWritesMatter)) {
     store_sized(frame.host + offset, size, value);
     return;
   }
@@ -94,7 +97,7 @@ void ShadowMmu::Impl::ram_store(const Frame& frame, Physical address, uint32_t s
 // What follows from a write to RAM with denials that has been made.
 void ShadowMmu::Impl::written(Physical address, uint32_t size, const Before& before) {
   const Frame& frame = memory_.frame(before.frame);
-  const bool code = frame.denials & denial::kCode;
+  const bool code = frame.denials & (denial::kCode | denial::kNative);
   if (frame.denials & denial::kPageTable) {
     ++counters_.traced_writes;
     follow_table_change(before, frame.host);
@@ -177,7 +180,7 @@ void ShadowMmu::Impl::dma_write_frame(Physical address, std::span<const std::byt
   if (frame.denials & denial::kPageTable)
     std::memcpy(old, frame.host + first, entries_end(offset, size) - first);
   std::memcpy(frame.host + offset, bytes.data(), size);
-  if (frame.denials & (denial::kPageTable | denial::kCode))
+  if (frame.denials & kWritesMatter)
     written(address, size, {address.frame(), offset, size, first, old});
 }
 

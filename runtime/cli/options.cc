@@ -34,6 +34,7 @@ struct RawOptions {
   std::string code_cache = "64M";
   std::string clock = "host";
   std::string idle_polling = "throttle";
+  std::string direct_execution = "never";
   std::string crash_directory = ".";
   std::vector<std::string> switches;
 };
@@ -113,6 +114,10 @@ void add_run(CLI::App& app, RawOptions& raw) {
                   "A guest that waits by polling: throttle it, where it cannot tell, or run it all "
                   "the time (default throttle)")
       ->type_name("throttle|run");
+  run->add_option("--direct-exec", raw.direct_execution,
+                  "Run guest user code on the bare processor, where that is exact: never, always, "
+                  "or adaptive, where it computes for long (default never)")
+      ->type_name("never|always|adaptive");
   run->add_option("--crash-dir", raw.crash_directory,
                   "Where a failure of the program's own leaves what is known of it (default here)")
       ->type_name("DIRECTORY");
@@ -224,6 +229,8 @@ Result<RunOptions> validate(RawOptions raw) {
   if (raw.idle_polling != "throttle" && raw.idle_polling != "run")
     return Error{ExitStatus::kUsage,
                  "--idle-polling: '" + raw.idle_polling + "' is neither throttle nor run"};
+  auto direct_execution = parse_direct_execution(raw.direct_execution);
+  if (!direct_execution.ok()) return direct_execution.error();
   auto clock = parse_clock(raw.clock);
   if (!clock.ok()) return clock.error();
   for (const std::string& text : raw.switches)
@@ -232,6 +239,7 @@ Result<RunOptions> validate(RawOptions raw) {
   options.cpu = cpu.value();
   options.reboot = !raw.no_reboot;
   options.clock = clock.value();
+  options.direct_execution = direct_execution.value();
   options.throttle_polling = raw.idle_polling == "throttle";
   options.crash_directory = std::move(raw.crash_directory);
   options.summary = raw.summary;

@@ -209,6 +209,11 @@ Result<BootImage> load_boot_image(const RunOptions& options) {
       options.memory_bytes);
 }
 
+/// Native code does not count what it executes.
+bool counts_instructions(const RunOptions& options) {
+  return options.statistics && options.direct_execution == DirectExecution::kNever;
+}
+
 Result<std::unique_ptr<Pc>> boot(const RunOptions& options, HostSide& host) {
   auto image = load_boot_image(options);
   if (!image.ok()) return image.error();
@@ -218,18 +223,22 @@ Result<std::unique_ptr<Pc>> boot(const RunOptions& options, HostSide& host) {
   machine.code_cache_bytes = options.code_cache_bytes;
   machine.switches = options.switches;
   machine.clock = options.clock;
+  machine.direct_execution = options.direct_execution;
   machine.crash_directory = options.crash_directory;
   if (options.statistics || options.summary) machine.sample_interval = kSampleInterval;
   auto pc = Pc::create({.machine = machine,
                         .serial = host.serial(),
                         .debug_console = host.debug_console(),
-                        .count_instructions = options.statistics,
+                        .count_instructions = counts_instructions(options),
                         .throttle_polling = options.throttle_polling,
                         .flush = [&host] {
                           host.flush();
                           if (host.output_failure()) host.waker().wake();
                         }});
   if (!pc.ok()) return pc;
+  if (const std::string& refusal = pc.value()->machine().native_refusal(); !refusal.empty())
+    std::fprintf(stderr, "trapline: guest user code runs translated only, since %s\n",
+                 refusal.c_str());
   if (auto placed = pc.value()->boot(image.take()); !placed.ok()) return placed.error();
   return pc;
 }

@@ -136,6 +136,14 @@ Result<const CpuModel*> parse_cpu(std::string_view text) {
   return model;
 }
 
+Result<DirectExecution> parse_direct_execution(std::string_view text) {
+  if (text == "never") return DirectExecution::kNever;
+  if (text == "always") return DirectExecution::kAlways;
+  if (text == "adaptive") return DirectExecution::kAdaptive;
+  return Error{ExitStatus::kUsage,
+               "--direct-exec: '" + std::string(text) + "' is none of never, always and adaptive"};
+}
+
 Result<TimeSource> parse_clock(std::string_view text) {
   if (text == "host") return TimeSource::kHost;
   if (text == "instructions") return TimeSource::kInstructions;

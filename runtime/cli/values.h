@@ -30,6 +30,8 @@ Result<void> parse_switch(std::string_view text, Switches& switches);
 Result<const CpuModel*> parse_cpu(std::string_view text);
 /// "host" or "instructions".
 Result<TimeSource> parse_clock(std::string_view text);
+/// "never", "always" or "adaptive".
+Result<DirectExecution> parse_direct_execution(std::string_view text);
 
 /// RAM for the guest must not be more than the model can address, nor than the host has: physical
 /// memory, or this process's control group's limit.

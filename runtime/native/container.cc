@@ -29,7 +29,7 @@ constexpr unsigned kExecutableFile = 0x10;  ///< MFD_EXEC, which older kernels r
 constexpr int kFirstFile = 10;              ///< Clear of the numbers that the program expects.
 constexpr milliseconds kStartPatience{10'000};
 constexpr milliseconds kKickPatience{2'000};
-constexpr milliseconds kLook{20};  ///< How often a silent container is looked at.
+constexpr milliseconds kLook{5};  ///< How often a silent container is looked at.
 constexpr uint32_t kSpins = 500;
 
 Error refused(const char* what) {
@@ -295,12 +295,17 @@ bool Container::wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
 
 NativeEvent Container::run(const NativeRegisters& registers, const volatile uint8_t& attention) {
   NativeEvent event;
+  event.kind = NativeEvent::Kind::kNotStarted;
+  const auto now = steady_clock::now();
+  if (now - looked_at_ > kLook && !still_alive()) return event;
   if (!flush()) return event;
   std::memcpy(&mailbox_->registers, &registers, sizeof registers);
   ++ticket_;
   store(mailbox_->go, ticket_);
   if (load(mailbox_->container_waits)) futex(&mailbox_->go, FUTEX_WAKE, 1, nullptr);
+  event.kind = NativeEvent::Kind::kLost;
   if (!wait_stopped(ticket_, &attention, kKickPatience)) return event;
+  looked_at_ = now;
   event.kind = NativeEvent::Kind::kEvent;
   event.signal = mailbox_->signal;
   event.trap = mailbox_->trap;

@@ -39,8 +39,9 @@ class ContainerFiles {
 /// Why guest code stopped, as the container tells it: user-mode state that may be invented.
 struct NativeEvent {
   enum class Kind : uint8_t {
-    kEvent,  ///< `registers` and the rest say what.
-    kLost,   ///< The container is gone, and the registers with it.
+    kEvent,       ///< `registers` and the rest say what.
+    kNotStarted,  ///< The container was gone before.
+    kLost,        ///< The container is gone, and the registers with it.
   };
   Kind kind = Kind::kLost;
   uint32_t signal = 0;
@@ -108,6 +109,7 @@ class Container {
   uint32_t sequence_ = 0;
   uint32_t pending_ = 0;
   bool lost_ = false;
+  std::chrono::steady_clock::time_point looked_at_;  ///< When it surely was alive.
 };
 
 }  // namespace trapline

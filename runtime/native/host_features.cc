@@ -22,6 +22,8 @@
 #include <fstream>
 #include <optional>
 
+#include "runtime/native/container.h"
+
 namespace trapline {
 
 namespace {
@@ -136,6 +138,13 @@ void probe_memfd_mapping() {
   _exit(reinterpret_cast<int (*)()>(code)());
 }
 
+void probe_container() {
+  const int ram = memfd_create("trapline-probe", MFD_CLOEXEC);
+  if (ram < 0) return;
+  const auto files = ContainerFiles::create(ram);
+  if (files.ok() && Container::start(*files.value()).ok()) _exit(kWorks);
+}
+
 HostFeature yes_or_no(std::string name, bool there, std::string needed_for) {
   return {std::move(name), there ? "yes" : "no", std::move(needed_for), !there};
 }
@@ -171,6 +180,7 @@ std::vector<HostFeature> probe_host_features() {
       yes_or_no("seccomp filters", works_in_child(probe_seccomp), "they confine guest code"),
       yes_or_no("executable memfd", works_in_child(probe_memfd_mapping),
                 "the guest's memory is mapped from one"),
+      yes_or_no("container", works_in_child(probe_container), "a process for guest code starts"),
       number("vm.mmap_min_addr", "/proc/sys/vm/mmap_min_addr",
              "guest pages below it stay translated"),
       number("vm.max_map_count", "/proc/sys/vm/max_map_count",

@@ -113,6 +113,7 @@ class Usage(CliTest):
                 (("run", "--multiboot", GUEST, "--code-cache", "0"), "--code-cache"),
                 (("run", "--multiboot", GUEST, "--switch", "nothing=on"), "nothing"),
                 (("run", "--multiboot", GUEST, "--idle-polling", "never"), "throttle"),
+                (("run", "--multiboot", GUEST, "--direct-exec", "maybe"), "always"),
                 (("run", "--multiboot", GUEST, "--memory", "64K", "--memory", "64M"), "only once"),
                 (("run", "--multiboot", GUEST, "--cpu"), "--cpu: there must be a value"),
                 (("run", "--multiboot", GUEST, "--cpu", ""), "--cpu: give a value"),
@@ -173,6 +174,11 @@ class Check(CliTest):
         self.assertEqual(table["modify_ldt"], "no")
         self.assertEqual(table["seccomp filters"], "yes")
         self.assertIn("runs translated only; this host lacks: modify_ldt", conclusion)
+
+    def test_a_run_without_modify_ldt_says_so_and_goes_on(self):
+        result = boot("h", "--direct-exec", "always", preexec_fn=lambda: forbid(154))
+        self.assertEqual(result.returncode, 0)
+        self.assert_sentence(result.stderr.decode(), "translated only", "modify_ldt")
 
     def test_a_full_output(self):
         with open("/dev/full", "wb") as full:

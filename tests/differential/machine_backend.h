@@ -18,17 +18,17 @@ struct Environment {
 
 class MachineBackend : public Backend {
  public:
-  static Result<std::unique_ptr<MachineBackend>> create(const WindowImage& common,
-                                                        const Environment& environment,
-                                                        const Switches& switches,
-                                                        Mutation mutation = Mutation::kNone);
+  static Result<std::unique_ptr<MachineBackend>> create(
+      const WindowImage& common, const Environment& environment, const Switches& switches,
+      Mutation mutation = Mutation::kNone,
+      DirectExecution direct_execution = DirectExecution::kNever);
   std::string_view name() const override { return "engine"; }
   void run(std::span<const Case> cases, std::span<Outcome> outcomes) override;
   Machine& machine() { return *machine_; }
 
  private:
   MachineBackend(const WindowImage& common, const Environment& environment,
-                 std::unique_ptr<Machine> machine);
+                 std::unique_ptr<Machine> machine, bool native);
   void map_pages(const Environment& environment);
   void map_page(uint32_t linear, uint64_t physical, uint64_t bits);
   void run_case(const Case& test, Outcome& outcome);
@@ -37,6 +37,7 @@ class MachineBackend : public Backend {
   const WindowImage& common_;
   std::unique_ptr<Machine> machine_;
   CpuState start_;
+  bool native_;
   WindowPages window_{};
 };
 

@@ -207,6 +207,7 @@ def flip(name, on):
 def modes(switches):
     """Name and options of every mode."""
     yield "default", []
+    yield "direct-exec", ["--direct-exec=always"]
     for name, on in switches:
         yield f"{name}={'off' if on else 'on'}", flip(name, on)
     known = dict(switches)

@@ -31,7 +31,7 @@ void restore_context(void);
 
 static const uint64_t kAllSignals = ~UINT64_C(0);
 static const uint64_t kNoSignals = 0;
-static const long kChangeableFlags = 0x200000; /* ID, which sigreturn leaves alone. */
+static const long kChangeableFlags = 0x204000; /* ID and NT, which sigreturn leaves alone. */
 
 static long call6(long number, long a, long b, long c, long d, long e, long f) {
   register long r10 asm("r10") = d;

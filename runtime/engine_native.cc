@@ -1,0 +1,287 @@
+// User code on the bare processor: when it may go there, how its state travels, and what becomes of
+// each event that brings it back. docs/direct-execution.md has the rules.
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <iterator>
+
+#include "runtime/engine.h"
+
+namespace trapline {
+
+namespace {
+
+/// EFLAGS that user code changes by itself.
+constexpr uint32_t kUserFlags =
+    eflags::kArithmetic | eflags::kTf | eflags::kDf | eflags::kNt | eflags::kAc | eflags::kId;
+/// What FXSAVE's image holds for 32-bit code: no xmm8 and further.
+constexpr size_t kFpuBytes = 288;
+constexpr size_t kMxcsrMask = 28;
+constexpr int kMostFailures = 16;  ///< In a row.
+constexpr uint8_t kIcebp = 0xf1;
+
+bool flat_code(const Segment& cs) {
+  return cs.base == 0 && cs.limit == 0xffffffffu && cs.code() && cs.big() && cs.dpl() == 3;
+}
+
+bool flat_or_null(const Segment& segment) {
+  return segment.unusable() || segment.klass == SegmentClass::kFlat;
+}
+
+uint64_t nanoseconds_now() {
+  return static_cast<uint64_t>(
+      std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count());
+}
+
+/// A data segment that the local descriptor table can stand for.
+bool describable(const Segment& segment) {
+  if (segment.unusable()) return true;
+  const bool whole_pages = segment.limit <= 0xfffff || (segment.limit & kPageMask) == kPageMask;
+  return segment.present() && segment.writable() && !segment.expand_down() && whole_pages;
+}
+
+}  // namespace
+
+Result<void> Engine::build_native(const MachineOptions& options) {
+  if (options.direct_execution == DirectExecution::kNever) return {};
+  if (options.clock == TimeSource::kInstructions)
+    return Error{ExitStatus::kHost, "the clock counts instructions"};
+  for (const Feature needed : {Feature::kSse2, Feature::kCpuid, Feature::kTsc, Feature::kCmov})
+    if (!model_.has(needed))
+      return Error{ExitStatus::kHost, "the model " + std::string(model_.name) +
+                                          " lacks instructions that the host has"};
+  auto made = NativeUser::create(*memory_, *mmu_, *cache_, model_);
+  if (!made.ok()) return made.error();
+  native_ = made.take();
+  if (options.native_at_once) native_->look_at_once();
+  return {};
+}
+
+/// Whether the processor in user mode would do exactly what the guest expects of it.
+bool Engine::native_allowed() const {
+  const CpuState& state = context_->cpu;
+  constexpr uint32_t kForbiddenFlags =
+      eflags::kVm | eflags::kTf | eflags::kNt | eflags::kAc | eflags::kIopl;
+  if (state.cpl != 3 || counted_) return false;
+  if ((state.eflags & (kForbiddenFlags | eflags::kIf)) != eflags::kIf) return false;
+  if ((state.cr0 & (cr0::kPe | cr0::kEm | cr0::kTs)) != cr0::kPe) return false;
+  if (state.cr4 & cr4::kTsd) return false;
+  if (state.tsc_offset != 0 || (state.dr[7] & 0xff) != 0 || state.shadow != InterruptShadow::kNone)
+    return false;
+  if (!breakpoints_.empty() || context_->hot.compare_unfinished) return false;
+  const auto& segment = state.segment;
+  return flat_code(segment[kCs]) && segment[kSs].klass == SegmentClass::kFlat &&
+         segment[kSs].big() && flat_or_null(segment[kDs]) && flat_or_null(segment[kEs]) &&
+         describable(segment[kFs]) && describable(segment[kGs]);
+}
+
+CodeKnown Engine::code_known(bool entry) const {
+  return {entry, (context_->cpu.cr4 & cr4::kOsfxsr) != 0};
+}
+
+bool Engine::native_wanted(const View& user) {
+  return options_.direct_execution == DirectExecution::kAlways || policy_.native(user.serial());
+}
+
+/// Tells the policy that an interrupt comes while user code runs translated.
+void Engine::note_interrupted_user_code() {
+  if (options_.direct_execution != DirectExecution::kAdaptive || !native_allowed()) return;
+  policy_.interrupted(
+      view(true).serial(), nanoseconds_now(),
+      counters_.exceptions + counters_.software_interrupts + counters_.fast_system_calls);
+}
+
+bool Engine::native_stays_translated(uint32_t page) {
+  NativeSpace* space = native_->space_of(view(true));
+  return space && space->translated(page);
+}
+
+/// Whether the next instruction is to run natively.
+bool Engine::native_due() {
+  if (!native_ || native_failures_ > kMostFailures || !native_allowed()) return false;
+  View& user = view(true);
+  if (!native_wanted(user)) return false;
+  NativeSpace* space = native_->space_of(user);
+  if (!space) {
+    ++native_failures_;
+    return false;
+  }
+  const uint32_t eip = context_->cpu.eip;
+  const uint32_t page = eip >> kPageShift;
+  if (!space->translated(page)) return true;
+  const auto code = mmu_->resolve(user, {eip}, Access::kExecute);
+  if (!code.ok() || !native_->may_execute(*space, code->address.frame(), {eip}, code_known(true)))
+    return false;
+  execution_views_->drop_page(user.serial(), page);
+  return true;
+}
+
+// --- the state's way there and back ------------------------------------------------------------
+
+NativeRegisters Engine::to_native(NativeSpace& space) const {
+  const CpuState& state = context_->cpu;
+  NativeRegisters out{};
+  std::copy(state.gpr.begin(), state.gpr.end(), out.gpr);
+  out.eip = state.eip;
+  out.eflags = (state.eflags & kUserFlags) | eflags::kIf | eflags::kFixed1;
+  const auto flat = [](const Segment& segment) -> uint16_t {
+    return segment.unusable() ? 0 : TRAPLINE_FLAT_DATA;
+  };
+  const auto described = [&](const Segment& segment) -> uint16_t {
+    return segment.unusable() ? 0 : space.selector_of(segment.base, segment.limit);
+  };
+  out.cs = TRAPLINE_FLAT_CS;
+  out.ss = TRAPLINE_FLAT_DATA;
+  out.ds = flat(state.segment[kDs]);
+  out.es = flat(state.segment[kEs]);
+  out.fs = described(state.segment[kFs]);
+  out.gs = described(state.segment[kGs]);
+  std::memcpy(out.fpu, &state.fpu, kFpuBytes);
+  return out;
+}
+
+/// False when it is not what the code could have made of `given`: segment registers were loaded.
+bool Engine::from_native(const NativeEvent& event, const NativeRegisters& given) {
+  const NativeRegisters& in = event.registers;
+  if (in.cs != given.cs || in.ss != given.ss || in.ds != given.ds || in.es != given.es ||
+      in.fs != given.fs || in.gs != given.gs)
+    return false;
+  CpuState& state = context_->cpu;
+  std::copy(std::begin(in.gpr), std::end(in.gpr), state.gpr.begin());
+  state.eip = in.eip;
+  state.eflags = (state.eflags & ~(kUserFlags | eflags::kRf)) | (in.eflags & kUserFlags);
+  auto* fpu = reinterpret_cast<std::byte*>(&state.fpu);
+  std::memcpy(fpu, in.fpu, kMxcsrMask);
+  std::memcpy(fpu + 32, in.fpu + 32, kFpuBytes - 32);
+  state.fpu.mxcsr &= 0xffff;
+  note_fpu_pointers();
+  return true;
+}
+
+// --- events ------------------------------------------------------------------------------------
+
+/// Runs natively until the run loop has something to do.
+std::optional<Exit> Engine::run_native() {
+  sync_fpu_pointers();
+  while (!context_->hot.attention) {
+    NativeSpace* space = native_->space_of(view(true));
+    if (!space) return std::nullopt;
+    const NativeRegisters given = to_native(*space);
+    native_->settle();
+    const uint64_t begin = nanoseconds_now();
+    native_running_ = &space->container();
+    const NativeEvent event = space->container().run(given, context_->hot.attention);
+    native_running_ = nullptr;
+    const uint64_t end = nanoseconds_now();
+    counters_.native_nanoseconds += end - begin;
+    ++counters_.native_stays;
+    policy_.stayed(space->view(), end, end - begin);
+    ++native_failures_;
+    if (event.kind == NativeEvent::Kind::kNotStarted) {
+      native_->discard(*space);
+      return std::nullopt;
+    }
+    AfterEvent after = AfterEvent::kTranslated;
+    if (event.kind == NativeEvent::Kind::kLost || !from_native(event, given)) {
+      // Without registers nobody can go on there. The guest's kernel decides what becomes of it.
+      native_->discard(*space);
+      after = native_fault(Fault::general_protection());
+    } else {
+      native_failures_ = 0;
+      after = native_event(event);
+    }
+    if (after == AfterEvent::kEnded) return exit_;
+    if (after == AfterEvent::kTranslated || !native_wanted(view(true))) return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+Engine::AfterEvent Engine::native_fault(const Fault& fault) {
+  return deliver(fault) ? AfterEvent::kTranslated : AfterEvent::kEnded;
+}
+
+/// Sets EIP back to the instruction that ends here, when it is one of these bytes.
+bool Engine::step_back_over(std::initializer_list<uint8_t> code) {
+  const auto length = static_cast<uint32_t>(code.size());
+  uint32_t at = context_->cpu.eip - length;
+  for (const uint8_t expected : code) {
+    const auto byte = fetch({at++});
+    if (!byte.ok() || *byte != expected) return false;
+  }
+  context_->cpu.eip -= length;
+  return true;
+}
+
+/// The instruction at EIP is emulated.
+Engine::AfterEvent Engine::step_translated() {
+  ++counters_.native_instructions;
+  step_translated_ = true;
+  return AfterEvent::kTranslated;
+}
+
+Engine::AfterEvent Engine::native_event(const NativeEvent& event) {
+  const CpuState& state = context_->cpu;
+  switch (event.signal) {
+    case TRAPLINE_KICK_SIGNAL:
+      ++counters_.native_kicks;
+      return AfterEvent::kNatively;
+    case SIGSEGV:
+      if (event.trap == static_cast<uint32_t>(Vector::kPageFault)) return native_page_fault(event);
+      if (event.trap == static_cast<uint32_t>(Vector::kOverflow) && !step_back_over({0xce}))
+        step_back_over({0xcd, 4});
+      return step_translated();
+    case SIGTRAP:
+      if (event.trap == static_cast<uint32_t>(Vector::kBreakpoint)) {
+        if (!step_back_over({0xcc})) step_back_over({0xcd, 3});
+        return step_translated();
+      }
+      if (state.eflags & eflags::kTf) {
+        const auto ended = debug_trap(true);
+        if (!ended) return AfterEvent::kTranslated;
+        exit_ = *ended;
+        return AfterEvent::kEnded;
+      }
+      if (const auto here = fetch({state.eip}); !here.ok() || *here != kIcebp)
+        step_back_over({kIcebp});
+      return step_translated();
+    case SIGSYS:
+      ++counters_.native_system_calls;
+      if (!step_back_over({0xcd, 0x80})) return native_fault(Fault::general_protection());
+      return step_translated();
+    default:
+      return step_translated();
+  }
+}
+
+Engine::AfterEvent Engine::native_page_fault(const NativeEvent& event) {
+  if (event.address >> 32) return native_fault(Fault::general_protection());
+  const Linear address{static_cast<uint32_t>(event.address)};
+  const Access access = event.error & page_fault::kFetch   ? Access::kExecute
+                        : event.error & page_fault::kWrite ? Access::kWrite
+                                                           : Access::kRead;
+  View& user = view(true);
+  const auto found = mmu_->resolve(user, address, access);
+  if (!found.ok()) {
+    ++counters_.native_faults_reflected;
+    return native_fault(found.fault());
+  }
+  ++counters_.native_faults_hidden;
+  NativeSpace* space = native_->space_of(user);
+  if (!space) return AfterEvent::kTranslated;
+  if (access == Access::kExecute) {
+    const uint32_t eip = context_->cpu.eip;
+    const bool entry = address.value == eip;
+    if (native_->may_execute(*space, found->address.frame(), address, code_known(entry)))
+      return AfterEvent::kNatively;
+    // An instruction whose second part lies there is executed by itself.
+    return entry ? AfterEvent::kTranslated : step_translated();
+  }
+  if (found->kind == Resolution::Kind::kHost &&
+      native_->map(*space, user, paging_context(), address.page(), access))
+    return AfterEvent::kNatively;
+  return step_translated();
+}
+
+}  // namespace trapline

@@ -1,0 +1,133 @@
+#include "runtime/native/native_space.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace trapline {
+
+namespace {
+constexpr size_t kManyRemovals = 4096;  ///< From so many on, everything is unmapped at once.
+constexpr size_t kDescriptors = 64;
+
+constexpr uint64_t address_of(uint32_t page) {
+  return uint64_t{page} << kPageShift;
+}
+}  // namespace
+
+std::unique_ptr<NativeSpace> NativeSpace::make(std::unique_ptr<Container> container,
+                                               uint64_t most_mappings,
+                                               NativeMapCounters& counters) {
+  HostPages rights = HostPages::reserve(kLinearPages);
+  if (!rights) return nullptr;
+  return std::unique_ptr<NativeSpace>(
+      new NativeSpace(std::move(container), std::move(rights), most_mappings, counters));
+}
+
+NativeSpace::NativeSpace(std::unique_ptr<Container> container, HostPages rights,
+                         uint64_t most_mappings, NativeMapCounters& counters)
+    : container_(std::move(container)),
+      rights_pages_(std::move(rights)),
+      rights_(reinterpret_cast<uint8_t*>(rights_pages_.data())),
+      most_mappings_(most_mappings),
+      counters_(counters) {}
+
+void NativeSpace::set_translated(uint32_t page, bool on) {
+  if (translated(page) == on) return;
+  rights_[page] = static_cast<uint8_t>(rights_[page] ^ kTranslated);
+  if (on) touched_.push_back(page);
+}
+
+void NativeSpace::map(uint32_t page, uint32_t pages, uint8_t rights, uint64_t ram_offset) {
+  if (mappings_ + 2 > most_mappings_ || touched_.size() + pages > kLinearPages) {
+    ++counters_.mappings_evicted;
+    forget_all();
+    settle();
+  } else if (unsettled()) {
+    settle();  // An older removal of the same page must not come after it.
+  }
+  container_->map(address_of(page), address_of(pages), rights, ram_offset);
+  mappings_ += 2;  // It may split one.
+  ++counters_.mappings_made;
+  counters_.pages_mapped += pages;
+  for (uint32_t i = page; i < page + pages; ++i) {
+    if (rights_[i] == 0) touched_.push_back(i);
+    rights_[i] = static_cast<uint8_t>((rights_[i] & ~kAccess) | rights);
+  }
+}
+
+void NativeSpace::remove(uint32_t page) {
+  if (rights_[page] == 0) return;
+  if (rights(page) != 0) gone_.push_back(page);
+  rights_[page] = 0;
+  if (gone_.size() > kManyRemovals) forget_all();
+}
+
+void NativeSpace::remove_writing(uint32_t page) {
+  if (!(rights_[page] & native_access::kWrite)) return;
+  rights_[page] = static_cast<uint8_t>(rights_[page] & ~native_access::kWrite);
+  read_only_.push_back(page);
+}
+
+template <typename Visit>
+void NativeSpace::for_each_run(std::vector<uint32_t>& pages, Visit visit) {
+  std::ranges::sort(pages);
+  for (size_t i = 0; i < pages.size();) {
+    size_t end = i + 1;
+    while (end < pages.size() && pages[end] <= pages[end - 1] + 1) ++end;
+    visit(pages[i], pages[end - 1] - pages[i] + 1);
+    i = end;
+  }
+  pages.clear();
+}
+
+void NativeSpace::settle() {
+  if (all_gone_) {
+    gone_.clear();
+    read_only_.clear();
+    container_->unmap(0, Container::kLowMemory);
+    all_gone_ = false;
+    mappings_ = 0;
+  }
+  // Writing first: a page of both lists is gone in the end.
+  for_each_run(read_only_, [&](uint32_t page, uint32_t pages) {
+    for (uint32_t i = page; i < page + pages; ++i)
+      if (rights(i)) container_->protect(address_of(i), kPageSize, rights(i));
+    mappings_ += 2;
+  });
+  for_each_run(gone_, [&](uint32_t page, uint32_t pages) {
+    container_->unmap(address_of(page), address_of(pages));
+    ++mappings_;
+    ++counters_.mappings_removed;
+  });
+  container_->flush();
+}
+
+void NativeSpace::forget_all() {
+  for (const uint32_t page : touched_) rights_[page] = 0;
+  touched_.clear();
+  gone_.clear();
+  read_only_.clear();
+  all_gone_ = true;
+}
+
+void NativeSpace::become(uint32_t view) {
+  forget_all();
+  settle();
+  view_ = view;
+}
+
+uint16_t NativeSpace::selector_of(uint32_t base, uint32_t limit) {
+  const Descriptor wanted{base, limit};
+  const auto found = std::ranges::find(descriptors_, wanted);
+  if (found != descriptors_.end())
+    return Container::selector(static_cast<uint32_t>(found - descriptors_.begin()));
+  size_t slot = descriptors_.size();
+  if (slot < kDescriptors)
+    descriptors_.push_back(wanted);
+  else
+    descriptors_[slot = next_descriptor_++ % kDescriptors] = wanted;
+  container_->describe(static_cast<uint32_t>(slot), base, limit);
+  return Container::selector(static_cast<uint32_t>(slot));
+}
+
+}  // namespace trapline

@@ -1,0 +1,90 @@
+// A container that mirrors one user view, and what is mapped in it.
+//
+// Invariants:
+//  N1  A page is mapped no wider than `rights` say, but for removals that settle() has still to
+//  carry
+//      out; those are of pages that the guest's own tables took away.
+//  N2  While guest code runs nothing is outstanding.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "runtime/native/container.h"
+#include "shadowmmu/host_pages.h"
+#include "vcpu/address.h"
+
+namespace trapline {
+
+struct NativeMapCounters {
+  uint64_t mappings_made = 0;
+  uint64_t mappings_removed = 0;
+  uint64_t mappings_evicted = 0;
+  uint64_t pages_mapped = 0;
+};
+
+class NativeSpace {
+ public:
+  /// Kept with a page's rights, of which it is none: code there is not to run natively.
+  static constexpr uint8_t kTranslated = 8;
+
+  /// nullptr when the host gives no memory.
+  static std::unique_ptr<NativeSpace> make(std::unique_ptr<Container> container,
+                                           uint64_t most_mappings, NativeMapCounters& counters);
+
+  Container& container() { return *container_; }
+  const Container& container() const { return *container_; }
+  uint32_t view() const { return view_; }
+  uint64_t last_use = 0;
+
+  uint8_t rights(uint32_t page) const { return rights_[page] & kAccess; }
+  bool translated(uint32_t page) const { return rights_[page] & kTranslated; }
+  void set_translated(uint32_t page, bool on);
+
+  /// Pages in a row, of consecutive frames. Wider rights than before only.
+  void map(uint32_t page, uint32_t pages, uint8_t rights, uint64_t ram_offset);
+  /// From settle() on they are gone.
+  void remove(uint32_t page);
+  void remove_writing(uint32_t page);
+  /// Whether something is outstanding.
+  bool unsettled() const { return !gone_.empty() || !read_only_.empty() || all_gone_; }
+  /// Returns when the container has followed, or is lost.
+  void settle();
+  /// Everything goes, and the container mirrors another view.
+  void become(uint32_t view);
+  /// A selector for a data segment.
+  uint16_t selector_of(uint32_t base, uint32_t limit);
+
+ private:
+  static constexpr uint8_t kAccess =
+      native_access::kRead | native_access::kWrite | native_access::kExecute;
+
+  NativeSpace(std::unique_ptr<Container> container, HostPages rights, uint64_t most_mappings,
+              NativeMapCounters& counters);
+  void forget_all();
+  template <typename Visit>
+  static void for_each_run(std::vector<uint32_t>& pages, Visit visit);
+
+  struct Descriptor {
+    uint32_t base = 0;
+    uint32_t limit = 0;
+    bool operator==(const Descriptor&) const = default;
+  };
+
+  std::unique_ptr<Container> container_;
+  HostPages rights_pages_;
+  uint8_t* rights_ = nullptr;
+  uint64_t most_mappings_;
+  NativeMapCounters& counters_;
+  uint32_t view_ = 0;
+  uint64_t mappings_ = 0;  ///< The host's, at most.
+  bool all_gone_ = false;
+  std::vector<uint32_t> gone_;
+  std::vector<uint32_t> read_only_;
+  std::vector<uint32_t> touched_;  ///< Pages that were mapped or marked since forget_all().
+  std::vector<Descriptor> descriptors_;
+  size_t next_descriptor_ = 0;
+};
+
+}  // namespace trapline

@@ -1,0 +1,273 @@
+#include "runtime/native/native_user.h"
+
+#include <algorithm>
+#include <fstream>
+#include <utility>
+
+#include "shadowmmu/page_walk.h"
+
+namespace trapline {
+
+namespace {
+constexpr size_t kMostSpaces = 16;
+constexpr uint32_t kAround =
+    16;  ///< Pages, aligned, that are mapped when one of them is asked for.
+constexpr uint64_t kAccessed = 1u << 5;  ///< In a page table's entry.
+
+uint64_t setting(const char* path, uint64_t otherwise) {
+  std::ifstream file(path);
+  uint64_t value = 0;
+  return file >> value ? value : otherwise;
+}
+}  // namespace
+
+Result<std::unique_ptr<NativeUser>> NativeUser::create(PhysicalMemory& memory, ShadowMmu& mmu,
+                                                       const CodeCache& cache,
+                                                       const CpuModel& model) {
+  std::unique_ptr<NativeUser> made(new NativeUser(memory, mmu, cache, model));
+  made->most_mappings_ = setting("/proc/sys/vm/max_map_count", 65530) / 2;
+  made->first_page_ = static_cast<uint32_t>(
+      (setting("/proc/sys/vm/mmap_min_addr", 65536) + kPageMask) >> kPageShift);
+  auto files = ContainerFiles::create(memory.ram_file());
+  if (!files.ok()) return files.error();
+  made->files_ = files.take();
+  auto first = made->start();
+  if (!first.ok()) return first.error();
+  first.value()->selector_of(0, kPageMask);
+  if (!first.value()->container().flush())
+    return Error{ExitStatus::kHost, "the host has no modify_ldt"};
+  made->spaces_.push_back(first.take());
+  return made;
+}
+
+Result<std::unique_ptr<NativeSpace>> NativeUser::start() {
+  auto container = Container::start(*files_);
+  if (!container.ok()) return container.error();
+  auto space = NativeSpace::make(container.take(), most_mappings_, map_counters_);
+  if (!space)
+    return Error{ExitStatus::kHost, "the host gives no memory for a container's bookkeeping"};
+  ++counters_.containers_started;
+  return space;
+}
+
+// --- spaces ------------------------------------------------------------------------------------
+
+NativeSpace* NativeUser::find(uint32_t view) {
+  for (const auto& space : spaces_)
+    if (space->view() == view) return space.get();
+  return nullptr;
+}
+
+NativeSpace* NativeUser::space_of(const View& view) {
+  NativeSpace* found = find(view.serial());
+  if (!found) found = find(0);  // Of no view any more.
+  if (!found && spaces_.size() < kMostSpaces) {
+    auto made = start();
+    if (made.ok()) {
+      spaces_.push_back(made.take());
+      found = spaces_.back().get();
+    }
+  }
+  if (!found && !spaces_.empty()) {
+    found = std::ranges::min_element(spaces_, {}, [](const auto& s) { return s->last_use; })->get();
+    ++counters_.containers_recycled;
+  }
+  if (!found) return nullptr;
+  if (found->view() != view.serial()) found->become(view.serial());
+  found->last_use = ++clock_;
+  if (!found->container().lost()) return found;
+  discard(*found);
+  return nullptr;
+}
+
+void NativeUser::discard(NativeSpace& space) {
+  ++counters_.containers_lost;
+  std::erase_if(spaces_, [&](const auto& held) { return held.get() == &space; });
+}
+
+// --- mappings ----------------------------------------------------------------------------------
+
+/// What the view's tables allow of the page, on top of what is mapped now.
+std::optional<NativeUser::Piece> NativeUser::piece(const View& view, uint32_t page,
+                                                   uint8_t now) const {
+  const uint64_t read = view.read_entry(page);
+  if (read == 0 || page < first_page_) return std::nullopt;
+  const auto* host = reinterpret_cast<const std::byte*>(read + (uint64_t{page} << kPageShift));
+  const auto offset = memory_.ram_offset_of(host);
+  if (!offset) return std::nullopt;
+  uint8_t rights = native_access::kRead | (now & native_access::kExecute);
+  if (view.write_entry(page)) rights |= native_access::kWrite;
+  return Piece{*offset, rights};
+}
+
+/// Whether the view has the page, or has it now: only what the guest has already accessed.
+bool NativeUser::prefetch(View& view, const PagingContext& paging, uint32_t page) {
+  if (view.read_entry(page)) return true;
+  const Linear address{page << kPageShift};
+  const auto walk = walk_page(paging, memory_, address, Access::kRead, true, WalkMode::kPeek);
+  if (!walk.ok() || memory_.frame(walk->address.frame()).kind != FrameKind::kRam) return false;
+  for (uint8_t i = 0; i < walk->steps; ++i)
+    if (!(walk->step[i].value & kAccessed)) return false;
+  const auto resolved = mmu_.resolve(view, address, Access::kRead);
+  return resolved.ok() && view.read_entry(page);
+}
+
+bool NativeUser::map(NativeSpace& space, View& view, const PagingContext& paging, uint32_t page,
+                     Access access) {
+  const auto wanted = piece(view, page, space.rights(page));
+  if (!wanted) return false;
+  if (access == Access::kWrite && !(wanted->rights & native_access::kWrite)) return false;
+  const uint32_t begin = page & ~(kAround - 1);
+  for (uint32_t at = begin; at < begin + kAround; ++at)
+    if (at != page && space.rights(at) == 0) prefetch(view, paging, at);
+  // Runs of pages that lie in a row in RAM, too.
+  uint32_t first = 0;
+  uint32_t count = 0;
+  Piece run;
+  const auto end_run = [&] {
+    if (count) space.map(first, count, run.rights, run.offset);
+    count = 0;
+  };
+  for (uint32_t at = begin; at < begin + kAround; ++at) {
+    const auto here =
+        at == page || space.rights(at) == 0 ? piece(view, at, space.rights(at)) : std::nullopt;
+    if (!here || here->rights == space.rights(at)) {
+      end_run();
+      continue;
+    }
+    const uint64_t next = run.offset + (uint64_t{count} << kPageShift);
+    if (count == 0 || here->rights != run.rights || here->offset != next) {
+      end_run();
+      first = at;
+      run = *here;
+    }
+    ++count;
+  }
+  end_run();
+  return true;
+}
+
+// --- code --------------------------------------------------------------------------------------
+
+Vetted NativeUser::look(uint64_t frame, Linear address, CodeKnown known) {
+  entries_.clear();
+  if (known.entry) entries_.push_back(static_cast<uint16_t>(address.offset()));
+  for (const Block* block : cache_.blocks_of(frame))
+    if (block->table->frame == frame && !block->dead) entries_.push_back(block->offset);
+  const auto* bytes = reinterpret_cast<const uint8_t*>(memory_.frame(frame).host);
+  return vetter_.vet({bytes, kPageSize}, entries_, known.sse);
+}
+
+bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address, CodeKnown known) {
+  const uint32_t page = address.page();
+  const auto offset = memory_.ram_offset(frame);
+  if (!offset || page < first_page_) {
+    space.set_translated(page, true);
+    return false;
+  }
+  Frame& state = frames_[frame];
+  if (state.looked && state.sse != known.sse) {  // All of it changes with the guest's kernel.
+    forget_code();
+    return may_execute(space, frame, address, known);
+  }
+  if (state.looked && state.vetted != Vetted::kFine && state.patience > 0) {
+    --state.patience;
+    space.set_translated(page, true);
+    return false;
+  }
+  if (!state.looked || state.vetted != Vetted::kFine) {
+    const bool first = !state.looked;
+    mmu_.deny_writes(frame, denial::kNative);
+    const Vetted vetted = look(frame, address, known);
+    Frame& now = frames_[frame];
+    if (first || vetted == Vetted::kFine) {
+      if (vetted == Vetted::kFine) ++counters_.pages_fine;
+      if (vetted == Vetted::kSensitive) ++counters_.pages_sensitive;
+      if (vetted == Vetted::kUnexplored) ++counters_.pages_unexplored;
+    }
+    now.looked = true;
+    now.sse = known.sse;
+    now.vetted = vetted;
+    if (vetted != Vetted::kFine) {
+      mmu_.allow_writes(frame, denial::kNative);
+      wait(now);
+      if (vetted == Vetted::kSensitive) now.patience = most_patience_;
+      space.set_translated(page, true);
+      return false;
+    }
+  }
+  space.set_translated(page, false);
+  if (!(space.rights(page) & native_access::kExecute))
+    space.map(page, 1, native_access::kRead | native_access::kExecute, *offset);
+  return true;
+}
+
+/// The next look comes later each time.
+void NativeUser::wait(Frame& state) const {
+  state.patience = std::min(state.next_patience, most_patience_);
+  state.next_patience = std::min(state.next_patience * 2, most_patience_);
+}
+
+void NativeUser::code_written(uint64_t frame) {
+  const auto found = frames_.find(frame);
+  if (found == frames_.end()) return;
+  Frame& state = found->second;
+  if (state.vetted != Vetted::kFine) {
+    if (state.vetted == Vetted::kSensitive) wait(state);
+    state.vetted = Vetted::kUnexplored;
+    return;
+  }
+  ++counters_.pages_rewritten;
+  unmap_code(frame);
+  settle();
+  state.vetted = Vetted::kUnexplored;
+  wait(state);
+  mmu_.allow_writes(frame, denial::kNative);
+}
+
+void NativeUser::forget_code() {
+  for (const auto& [frame, state] : frames_)
+    if (state.vetted == Vetted::kFine) unmap_code(frame);
+  settle();
+  for (const auto& [frame, state] : frames_)
+    if (state.vetted == Vetted::kFine) mmu_.allow_writes(frame, denial::kNative);
+  frames_.clear();
+}
+
+void NativeUser::unmap_code(uint64_t frame) {
+  mmu_.for_each_mapping(frame, [this](View& view, uint32_t page) {
+    if (NativeSpace* space = find(view.serial())) space->remove(page);
+  });
+  unsettled_ = true;
+}
+
+// --- removals ----------------------------------------------------------------------------------
+
+void NativeUser::mapping_dropped(const View& view, uint32_t page) {
+  if (!view.user()) return;
+  if (NativeSpace* space = find(view.serial())) {
+    space->remove(page);
+    unsettled_ = unsettled_ || space->unsettled();
+  }
+}
+
+void NativeUser::view_dropped(const View& view) {
+  if (NativeSpace* space = find(view.serial())) space->become(0);
+}
+
+void NativeUser::writing_dropped(const View& view, uint32_t page) {
+  if (!view.user()) return;
+  if (NativeSpace* space = find(view.serial())) {
+    space->remove_writing(page);
+    unsettled_ = unsettled_ || space->unsettled();
+  }
+}
+
+void NativeUser::settle() {
+  if (!unsettled_) return;
+  unsettled_ = false;
+  for (const auto& space : spaces_)
+    if (space->unsettled()) space->settle();
+}
+
+}  // namespace trapline

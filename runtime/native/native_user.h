@@ -1,0 +1,119 @@
+// Guest user code on the bare processor: the containers of a machine, which view each of them
+// mirrors, and which code may run in them. The engine decides when, and emulates what comes back.
+//
+// Invariants:
+//  U1  A container maps a page no wider than the view's tables say at the moment, but for removals
+//      that the guest's own writes caused since the last settle().
+//  U2  No container may write a frame that has a denial. The container has acknowledged that before
+//      whoever denied goes on.
+//  U3  A page is mapped for execution only while its frame has denial::kNative, and was found fine
+//      after that was set.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "cache/code_cache.h"
+#include "runtime/native/native_space.h"
+#include "runtime/native/vetting.h"
+#include "shadowmmu/shadow_mmu.h"
+#include "vcpu/result.h"
+
+namespace trapline {
+
+struct NativeUserCounters {
+  uint64_t pages_fine = 0;
+  uint64_t pages_sensitive = 0;
+  uint64_t pages_unexplored = 0;
+  uint64_t pages_rewritten = 0;  ///< Executed natively, then written.
+  uint64_t containers_started = 0;
+  uint64_t containers_recycled = 0;
+  uint64_t containers_lost = 0;
+};
+
+/// What the engine knows of an address that is about to be executed.
+struct CodeKnown {
+  bool entry = false;  ///< An instruction begins there.
+  bool sse = false;    ///< The guest's kernel allows SSE instructions.
+};
+
+class NativeUser {
+ public:
+  /// Starts a first container, to know that it can be done. The others must outlive it.
+  static Result<std::unique_ptr<NativeUser>> create(PhysicalMemory& memory, ShadowMmu& mmu,
+                                                    const CodeCache& cache, const CpuModel& model);
+  /// See MachineOptions::native_at_once.
+  void look_at_once() { most_patience_ = 0; }
+
+  /// The space that mirrors the view: found, or started, or taken from another view. nullptr: the
+  /// host gives none.
+  NativeSpace* space_of(const View& view);
+  /// Ends it; the view may get another one.
+  void discard(NativeSpace& space);
+
+  /// Maps the page, which the view has resolved, as far as the view and U2 and U3 allow, and its
+  /// neighbours. False: not to be had natively.
+  bool map(NativeSpace& space, View& view, const PagingContext& paging, uint32_t page,
+           Access access);
+  /// Whether the code in the page that the view has resolved may run natively. May change what is
+  /// denied, and with it the view's tables.
+  bool may_execute(NativeSpace& space, uint64_t frame, Linear address, CodeKnown known);
+
+  // What the engine, as the MMU's observer, passes on.
+  void mapping_dropped(const View& view, uint32_t page);
+  void view_dropped(const View& view);
+  void writing_dropped(const View& view, uint32_t page);
+  void code_written(uint64_t frame);
+  /// RAM has changed as a whole, and no view is left.
+  void forget_code();
+  /// All removals are carried out when this returns.
+  void settle();
+
+  const NativeUserCounters& counters() const { return counters_; }
+  const NativeMapCounters& map_counters() const { return map_counters_; }
+
+ private:
+  struct Frame {
+    Vetted vetted = Vetted::kUnexplored;
+    bool looked = false;
+    bool sse = false;       ///< CodeKnown::sse when it was looked at.
+    uint32_t patience = 0;  ///< How often not to look again.
+    uint32_t next_patience = 4;
+  };
+  struct Piece {
+    uint64_t offset = 0;
+    uint8_t rights = 0;
+  };
+
+  NativeUser(PhysicalMemory& memory, ShadowMmu& mmu, const CodeCache& cache, const CpuModel& model)
+      : memory_(memory), mmu_(mmu), cache_(cache), vetter_(model) {}
+  Result<std::unique_ptr<NativeSpace>> start();
+  NativeSpace* find(uint32_t view);
+  std::optional<Piece> piece(const View& view, uint32_t page, uint8_t now) const;
+  bool prefetch(View& view, const PagingContext& paging, uint32_t page);
+  void unmap_code(uint64_t frame);
+  void wait(Frame& state) const;
+  Vetted look(uint64_t frame, Linear address, CodeKnown known);
+
+  PhysicalMemory& memory_;
+  ShadowMmu& mmu_;
+  const CodeCache& cache_;
+  PageVetter vetter_;
+  std::unique_ptr<ContainerFiles> files_;
+  std::vector<std::unique_ptr<NativeSpace>> spaces_;
+  std::unordered_map<uint64_t, Frame> frames_;
+  uint64_t clock_ = 0;
+  uint64_t most_mappings_ = 0;
+  uint32_t most_patience_ = 4096;
+  uint32_t first_page_ = 0;  ///< Below it the host maps nothing.
+  bool unsettled_ = false;
+  std::vector<uint16_t> entries_;
+  NativeUserCounters counters_;
+  NativeMapCounters map_counters_;
+};
+
+}  // namespace trapline

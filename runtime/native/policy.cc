@@ -1,0 +1,69 @@
+#include "runtime/native/policy.h"
+
+#include <algorithm>
+
+namespace trapline {
+
+namespace {
+// Nanoseconds. docs/direct-execution.md tells where they come from.
+constexpr int64_t kEventCost = 12'000;
+constexpr int64_t kFirstCredit = 4'000'000;
+constexpr int64_t kMostCredit = 20'000'000;
+constexpr uint64_t kShortestLook = 500'000;
+constexpr uint64_t kWorth = 200'000;
+constexpr uint64_t kFirstPenalty = 20'000'000;
+constexpr uint64_t kMostPenalty = 4'000'000'000;
+
+constexpr uint32_t kGoodLooks = 2;
+constexpr int64_t kGain = 8;  ///< One eighth of a stay is taken for gained.
+constexpr size_t kMostSpaces = 1024;
+}  // namespace
+
+void NativePolicy::recall(uint32_t view) {
+  const auto found = spaces_.find(view);
+  recent_view_ = view;
+  recent_native_ = found != spaces_.end() && found->second.native;
+}
+
+void NativePolicy::interrupted(uint32_t view, uint64_t now, uint64_t entries) {
+  const bool again = view == looked_view_;
+  const uint64_t span = now - looked_at_;
+  if (again && span < kShortestLook) return;
+  const uint64_t own = entries - looked_entries_ + 1;
+  looked_view_ = view;
+  looked_at_ = now;
+  looked_entries_ = entries;
+  if (!again) return;
+  if (spaces_.size() >= kMostSpaces)
+    std::erase_if(spaces_, [](const auto& s) { return !s.second.native; });
+  Space& space = spaces_[view];
+  space.good = span / own >= kWorth ? space.good + 1 : 0;
+  if (space.native || space.good < kGoodLooks || now < space.not_before) return;
+  space.native = true;
+  space.good = 0;
+  space.credit = kFirstCredit;
+  ++counters_.promotions;
+  recall(view);
+}
+
+void NativePolicy::stayed(uint32_t view, uint64_t now, uint64_t time) {
+  Space& space = spaces_[view];
+  space.credit += static_cast<int64_t>(time) / kGain - kEventCost;
+  if (space.credit >= kMostCredit) {
+    space.credit = kMostCredit;
+    space.penalty = 0;
+  }
+  if (space.credit >= 0 || !space.native) return;
+  space.native = false;
+  space.penalty = std::clamp(space.penalty * 2, kFirstPenalty, kMostPenalty);
+  space.not_before = now + space.penalty;
+  ++counters_.demotions;
+  recall(view);
+}
+
+void NativePolicy::forget(uint32_t view) {
+  spaces_.erase(view);
+  if (view == recent_view_) recall(0);
+}
+
+}  // namespace trapline

@@ -1,0 +1,193 @@
+// Machines whose user code runs natively, seen from outside: what happens must be what happens to
+// translated code, and it must really have run natively.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <thread>
+#include <vector>
+
+#include "runtime/machine.h"
+
+namespace trapline {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr uint32_t kCode = 0x10000;
+constexpr uint32_t kData = 0x20000;
+
+/// Paging is off, so that a page is its own frame.
+std::unique_ptr<Machine> machine_with(const std::vector<uint8_t>& code,
+                                      DirectExecution direct = DirectExecution::kAlways) {
+  MachineOptions options;
+  options.memory_bytes = 1u << 20;
+  options.code_cache_bytes = 1u << 20;
+  options.exit_on_exceptions = ~0u;
+  options.direct_execution = direct;
+  auto machine = Machine::create(options).take();
+  EXPECT_EQ(machine->native_refusal(), "");
+  machine->write_memory({kCode}, std::as_bytes(std::span(code)));
+  CpuState state = CpuState::flat32(3);
+  state.eip = kCode;
+  state.eflags |= eflags::kIf;
+  state.gpr[kEsp] = kData + 0x800;
+  state.gpr[kEcx] = 1'000'000;
+  machine->set_state(state);
+  return machine;
+}
+
+/// Processes that this thread has started.
+std::vector<pid_t> children() {
+  const auto thread = std::to_string(syscall(SYS_gettid));
+  std::ifstream file("/proc/self/task/" + thread + "/children");
+  std::vector<pid_t> found;
+  for (pid_t pid = 0; file >> pid;) found.push_back(pid);
+  return found;
+}
+
+TEST(NativeMachine, ComputesInTheContainer) {
+  const auto machine = machine_with({0x40, 0xe2, 0xfd, 0xf4});  // inc eax; loop; hlt
+  const Exit exit = machine->run({.time = milliseconds(2000)});
+  EXPECT_EQ(exit.kind, Exit::Kind::kException);
+  EXPECT_EQ(exit.fault, Fault::general_protection());
+  EXPECT_EQ(machine->state().eip, kCode + 3);
+  EXPECT_EQ(machine->state().gpr[kEax], 1'000'000u);
+  EXPECT_EQ(machine->state().gpr[kEcx], 0u);
+  EXPECT_EQ(machine->statistics().native_pages_fine, 1u);
+  EXPECT_EQ(machine->statistics().blocks_translated, 1u);  // The HLT.
+}
+
+TEST(NativeMachine, ADeadlineEndsALoop) {
+  const auto machine = machine_with({0x40, 0xeb, 0xfd});
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(machine->run({.time = milliseconds(30)}).kind, Exit::Kind::kDeadline);
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, milliseconds(30));
+  const uint32_t eax = machine->state().gpr[kEax];
+  EXPECT_GT(eax, 1000u);
+  EXPECT_EQ(machine->run({.time = milliseconds(10)}).kind, Exit::Kind::kDeadline);
+  EXPECT_GT(machine->state().gpr[kEax], eax);
+  EXPECT_EQ(machine->statistics().blocks_translated, 0u);
+}
+
+TEST(NativeMachine, CountedRunsAreTranslated) {
+  const auto machine = machine_with({0x40, 0xeb, 0xfd});
+  EXPECT_EQ(machine->run({.instructions = 1001}).kind, Exit::Kind::kInstructions);
+  EXPECT_EQ(machine->state().gpr[kEax], 501u);
+  EXPECT_EQ(machine->statistics().native_stays, 0u);
+}
+
+TEST(NativeMachine, SensitiveCodeIsTranslatedByPage) {
+  // xor eax, eax; cpuid; hlt
+  const std::vector<uint8_t> code = {0x31, 0xc0, 0x0f, 0xa2, 0xf4};
+  const auto native = machine_with(code);
+  const auto translated = machine_with(code, DirectExecution::kNever);
+  native->run({.time = milliseconds(2000)});
+  translated->run({.time = milliseconds(2000)});
+  EXPECT_EQ(native->state().gpr, translated->state().gpr);
+  EXPECT_EQ(native->statistics().native_pages_sensitive, 1u);
+  // The next page calls it.
+  std::vector<uint8_t> two(0x1003);
+  two[0x1000] = 0xe9;
+  const uint32_t back = 0u - 0x1005;
+  two.resize(0x1005);
+  std::memcpy(&two[0x1001], &back, 4);
+  std::copy(code.begin(), code.end(), two.begin());
+  const auto both = machine_with(two);
+  CpuState state = both->state();
+  state.eip = kCode + 0x1000;
+  both->set_state(state);
+  both->run({.time = milliseconds(2000)});
+  EXPECT_EQ(both->state().eip, kCode + 4);
+  EXPECT_EQ(both->statistics().native_pages_fine, 1u);
+  EXPECT_EQ(both->statistics().native_pages_sensitive, 1u);
+}
+
+TEST(NativeMachine, CodeThatWritesItselfRunsAsWritten) {
+  // 100 times: inc dword [patch + 1], the immediate of: patch: mov eax, 0
+  const auto machine = machine_with({0xb9, 100, 0, 0, 0,                                 //
+                                     0xff, 0x05, kCode & 0xff, kCode >> 8 & 0xff, 1, 0,  //
+                                     0xb8, 0, 0, 0, 0,                                   //
+                                     0xe2, 0xf3, 0xf4});
+  const uint32_t immediate = kCode + 12;
+  machine->write_memory({kCode + 7}, std::as_bytes(std::span(&immediate, 1)));
+  const Exit exit = machine->run({.time = milliseconds(5000)});
+  EXPECT_EQ(exit.fault, Fault::general_protection());
+  EXPECT_EQ(machine->state().eip, kCode + 18);
+  EXPECT_EQ(machine->state().gpr[kEax], 100u);
+  EXPECT_GE(machine->statistics().native_pages_rewritten, 1u);
+}
+
+TEST(NativeMachine, CodeThatIsWrittenFromOutsideRunsAsWritten) {
+  const auto machine = machine_with({0xb8, 1, 0, 0, 0, 0xf4});
+  for (uint8_t value = 1; value < 10; ++value) {
+    machine->write_memory({kCode + 1}, std::as_bytes(std::span(&value, 1)));
+    CpuState state = machine->state();
+    state.eip = kCode;
+    machine->set_state(state);
+    machine->run({.time = milliseconds(2000)});
+    EXPECT_EQ(machine->state().gpr[kEax], value);
+  }
+  machine->clear_memory();
+  CpuState state = machine->state();
+  state.eip = kCode;
+  state.gpr[kEax] = kData;
+  machine->set_state(state);
+  EXPECT_EQ(machine->run({.time = milliseconds(5)}).kind, Exit::Kind::kDeadline);
+}
+
+TEST(NativeMachine, DataIsWhereTheGuestHasIt) {
+  // mov [kData], 5; mov eax, [kData + 0x3000]; hlt
+  const auto machine = machine_with({0xc7, 0x05, 0, 0, 2, 0, 5, 0, 0, 0,  //
+                                     0xa1, 0, 0x30, 2, 0, 0xf4});
+  const uint32_t there = 0x12345678;
+  machine->write_memory({kData + 0x3000}, std::as_bytes(std::span(&there, 1)));
+  machine->run({.time = milliseconds(2000)});
+  EXPECT_EQ(machine->state().gpr[kEax], there);
+  uint32_t written = 0;
+  machine->read_memory({kData}, std::as_writable_bytes(std::span(&written, 1)));
+  EXPECT_EQ(written, 5u);
+  EXPECT_GE(machine->statistics().native_pages_mapped, 2u);
+}
+
+TEST(NativeMachine, AContainerThatIsKilledCostsTheGuestAFaultOrNothing) {
+  const auto machine = machine_with({0x40, 0xeb, 0xfd});
+  ASSERT_EQ(machine->run({.time = milliseconds(5)}).kind, Exit::Kind::kDeadline);
+  // Not running: the registers are known, and another one takes over.
+  const auto parked = children();
+  ASSERT_EQ(parked.size(), 2u);
+  kill(parked[0], SIGKILL);
+  std::this_thread::sleep_for(milliseconds(20));
+  const uint32_t eax = machine->state().gpr[kEax];
+  EXPECT_EQ(machine->run({.time = milliseconds(20)}).kind, Exit::Kind::kDeadline);
+  EXPECT_GT(machine->state().gpr[kEax], eax);
+  EXPECT_EQ(machine->statistics().native_containers_lost, 1u);
+  // Running: they are lost.
+  const auto running = children();
+  ASSERT_EQ(running.size(), 2u);
+  std::thread killer([&] {
+    std::this_thread::sleep_for(milliseconds(20));
+    kill(running[0], SIGKILL);
+  });
+  const Exit exit = machine->run({.time = milliseconds(5000)});
+  killer.join();
+  EXPECT_EQ(exit.kind, Exit::Kind::kException);
+  EXPECT_EQ(exit.fault, Fault::general_protection());
+  EXPECT_EQ(machine->run({.time = milliseconds(5)}).kind, Exit::Kind::kDeadline);
+}
+
+TEST(NativeMachine, ModelsThatLackInstructionsAreTranslated) {
+  MachineOptions options;
+  options.memory_bytes = 1u << 20;
+  options.cpu = CpuModel::find("pentium");
+  options.direct_execution = DirectExecution::kAlways;
+  const auto machine = Machine::create(options).take();
+  EXPECT_NE(machine->native_refusal().find("pentium"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace trapline

@@ -1,0 +1,92 @@
+#include "runtime/native/policy.h"
+
+#include <gtest/gtest.h>
+
+namespace trapline {
+namespace {
+
+constexpr uint64_t kMillisecond = 1'000'000;
+constexpr uint32_t kView = 7;
+
+class Policy : public testing::Test {
+ protected:
+  /// Interrupts every 4 ms, with so many entries to the kernel in between.
+  void ticks(int count, uint64_t entries_between, uint32_t view = kView) {
+    for (int i = 0; i < count; ++i) {
+      now_ += 4 * kMillisecond;
+      entries_ += entries_between;
+      policy_.interrupted(view, now_, entries_);
+    }
+  }
+  void stays(int count, uint64_t time) {
+    for (int i = 0; i < count; ++i) {
+      now_ += time;
+      policy_.stayed(kView, now_, time);
+    }
+  }
+
+  NativePolicy policy_;
+  uint64_t now_ = kMillisecond;
+  uint64_t entries_ = 0;
+};
+
+TEST_F(Policy, PromotesWhatComputes) {
+  ticks(2, 1);
+  EXPECT_FALSE(policy_.native(kView));
+  ticks(1, 1);
+  EXPECT_TRUE(policy_.native(kView));
+  EXPECT_FALSE(policy_.native(kView + 1));
+  EXPECT_EQ(policy_.counters().promotions, 1u);
+}
+
+TEST_F(Policy, LeavesSystemCallsAlone) {
+  ticks(100, 1000);
+  EXPECT_FALSE(policy_.native(kView));
+}
+
+TEST_F(Policy, LeavesProcessesThatTakeTurnsAlone) {
+  for (int i = 0; i < 50; ++i) ticks(1, 1, kView + static_cast<uint32_t>(i) % 2);
+  EXPECT_FALSE(policy_.native(kView));
+}
+
+TEST_F(Policy, DemotesWhatHasManyEventsButNotWhileItWarmsUp) {
+  ticks(3, 1);
+  stays(300, 5'000);
+  EXPECT_TRUE(policy_.native(kView));
+  stays(1000, 5'000);
+  EXPECT_FALSE(policy_.native(kView));
+  EXPECT_EQ(policy_.counters().demotions, 1u);
+}
+
+TEST_F(Policy, KeepsWhatComputesBetweenEvents) {
+  ticks(3, 1);
+  stays(300, 5'000);
+  stays(10'000, 150'000);
+  EXPECT_TRUE(policy_.native(kView));
+  EXPECT_EQ(policy_.counters().demotions, 0u);
+}
+
+TEST_F(Policy, WaitsLongerEachTime) {
+  uint64_t longest = 0;
+  for (int i = 0; i < 8; ++i) {
+    const uint64_t begin = now_;
+    while (!policy_.native(kView)) ticks(1, 1);
+    const uint64_t waited = now_ - begin;
+    if (i > 1) {
+      EXPECT_GT(waited, longest);
+    }
+    longest = waited;
+    while (policy_.native(kView)) stays(1, 5'000);
+  }
+  EXPECT_GT(longest, 1000 * kMillisecond);
+  EXPECT_LT(longest, 10'000 * kMillisecond);
+}
+
+TEST_F(Policy, ForgetsAViewThatIsGone) {
+  ticks(3, 1);
+  policy_.forget(kView);
+  EXPECT_FALSE(policy_.native(kView));
+}
+
+}  // namespace
+}  // namespace trapline

@@ -127,13 +127,15 @@ ContainerFiles::~ContainerFiles() {
 
 // --- start and end -----------------------------------------------------------------------------
 
-Result<std::unique_ptr<Container>> Container::start(const ContainerFiles& files) {
+Result<std::unique_ptr<Container>> Container::start(const ContainerFiles& files,
+                                                    Confinement confinement) {
   std::unique_ptr<Container> container(new Container);
-  if (auto launched = container->launch(files); !launched.ok()) return launched.error();
+  if (auto launched = container->launch(files, confinement); !launched.ok())
+    return launched.error();
   return container;
 }
 
-Result<void> Container::launch(const ContainerFiles& files) {
+Result<void> Container::launch(const ContainerFiles& files, Confinement confinement) {
   const int made = memfd_create("trapline-mailbox", MFD_CLOEXEC);
   if (made < 0) return refused("memfd_create");
   const int control = fcntl(made, F_DUPFD_CLOEXEC, kFirstFile);
@@ -155,6 +157,7 @@ Result<void> Container::launch(const ContainerFiles& files) {
   mailbox_ = reinterpret_cast<NativeMailbox*>(bytes + TRAPLINE_MAILBOX_OFFSET);
   commands_->trapline_pid = static_cast<uint32_t>(getpid());
   commands_->one = 1;
+  commands_->unconfined = confinement == Confinement::kNoneForTests;
   mailbox_->spins = spins();
   store(mailbox_->stopped, ~0u);
   pid_ = spawn(control, files.ram(), files.program());

@@ -58,11 +58,14 @@ inline constexpr uint32_t kWrite = 2;
 inline constexpr uint32_t kExecute = 4;
 }  // namespace native_access
 
+enum class Confinement : uint8_t { kFull, kNoneForTests };
+
 class Container {
  public:
   static constexpr uint64_t kLowMemory = uint64_t{1} << 32;
 
-  static Result<std::unique_ptr<Container>> start(const ContainerFiles& files);
+  static Result<std::unique_ptr<Container>> start(const ContainerFiles& files,
+                                                  Confinement confinement = Confinement::kFull);
   /// Ends the processes.
   ~Container();
   Container(const Container&) = delete;
@@ -93,7 +96,7 @@ class Container {
 
  private:
   Container() = default;
-  Result<void> launch(const ContainerFiles& files);
+  Result<void> launch(const ContainerFiles& files, Confinement confinement);
   bool wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
                     std::chrono::nanoseconds patience);
   void add(const NativeCommand& command);

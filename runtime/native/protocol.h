@@ -66,8 +66,9 @@ struct NativeCommands {
   uint32_t sequence; /* A new value: there is something to do. A futex. */
   uint32_t count;
   uint32_t trapline_pid;
-  uint32_t one; /* 1, to be written from. */
-  uint32_t reserved[12];
+  uint32_t one;        /* 1, to be written from. */
+  uint32_t unconfined; /* For tests of the confinement: there is none. */
+  uint32_t reserved[11];
   struct NativeCommand command[TRAPLINE_MAX_COMMANDS];
 };
 

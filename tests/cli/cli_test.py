@@ -445,6 +445,42 @@ class Signals(CliTest):
                 self.assert_sentence(error.decode(), f"signal {int(number)}")
 
 
+def children_of(pid):
+    """Those of all its threads."""
+    found = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+class Containers(CliTest):
+    def test_nothing_outlives_a_run_that_is_killed(self):
+        with subprocess.Popen(
+                [TRAPLINE, "run", "--multiboot", GUEST, "--append", "f", "--timeout", "60",
+                 "--direct-exec", "always"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                bufsize=0) as process:
+            self.assertEqual(process.stdout.readline(), b"serial\n")
+            containers = children_of(process.pid)
+            if not containers:
+                self.skipTest("this host has no containers")
+            self.assertEqual(len(containers), 2)
+            process.kill()
+            process.communicate(timeout=60)
+        deadline = time.monotonic() + 20
+        while left := [pid for pid in containers if self.runs(pid)]:
+            self.assertLess(time.monotonic(), deadline, left)
+            time.sleep(0.01)
+
+    @staticmethod
+    def runs(pid):
+        try:
+            status = pathlib.Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return status.rsplit(")", 1)[1].split()[0] not in "ZX" and "trapline" in status
+
+
 class Terminal(CliTest):
     """The program on a terminal of its own, as a shell would start it."""
 

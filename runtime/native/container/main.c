@@ -234,6 +234,10 @@ __attribute__((noreturn, used)) void container_main(void) {
   close_from(5, 0x7fffffff);
   map_shared(TRAPLINE_COMMANDS_ADDRESS, TRAPLINE_COMMANDS_BYTES, PROT_READ,
              TRAPLINE_COMMANDS_OFFSET);
+  const int confined = !COMMANDS->unconfined;
+  if (!confined)
+    map_shared(TRAPLINE_COMMANDS_ADDRESS, TRAPLINE_COMMANDS_BYTES, PROT_READ | PROT_WRITE,
+               TRAPLINE_COMMANDS_OFFSET);
   map_shared(TRAPLINE_STATUS_ADDRESS, TRAPLINE_STATUS_BYTES, PROT_READ, TRAPLINE_STATUS_OFFSET);
   map_shared(TRAPLINE_MAILBOX_ADDRESS, TRAPLINE_MAILBOX_BYTES, PROT_READ | PROT_WRITE,
              TRAPLINE_MAILBOX_OFFSET);
@@ -253,9 +257,10 @@ __attribute__((noreturn, used)) void container_main(void) {
   must(mapper, 17);
   MAILBOX->mapper_pid = (uint32_t)mapper;
 
-  close_from(0, 0x7fffffff);
+  if (confined) close_from(0, 0x7fffffff);
   must(call6(__NR_rt_sigprocmask, SIG_SETMASK, (long)&kNoSignals, 0, 8, 0, 0), 18);
-  must(call6(__NR_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, (long)&kGuestProgram, 0, 0, 0), 19);
+  if (confined)
+    must(call6(__NR_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, (long)&kGuestProgram, 0, 0, 0), 19);
   ticket = 0;
   for (;;) asm volatile("ud2"); /* The first event, which Trapline waits for. */
 }

@@ -163,7 +163,7 @@ TEST(NativeMachine, AContainerThatIsKilledCostsTheGuestAFaultOrNothing) {
   kill(parked[0], SIGKILL);
   std::this_thread::sleep_for(milliseconds(20));
   const uint32_t eax = machine->state().gpr[kEax];
-  EXPECT_EQ(machine->run({.time = milliseconds(20)}).kind, Exit::Kind::kDeadline);
+  EXPECT_EQ(machine->run({.time = milliseconds(500)}).kind, Exit::Kind::kDeadline);
   EXPECT_GT(machine->state().gpr[kEax], eax);
   EXPECT_EQ(machine->statistics().native_containers_lost, 1u);
   // Running: they are lost.

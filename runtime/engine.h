@@ -244,7 +244,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   bool native_wanted(const View& user);
   void note_interrupted_user_code();
   bool native_stays_translated(uint32_t page);
-  CodeKnown code_known(bool entry) const;
+  CodeKnown code_known(Linear address, bool entry) const;
   NativeRegisters to_native(NativeSpace& space) const;
   bool from_native(const NativeEvent& event, const NativeRegisters& given);
   std::optional<Exit> run_native();

@@ -77,8 +77,15 @@ bool Engine::native_allowed() const {
          describable(segment[kFs]) && describable(segment[kGs]);
 }
 
-CodeKnown Engine::code_known(bool entry) const {
-  return {entry, (context_->cpu.cr4 & cr4::kOsfxsr) != 0};
+CodeKnown Engine::code_known(Linear address, bool entry) const {
+  CodeKnown known{entry, (context_->cpu.cr4 & cr4::kOsfxsr) != 0, {}};
+  const Linear next{(address.value | kPageMask) + 1};
+  const auto walk =
+      walk_page(paging_context(), *memory_, next, Access::kExecute, true, WalkMode::kPeek);
+  if (!walk.ok()) return known;
+  if (const std::byte* host = memory_->frame(walk->address.frame()).host)
+    known.tail = {reinterpret_cast<const uint8_t*>(host), kPageSize};
+  return known;
 }
 
 bool Engine::native_wanted(const View& user) {
@@ -112,7 +119,8 @@ bool Engine::native_due() {
   const uint32_t page = eip >> kPageShift;
   if (!space->translated(page)) return true;
   const auto code = mmu_->resolve(user, {eip}, Access::kExecute);
-  if (!code.ok() || !native_->may_execute(*space, code->address.frame(), {eip}, code_known(true)))
+  if (!code.ok() ||
+      !native_->may_execute(*space, code->address.frame(), {eip}, code_known({eip}, true)))
     return false;
   execution_views_->drop_page(user.serial(), page);
   return true;
@@ -273,7 +281,7 @@ Engine::AfterEvent Engine::native_page_fault(const NativeEvent& event) {
   if (access == Access::kExecute) {
     const uint32_t eip = context_->cpu.eip;
     const bool entry = address.value == eip;
-    if (native_->may_execute(*space, found->address.frame(), address, code_known(entry)))
+    if (native_->may_execute(*space, found->address.frame(), address, code_known(address, entry)))
       return AfterEvent::kNatively;
     // An instruction whose second part lies there is executed by itself.
     return entry ? AfterEvent::kTranslated : step_translated();

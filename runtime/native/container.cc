@@ -167,6 +167,7 @@ Result<void> Container::launch(const ContainerFiles& files, Confinement confinem
     return Error{ExitStatus::kHost,
                  "the host gives no container for native execution (its program does not start)"};
   mapper_pid_ = static_cast<pid_t>(mailbox_->mapper_pid);  // Of before any guest code ran.
+  cpuid_faults_ = mailbox_->cpuid_faults != 0;
   if (mailbox_->signal != SIGILL || mapper_pid_ <= 0) {
     lost_ = true;
     return Error{ExitStatus::kHost,
@@ -247,10 +248,6 @@ bool Container::flush() {
   pending_ = 0;
   store(commands_->sequence, ++sequence_);
   futex(&commands_->sequence, FUTEX_WAKE, 1, nullptr);
-  for (uint32_t i = spins(); i > 0; --i) {
-    if (load(status_->done) == sequence_) break;
-    __builtin_ia32_pause();
-  }
   for (;;) {
     const uint32_t done = load(status_->done);
     if (done == sequence_) break;

@@ -91,6 +91,8 @@ class Container {
   void kick() const;
 
   bool lost() const { return lost_; }
+  /// Whether CPUID is an event.
+  bool cpuid_faults() const { return cpuid_faults_; }
   pid_t pid() const { return pid_; }
   pid_t mapper_pid() const { return mapper_pid_; }
 
@@ -112,6 +114,7 @@ class Container {
   uint32_t sequence_ = 0;
   uint32_t pending_ = 0;
   bool lost_ = false;
+  bool cpuid_faults_ = false;
   std::chrono::steady_clock::time_point looked_at_;  ///< When it surely was alive.
 };
 

@@ -33,6 +33,7 @@ Result<std::unique_ptr<NativeUser>> NativeUser::create(PhysicalMemory& memory, S
   made->files_ = files.take();
   auto first = made->start();
   if (!first.ok()) return first.error();
+  if (first.value()->container().cpuid_faults()) made->vetter_.let_cpuid_fault();
   first.value()->selector_of(0, kPageMask);
   if (!first.value()->container().flush())
     return Error{ExitStatus::kHost, "the host has no modify_ldt"};
@@ -155,7 +156,8 @@ Vetted NativeUser::look(uint64_t frame, Linear address, CodeKnown known) {
   for (const Block* block : cache_.blocks_of(frame))
     if (block->table->frame == frame && !block->dead) entries_.push_back(block->offset);
   const auto* bytes = reinterpret_cast<const uint8_t*>(memory_.frame(frame).host);
-  return vetter_.vet({bytes, kPageSize}, entries_, known.sse);
+  return vetter_.vet(
+      {.bytes = {bytes, kPageSize}, .tail = known.tail, .entries = entries_, .sse = known.sse});
 }
 
 bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address, CodeKnown known) {

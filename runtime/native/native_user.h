@@ -37,8 +37,9 @@ struct NativeUserCounters {
 
 /// What the engine knows of an address that is about to be executed.
 struct CodeKnown {
-  bool entry = false;  ///< An instruction begins there.
-  bool sse = false;    ///< The guest's kernel allows SSE instructions.
+  bool entry = false;             ///< An instruction begins there.
+  bool sse = false;               ///< The guest's kernel allows SSE instructions.
+  std::span<const uint8_t> tail;  ///< The first bytes of the next page, if it can be executed.
 };
 
 class NativeUser {

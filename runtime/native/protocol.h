@@ -93,7 +93,8 @@ struct NativeMailbox {
   uint32_t container_waits;
   uint32_t spins; /* How often to look before sleeping. */
   uint32_t mapper_pid;
-  uint32_t signal; /* What ended it. */
+  uint32_t cpuid_faults; /* CPUID is #GP for guest code. */
+  uint32_t signal;       /* What ended it. */
   uint32_t trap;
   uint64_t error;
   uint64_t address; /* Of a page fault. */

@@ -3,6 +3,7 @@
 #include <Zydis/Mnemonic.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "translator/decoder.h"
 #include "translator/instruction.h"
@@ -13,6 +14,33 @@ namespace trapline {
 
 namespace {
 
+/// The first bytes of what silently differs. Those that have operands are told apart by decoding.
+bool first_byte_of_sensitive(uint8_t byte) {
+  switch (byte) {
+    case 0x06:  // PUSH and POP of segment registers
+    case 0x07:
+    case 0x0e:
+    case 0x16:
+    case 0x17:
+    case 0x1e:
+    case 0x1f:
+    case 0x0f:
+    case 0x8c:  // MOV from and to segment registers
+    case 0x8e:
+    case 0x9a:  // far CALL, JMP, RET and IRET
+    case 0xca:
+    case 0xcb:
+    case 0xcf:
+    case 0xea:
+    case 0xff:
+    case 0xc4:  // LES and LDS
+    case 0xc5:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool silently_differs(const Instruction& in) {
   for (int i = 0; i < in.operand_count; ++i) {
     const Operand& operand = in.operand[i];
@@ -21,7 +49,6 @@ bool silently_differs(const Instruction& in) {
       return true;
   }
   switch (in.mnemonic) {
-    case ZYDIS_MNEMONIC_CPUID:
     case ZYDIS_MNEMONIC_SGDT:
     case ZYDIS_MNEMONIC_SIDT:
     case ZYDIS_MNEMONIC_SLDT:
@@ -45,61 +72,49 @@ bool silently_differs(const Instruction& in) {
     default:
       break;
   }
-  if (in.opcode_map == 0) {
-    const uint8_t reg = in.modrm >> 3 & 7;
-    switch (in.opcode) {
-      case 0x06:
-      case 0x07:
-      case 0x0e:
-      case 0x16:
-      case 0x17:
-      case 0x1e:
-      case 0x1f:
-      case 0x8c:
-      case 0x8e:
-      case 0xca:
-      case 0xcb:
-        return true;
-      case 0xff:
-        return reg == 3 || reg == 5;
-      default:
-        return false;
-    }
-  }
+  const uint8_t reg = in.modrm >> 3 & 7;
+  if (in.opcode_map == 0)
+    return in.opcode == 0xff ? reg == 3 || reg == 5
+                             : in.opcode != 0x0f && in.opcode != 0xc4 && in.opcode != 0xc5 &&
+                                   first_byte_of_sensitive(in.opcode);
   if (in.opcode_map == 1)
     return in.opcode == 0xa0 || in.opcode == 0xa1 || in.opcode == 0xa8 || in.opcode == 0xa9;
   return false;
 }
 
-/// Whether something that silently differs is executed when it is from here on.
-bool begins_sensitive(std::span<const uint8_t> bytes) {
-  if (bytes.size() < 2) return false;
-  const uint8_t second = bytes[1];
-  const uint8_t reg = second >> 3 & 7;
-  if (bytes[0] == 0x8e) return second >= 0xc0 && reg < 6 && reg != 1;
-  if (bytes[0] == 0x8c) return second >= 0xc0 && reg < 6;
-  if (bytes[0] != 0x0f) return false;
-  const uint8_t third = bytes.size() > 2 ? bytes[2] : 0xff;
-  const uint8_t third_reg = third >> 3 & 7;
-  switch (second) {
-    case 0x00:  // SLDT, STR, VERR, VERW
-      return third_reg == 0 || third_reg == 1 || third_reg == 4 || third_reg == 5;
-    case 0x01:  // SGDT, SIDT, SMSW, and what has no memory operand: XGETBV, RDTSCP and others
-      return third >= 0xc0 || third_reg == 0 || third_reg == 1 || third_reg == 4;
-    case 0x02:  // LAR
-    case 0x03:  // LSL
-    case 0x05:  // SYSCALL
-    case 0x34:  // SYSENTER
-    case 0xa0:  // PUSH and POP of FS and GS
-    case 0xa1:
-    case 0xa2:  // CPUID
-    case 0xa8:
-    case 0xa9:
+bool is_prefix(uint8_t byte) {
+  switch (byte) {
+    case 0x26:
+    case 0x2e:
+    case 0x36:
+    case 0x3e:
+    case 0x64:
+    case 0x65:
+    case 0x66:
+    case 0x67:
+    case 0xf0:
+    case 0xf2:
+    case 0xf3:
       return true;
-    case 0xc7:  // RDRAND, RDSEED, RDPID
-      return third >= 0xc0 && third_reg >= 6;
-    case 0xae:  // XSAVE, XRSTOR and others
-      return third < 0xc0 && (third_reg == 4 || third_reg == 5 || third_reg == 6);
+    default:
+      return false;
+  }
+}
+
+/// What no model has and the host's processor may execute: XGETBV, RDRAND, XSAVE and others.
+bool unknown_and_sensitive(std::span<const uint8_t> bytes) {
+  if (bytes.size() < 2 || bytes[0] != 0x0f) return false;
+  const uint8_t modrm = bytes.size() > 2 ? bytes[2] : 0xff;
+  const uint8_t reg = modrm >> 3 & 7;
+  switch (bytes[1]) {
+    case 0x01:
+      return modrm >= 0xc0;
+    case 0x05:
+      return true;
+    case 0xc7:
+      return modrm >= 0xc0 && reg >= 6;
+    case 0xae:
+      return modrm < 0xc0 && (reg == 4 || reg == 5 || reg == 6);
     default:
       return false;
   }
@@ -121,14 +136,18 @@ bool ends_flow(const Instruction& in) {
 
 }  // namespace
 
-Vetted PageVetter::vet(std::span<const uint8_t> page, std::span<const uint16_t> entries, bool sse) {
-  TRAPLINE_ASSERT(page.size() == kPageSize);
-  page_ = page;
+Vetted PageVetter::vet(const CodePage& page) {
+  TRAPLINE_ASSERT(page.bytes.size() == kPageSize);
+  const size_t tail = std::min(page.tail.size(), kLongest);
+  std::ranges::copy(page.bytes, bytes_.begin());
+  std::copy_n(page.tail.begin(), tail, bytes_.begin() + kPageSize);
+  count_ = static_cast<uint32_t>(kPageSize + tail);
+  sse_ = page.sse;
+  sensitive_ = false;
+  steps_.fill({});
   owner_.fill(0);
   followed_.reset();
-  sse_ = sse;
-  sensitive_ = false;
-  open_.assign(entries.begin(), entries.end());
+  open_.assign(page.entries.begin(), page.entries.end());
   while (!open_.empty() && !sensitive_) {
     const uint16_t entry = open_.back();
     open_.pop_back();
@@ -140,30 +159,66 @@ Vetted PageVetter::vet(std::span<const uint8_t> page, std::span<const uint16_t> 
   return look_for_patterns() ? Vetted::kUnexplored : Vetted::kFine;
 }
 
+const PageVetter::Step& PageVetter::step(uint32_t at) {
+  Step& known = steps_[at];
+  if (known.length == 0) known = decode_step(at);
+  return known;
+}
+
+PageVetter::Step PageVetter::decode_step(uint32_t at) const {
+  const std::span<const uint8_t> bytes = std::span(bytes_).subspan(at, count_ - at);
+  Step out;
+  out.length = 1;
+  Instruction in;
+  const Decoded decoded =
+      decode(bytes.first(std::min(bytes.size(), kLongest)), CodeSize::k32, model_, at, in);
+  const auto opcode =
+      static_cast<size_t>(std::find_if_not(bytes.begin(), bytes.end(), is_prefix) - bytes.begin());
+  if (decoded == Decoded::kMoreBytes) {  // It ends where nobody knows how.
+    out.valid = true;
+    out.ends = true;
+    out.length = static_cast<uint8_t>(bytes.size());
+    out.differs = opcode < bytes.size() && first_byte_of_sensitive(bytes[opcode]);
+    return out;
+  }
+  if (decoded != Decoded::kOk) {
+    out.differs = unknown_and_sensitive(bytes.subspan(std::min(opcode, bytes.size())));
+    out.valid = out.differs;
+    return out;
+  }
+  out.valid = true;
+  out.length = in.length;
+  out.ends = ends_flow(in);
+  out.differs = in.mnemonic == ZYDIS_MNEMONIC_CPUID
+                    ? !cpuid_faults_
+                    : silently_differs(in) || (!sse_ && in.row->fpu == FpuUse::kSse);
+  for (int i = 0; i < in.operand_count; ++i) {
+    if (in.operand[i].kind != Operand::Kind::kRelative) continue;
+    const auto target = static_cast<uint64_t>(in.next_eip() + in.operand[i].value);
+    out.has_target = target < kPageSize;
+    out.target = static_cast<uint16_t>(target);
+  }
+  return out;
+}
+
 /// Marks instructions from the entry on, until the flow leaves the page or meets what is known.
 void PageVetter::follow(uint16_t entry) {
   uint32_t at = entry;
   while (at < kPageSize && owner_[at] != at + 1) {
-    Instruction in;
-    if (decode(page_.subspan(at), CodeSize::k32, model_, at, in) != Decoded::kOk) return;
-    if (silently_differs(in) || (!sse_ && in.row->fpu == FpuUse::kSse)) {
+    const Step& here = step(at);
+    if (!here.valid) return;
+    if (here.differs) {
       sensitive_ = true;
       return;
     }
     // An instruction that begins inside a known one makes neither of them known.
-    bool overlaps = false;
-    for (uint32_t i = at; i < at + in.length; ++i) overlaps = overlaps || owner_[i] != 0;
-    const auto owner = static_cast<uint16_t>(overlaps ? 0 : at + 1);
-    std::fill_n(owner_.begin() + at, in.length, owner);
-    if (overlaps) owner_[at] = 0;
-    for (int i = 0; i < in.operand_count; ++i) {
-      if (in.operand[i].kind != Operand::Kind::kRelative) continue;
-      const auto target = static_cast<uint64_t>(in.next_eip() + in.operand[i].value);
-      if (target < kPageSize && owner_[target] != target + 1)
-        open_.push_back(static_cast<uint16_t>(target));
-    }
-    if (overlaps || ends_flow(in)) return;
-    at += in.length;
+    const auto begin = owner_.begin() + at;
+    const auto end = owner_.begin() + std::min(at + here.length, kPageSize);
+    const bool overlaps = std::any_of(begin, end, [](uint16_t owner) { return owner != 0; });
+    std::fill(begin, end, static_cast<uint16_t>(overlaps ? 0 : at + 1));
+    if (here.has_target && owner_[here.target] != here.target + 1) open_.push_back(here.target);
+    if (overlaps || here.ends) return;
+    at += here.length;
   }
 }
 
@@ -175,32 +230,26 @@ bool PageVetter::inside_known(uint32_t at) const {
 /// Whether decoding that begins at any of 16 bytes in a row, well before, finds the byte inside an
 /// instruction that does not differ. Whatever instructions there really are, one begins at one of
 /// the 16, and most others fall in with them on the way.
-bool PageVetter::agreed(uint32_t from) const {
+bool PageVetter::agreed(uint32_t from) {
   constexpr uint32_t kStarts = 16;
   constexpr uint32_t kDistance = 48;
   if (from < kStarts + kDistance) return false;
   uint32_t agreeing = 0;
   for (uint32_t start = from - kDistance - kStarts; start < from - kDistance; ++start) {
-    Instruction in;
     uint32_t at = start;
-    uint32_t next = at;
-    while (next <= from) {
-      at = next;
-      if (decode(page_.subspan(at), CodeSize::k32, model_, at, in) != Decoded::kOk) break;
-      next = at + in.length;
-    }
-    if (next <= from) continue;  // Not what anybody executes.
-    if (at == from || silently_differs(in)) return false;
+    while (at < from && step(at).valid && at + step(at).length <= from) at += step(at).length;
+    if (!step(at).valid) continue;  // Not what anybody executes.
+    if (at == from || step(at).differs) return false;
     ++agreeing;
   }
   return agreeing >= kStarts / 2;
 }
 
-bool PageVetter::look_for_patterns() const {
-  for (uint32_t at = 0; at + 1 < kPageSize; ++at) {
-    if (!begins_sensitive(page_.subspan(at))) continue;
-    // An instruction of its own that begins here has been found not to differ.
-    if (owner_[at] == at + 1) continue;
+bool PageVetter::look_for_patterns() {
+  for (uint32_t at = 0; at < kPageSize; ++at) {
+    // An instruction of its own that is known to begin here has been found not to differ.
+    if (!first_byte_of_sensitive(bytes_[at]) || owner_[at] == at + 1) continue;
+    if (!step(at).differs) continue;
     if (!inside_known(at) && !agreed(at)) return true;
   }
   return false;

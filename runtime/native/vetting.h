@@ -2,12 +2,12 @@
 // would.
 //
 // What faults outside ring 0 may: the fault is an event, and the instruction is then emulated. The
-// question is about instructions that silently do something else (CPUID, SGDT, loads and stores of
-// segment registers). Bytes that look like one are everywhere, so they count only where they do not
-// lie inside an instruction that is known: one that is reached, inside the page, from where the
-// guest is known to have executed, or that all ways to decode what comes before agree on. A jump
-// into the middle of a known instruction is not noticed; what that runs is a fidelity gap, never
-// one of safety.
+// question is about instructions that silently do something else (SGDT, loads and stores of segment
+// registers). Bytes that look like one are everywhere, so they count only where they do not lie
+// inside an instruction that is known: one that is reached, inside the page, from where the guest
+// is known to have executed, or that all ways to decode what comes before agree on. A jump into the
+// middle of a known instruction is not noticed; what that runs is a fidelity gap, never one of
+// safety.
 #pragma once
 
 #include <array>
@@ -27,28 +27,53 @@ enum class Vetted : uint8_t {
   kUnexplored,  ///< Bytes that look like one lie where no instruction is known.
 };
 
+/// What is to be vetted, and what is known of it.
+struct CodePage {
+  std::span<const uint8_t> bytes;     ///< A page.
+  std::span<const uint8_t> tail;      ///< What follows it in memory, as far as that is known.
+  std::span<const uint16_t> entries;  ///< Offsets that were executed.
+  bool sse = false;                   ///< The guest's kernel lets SSE instructions execute.
+};
+
 class PageVetter {
  public:
   explicit PageVetter(const CpuModel& model) : model_(model) {}
+  /// CPUID is an event, not what the host's processor says.
+  void let_cpuid_fault() { cpuid_faults_ = true; }
 
-  /// `entries` are offsets in the page that were executed. Without `sse`, the guest's kernel has
-  /// SSE instructions fault.
-  Vetted vet(std::span<const uint8_t> page, std::span<const uint16_t> entries, bool sse);
+  Vetted vet(const CodePage& page);
 
  private:
+  static constexpr size_t kLongest = 15;  ///< Bytes of an instruction.
+
+  /// What the bytes from some offset on are, as an instruction.
+  struct Step {
+    uint8_t length = 0;  ///< 0: not looked at.
+    bool valid = false;
+    bool differs = false;
+    bool ends = false;        ///< The flow does not go on behind it.
+    bool has_target = false;  ///< A direct branch into the page,
+    uint16_t target = 0;      ///< there.
+  };
+
+  const Step& step(uint32_t at);
+  Step decode_step(uint32_t at) const;
   void follow(uint16_t entry);
-  bool look_for_patterns() const;
+  bool look_for_patterns();
   bool inside_known(uint32_t at) const;
-  bool agreed(uint32_t from) const;
+  bool agreed(uint32_t from);
 
   const CpuModel& model_;
-  std::span<const uint8_t> page_;
+  bool cpuid_faults_ = false;
+  bool sse_ = false;
+  bool sensitive_ = false;
+  std::array<uint8_t, kPageSize + kLongest> bytes_{};
+  uint32_t count_ = 0;  ///< Of bytes.
+  std::array<Step, kPageSize> steps_{};
   /// Which known instruction a byte belongs to: its offset plus 1. 0: none.
   std::array<uint16_t, kPageSize> owner_{};
   std::vector<uint16_t> open_;       ///< Still to be followed.
   std::bitset<kPageSize> followed_;  ///< Each place once, or code that overlaps may go on for ever.
-  bool sse_ = false;
-  bool sensitive_ = false;
 };
 
 }  // namespace trapline

@@ -8,6 +8,7 @@
  * guest to go on.
  */
 #define _GNU_SOURCE
+#include <asm/prctl.h>
 #include <asm/unistd.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -258,6 +259,7 @@ __attribute__((noreturn, used)) void container_main(void) {
   MAILBOX->mapper_pid = (uint32_t)mapper;
 
   if (confined) close_from(0, 0x7fffffff);
+  MAILBOX->cpuid_faults = call3(__NR_arch_prctl, ARCH_SET_CPUID, 0, 0) == 0;
   must(call6(__NR_rt_sigprocmask, SIG_SETMASK, (long)&kNoSignals, 0, 8, 0, 0), 18);
   if (confined)
     must(call6(__NR_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, (long)&kGuestProgram, 0, 0, 0), 19);

@@ -8,7 +8,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <initializer_list>
 #include <thread>
 #include <vector>
 
@@ -48,8 +47,7 @@ class ContainerTest : public testing::Test {
   }
   void TearDown() override { close(ram_); }
 
-  void put_code(std::initializer_list<uint8_t> code, uint64_t at = 0) {
-    const std::vector<uint8_t> bytes(code);
+  void put_code(const std::vector<uint8_t>& bytes, uint64_t at = 0) {
     ASSERT_EQ(pwrite(ram_, bytes.data(), bytes.size(), static_cast<off_t>(kCodeOffset + at)),
               static_cast<ssize_t>(bytes.size()));
   }
@@ -59,7 +57,7 @@ class ContainerTest : public testing::Test {
     return value;
   }
   NativeEvent run() { return container_->run(registers_, attention_); }
-  NativeEvent run(std::initializer_list<uint8_t> code) {
+  NativeEvent run(const std::vector<uint8_t>& code) {
     put_code(code);
     registers_.eip = kCode;
     return run();
@@ -73,7 +71,7 @@ class ContainerTest : public testing::Test {
 };
 
 struct Expected {
-  std::initializer_list<uint8_t> code;
+  std::vector<uint8_t> code;
   uint32_t signal;
   uint32_t trap;
   uint32_t offset;  ///< Of EIP.
@@ -189,7 +187,7 @@ TEST_F(ContainerTest, GsHasBaseAndLimit) {
 }
 
 TEST_F(ContainerTest, MappingsComeAndGo) {
-  const std::initializer_list<uint8_t> store = {0xc7, 0x05, 0, 0, 5, 8, 9, 0, 0, 0, 0xf4};
+  const std::vector<uint8_t> store = {0xc7, 0x05, 0, 0, 5, 8, 9, 0, 0, 0, 0xf4};
   EXPECT_EQ(run(store).trap, 13u);
   container_->protect(kData, 0x1000, native_access::kRead);
   EXPECT_EQ(run(store).trap, 14u);

@@ -68,8 +68,8 @@ TEST(NativeMachine, ADeadlineEndsALoop) {
   EXPECT_EQ(machine->run({.time = milliseconds(30)}).kind, Exit::Kind::kDeadline);
   EXPECT_GE(std::chrono::steady_clock::now() - begin, milliseconds(30));
   const uint32_t eax = machine->state().gpr[kEax];
-  EXPECT_GT(eax, 1000u);
-  EXPECT_EQ(machine->run({.time = milliseconds(10)}).kind, Exit::Kind::kDeadline);
+  for (int i = 0; i < 100 && machine->state().gpr[kEax] == eax; ++i)
+    EXPECT_EQ(machine->run({.time = milliseconds(10)}).kind, Exit::Kind::kDeadline);
   EXPECT_GT(machine->state().gpr[kEax], eax);
   EXPECT_EQ(machine->statistics().blocks_translated, 0u);
 }
@@ -81,9 +81,19 @@ TEST(NativeMachine, CountedRunsAreTranslated) {
   EXPECT_EQ(machine->statistics().native_stays, 0u);
 }
 
+TEST(NativeMachine, CpuidTellsOfTheModel) {
+  const std::vector<uint8_t> code = {0x31, 0xc0, 0x0f, 0xa2, 0xf4};  // xor eax, eax; cpuid; hlt
+  const auto native = machine_with(code);
+  const auto translated = machine_with(code, DirectExecution::kNever);
+  native->run({.time = milliseconds(2000)});
+  translated->run({.time = milliseconds(2000)});
+  EXPECT_EQ(native->state().gpr, translated->state().gpr);
+  EXPECT_EQ(native->state().eip, kCode + 4);
+}
+
 TEST(NativeMachine, SensitiveCodeIsTranslatedByPage) {
-  // xor eax, eax; cpuid; hlt
-  const std::vector<uint8_t> code = {0x31, 0xc0, 0x0f, 0xa2, 0xf4};
+  // smsw eax; hlt
+  const std::vector<uint8_t> code = {0x31, 0xc0, 0x0f, 0x01, 0xe0, 0xf4};
   const auto native = machine_with(code);
   const auto translated = machine_with(code, DirectExecution::kNever);
   native->run({.time = milliseconds(2000)});
@@ -102,7 +112,7 @@ TEST(NativeMachine, SensitiveCodeIsTranslatedByPage) {
   state.eip = kCode + 0x1000;
   both->set_state(state);
   both->run({.time = milliseconds(2000)});
-  EXPECT_EQ(both->state().eip, kCode + 4);
+  EXPECT_EQ(both->state().eip, kCode + 5);
   EXPECT_EQ(both->statistics().native_pages_fine, 1u);
   EXPECT_EQ(both->statistics().native_pages_sensitive, 1u);
 }
@@ -163,7 +173,8 @@ TEST(NativeMachine, AContainerThatIsKilledCostsTheGuestAFaultOrNothing) {
   kill(parked[0], SIGKILL);
   std::this_thread::sleep_for(milliseconds(20));
   const uint32_t eax = machine->state().gpr[kEax];
-  EXPECT_EQ(machine->run({.time = milliseconds(500)}).kind, Exit::Kind::kDeadline);
+  for (int i = 0; i < 100 && machine->state().gpr[kEax] == eax; ++i)
+    EXPECT_EQ(machine->run({.time = milliseconds(10)}).kind, Exit::Kind::kDeadline);
   EXPECT_GT(machine->state().gpr[kEax], eax);
   EXPECT_EQ(machine->statistics().native_containers_lost, 1u);
   // Running: they are lost.

@@ -1,0 +1,146 @@
+#include "runtime/native/vetting.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+namespace trapline {
+namespace {
+
+class Vetting : public testing::Test {
+ protected:
+  Vetting() { page_.fill(0x90); }
+
+  void put(uint32_t at, const std::vector<uint8_t>& code) {
+    std::copy(code.begin(), code.end(), page_.begin() + at);
+  }
+  Vetted vet(std::vector<uint16_t> entries, bool sse = true) {
+    return PageVetter(CpuModel::max())
+        .vet({.bytes = page_, .tail = tail_, .entries = entries, .sse = sse});
+  }
+
+  std::array<uint8_t, kPageSize> page_;
+  std::vector<uint8_t> tail_;
+};
+
+TEST_F(Vetting, OrdinaryCodeIsFine) {
+  put(0x100, {0x55, 0x89, 0xe5, 0xcd, 0x80, 0xf4, 0xc9, 0xc3});
+  EXPECT_EQ(vet({0x100}), Vetted::kFine);
+  EXPECT_EQ(vet({}), Vetted::kFine);
+}
+
+TEST_F(Vetting, KnownInstructionsThatDiffer) {
+  const std::vector<std::vector<uint8_t>> all = {
+      {0x0f, 0xa2},        // cpuid
+      {0x8c, 0xd8},        // mov eax, ds
+      {0x8e, 0xe8},        // mov gs, eax
+      {0x1e},              // push ds
+      {0x1f},              // pop ds
+      {0x0f, 0xa8},        // push gs
+      {0xc5, 0x08},        // lds ecx, [eax]
+      {0x0f, 0x34},        // sysenter
+      {0x0f, 0x01, 0x00},  // sgdt [eax]
+      {0x0f, 0x01, 0xe0},  // smsw eax
+      {0x0f, 0x00, 0xc8},  // str eax
+      {0x0f, 0x03, 0xc1},  // lsl eax, ecx
+      {0xea, 0, 0, 0, 0, 0x23, 0},
+      {0xcb},        // retf
+      {0xff, 0x18},  // call far [eax]
+      {0xcf},        // iret
+  };
+  for (const auto& code : all) {
+    page_.fill(0x90);
+    put(0x200, code);
+    EXPECT_EQ(vet({0x1f0}), Vetted::kSensitive) << std::hex << int{code[0]};
+  }
+}
+
+TEST_F(Vetting, SseOnlyWhereTheKernelAllowsIt) {
+  put(0x100, {0x0f, 0x58, 0xc1});  // addps
+  EXPECT_EQ(vet({0x100}, true), Vetted::kFine);
+  EXPECT_EQ(vet({0x100}, false), Vetted::kSensitive);
+}
+
+TEST_F(Vetting, BytesInsideKnownInstructionsDoNotCount) {
+  put(0x20, {0xb8, 0x0f, 0xa2, 0, 0, 0xc3});  // mov eax, 0xa20f
+  EXPECT_EQ(vet({0x20}), Vetted::kFine);
+  // Too near to the page's begin for anything but knowledge.
+  EXPECT_EQ(vet({}), Vetted::kUnexplored);
+}
+
+TEST_F(Vetting, BytesThatAllDecodingsPutInsideAnInstructionDoNotCount) {
+  put(0x800, {0xb8, 0x0f, 0xa2, 0, 0, 0xc3});
+  EXPECT_EQ(vet({}), Vetted::kFine);
+}
+
+TEST_F(Vetting, CodeThatWasNotExecutedYetIsUnexplored) {
+  put(0x800, {0x0f, 0xa2});
+  EXPECT_EQ(vet({}), Vetted::kUnexplored);
+  EXPECT_EQ(vet({0x7f0}), Vetted::kSensitive);
+  put(0x7f0, {0xc3});
+  EXPECT_EQ(vet({0x7e0}), Vetted::kUnexplored);
+}
+
+TEST_F(Vetting, CodeThatIsReachedByAReturnIsLookedAtToo) {
+  put(0x100, {0x68, 0, 2, 0, 0, 0xc3});  // push 0x200; ret
+  for (const std::vector<uint8_t>& code : std::vector<std::vector<uint8_t>>{
+           {0x66, 0x8c, 0x26}, {0x1e}, {0x07}, {0xcb}, {0xff, 0x2b}, {0xc4, 0x0b}}) {
+    put(0x200, {0x90, 0x90, 0x90, 0x90});
+    put(0x200, code);
+    EXPECT_EQ(vet({0x100}), Vetted::kUnexplored) << std::hex << int{code[0]};
+  }
+}
+
+TEST_F(Vetting, AnInstructionMayGoOnInTheNextPage) {
+  put(0xffe, {0xf2, 0x8c});
+  EXPECT_EQ(vet({0xff0}), Vetted::kSensitive);
+  tail_ = {0xe8};
+  EXPECT_EQ(vet({0xff0}), Vetted::kSensitive);
+  put(0xffe, {0x90, 0x0f});
+  tail_ = {};
+  EXPECT_EQ(vet({0xff0}), Vetted::kSensitive);
+  EXPECT_EQ(vet({}), Vetted::kUnexplored);
+  tail_ = {0xa2};
+  EXPECT_EQ(vet({}), Vetted::kUnexplored);
+  tail_ = {0xaf, 0xc1};  // imul
+  EXPECT_EQ(vet({0xff0}), Vetted::kFine);
+  EXPECT_EQ(vet({}), Vetted::kFine);
+  put(0xffe, {0xb8, 0x0f});
+  tail_ = {};
+  EXPECT_EQ(vet({0xff0}), Vetted::kFine);
+}
+
+TEST_F(Vetting, FollowsBranchesInThePage) {
+  put(0x100, {0x75, 0x10, 0xc3});                    // jnz 0x112
+  put(0x112, {0xe8, 0xe9, 0x02, 0, 0, 0xc3});        // call 0x400
+  put(0x400, {0xb8, 0x8e, 0xd8, 0x0f, 0xa2, 0xc3});  // mov eax, 0xa20fd88e
+  EXPECT_EQ(vet({0x100}), Vetted::kFine);
+  put(0x400, {0x0f, 0xa2});
+  EXPECT_EQ(vet({0x100}), Vetted::kSensitive);
+}
+
+TEST_F(Vetting, OverlappingCodeMakesNothingKnown) {
+  put(0x20, {0xb8, 0x0f, 0xa2, 0, 0, 0xc3});
+  EXPECT_EQ(vet({0x20, 0x22}), Vetted::kUnexplored);
+}
+
+TEST_F(Vetting, CodeThatJumpsIntoItselfComesToAnEnd) {
+  put(0x100, {0xeb, 0xff, 0xc0, 0xeb, 0xfb});
+  EXPECT_EQ(vet({0x100}), Vetted::kFine);
+  for (uint32_t i = 0; i < kPageSize; ++i) page_[i] = static_cast<uint8_t>(i % 2 ? 0xfd : 0x75);
+  vet({0, 1, 2, 3});
+}
+
+TEST_F(Vetting, CpuidMayFaultInstead) {
+  put(0x800, {0x0f, 0xa2});
+  PageVetter vetter(CpuModel::max());
+  vetter.let_cpuid_fault();
+  const std::vector<uint16_t> entries = {0x7f0};
+  EXPECT_EQ(vetter.vet({.bytes = page_, .tail = {}, .entries = entries, .sse = true}),
+            Vetted::kFine);
+}
+
+}  // namespace
+}  // namespace trapline

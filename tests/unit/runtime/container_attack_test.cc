@@ -322,11 +322,10 @@ TEST(ContainerAttack, AGuestThatAttacksGetsAFault) {
   options.exit_on_exceptions = ~0u;
   options.direct_execution = DirectExecution::kAlways;
   const auto machine = Machine::create(options).take();
-  // mov eax, 0x1000a; jmp eax; ...; the far jump hides in mov dword [...], ...; mov eax, 39;
-  // syscall
-  const std::vector<uint8_t> code = {0xb8, 0x0b, 0,    1,    0, 0xff, 0xe0, 0x90, 0x90,        //
-                                     0xc7, 0x05, 0xea, 0x20, 0, 1,    0,    0x33, 0,    0x90,  //
-                                     0xf4};
+  // mov dword [0x10020ea], 0x90003300; mov eax, 0x10002; jmp eax: into the first one's middle,
+  // where a far jump is.
+  const std::vector<uint8_t> code = {0xc7, 0x05, 0xea, 0x20, 0, 1, 0,    0x33, 0,
+                                     0x90, 0xb8, 2,    0,    1, 0, 0xff, 0xe0};
   machine->write_memory({kGuestCode}, std::as_bytes(std::span(code)));
   const std::vector<uint8_t> payload = {0xb8, 39, 0, 0, 0, 0x0f, 0x0b, 0xeb, 0xf7};
   machine->write_memory({kGuestCode + 0x20}, std::as_bytes(std::span(payload)));

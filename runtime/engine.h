@@ -342,6 +342,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   uint64_t budget_given_ = 0;  ///< What the budget was when the run began.
 
   std::array<std::byte, 64> gathered_{};  ///< A read across a page end.
+  uint64_t discarded_ = 0;                ///< Where an instruction stores what has been stored.
   std::array<OpenAccess, 4> open_;        ///< Used in rotation: no instruction has more.
   uint32_t open_next_ = 0;
   std::array<uint32_t, 4> pending_{};  ///< Slots to be written back by the commit, in order.

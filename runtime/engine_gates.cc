@@ -56,6 +56,10 @@ struct Gates {
     constexpr uint8_t kSeveral = 16;
     if (!found.ok())
       return info.size >= kSeveral ? carefully(e, from) : fault(e, from, found.fault());
+    if (found->kind == Resolution::Kind::kDenied && found->denials == denial::kPageTable &&
+        info.stored != AccessInfo::Stored::kOther &&
+        context->cpu.shadow == InterruptShadow::kNone)
+      return store_traced(e, address, found->address, info, removals, from);
     const uint32_t page = address >> kPageShift;
     const uint64_t delta = info.write ? view.write_entry(page) : view.read_entry(page);
     if (found->kind != Resolution::Kind::kHost || !delta) return carefully(e, from);
@@ -64,6 +68,24 @@ struct Gates {
       return go(e.resume());
     }
     return stay(delta);
+  }
+
+  /// A MOV to a page table: makes the store, and lets the instruction repeat it where it does not
+  /// matter, unless the block relies on what the store may have taken away.
+  static GateResult store_traced(Engine& e, uint32_t address, Physical to, const AccessInfo& info,
+                                 uint64_t removals, uint64_t from) {
+    CpuState& state = context_of(e).cpu;
+    uint32_t value = 0;
+    if (info.stored != AccessInfo::Stored::kZero) value = state.gpr[info.source];
+    if (info.stored == AccessInfo::Stored::kHighByte) value >>= 8;
+    e.mmu_->store(to, info.size, value);
+    if (e.mmu_->removals() == removals)
+      return stay(reinterpret_cast<uint64_t>(&e.discarded_) - address);
+    e.locate(from);
+    state.eip += info.instruction_length;
+    if (!e.mode_.code32()) state.eip &= 0xffff;
+    if (e.counted_) --context_of(e).hot.budget;
+    return go(e.resume_after());
   }
 
   /// A read across a page end: the instruction reads a copy of the bytes instead.

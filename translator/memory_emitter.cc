@@ -23,6 +23,27 @@ bool needs_alignment(const Instruction& in) {
       return true;
   }
 }
+
+/// Tells C++ what a MOV to memory stores, if that is a register or zero.
+void describe_store(const Instruction& in, AccessInfo& info) {
+  if (in.mnemonic != ZYDIS_MNEMONIC_MOV || in.operand[0].kind != Operand::Kind::kMemory) return;
+  const Operand& from = in.operand[1];
+  if (from.kind == Operand::Kind::kImmediate) {
+    if (from.value != 0) return;
+    info.stored = AccessInfo::Stored::kZero;
+  } else if (from.register_kind == RegisterKind::kGpr8High) {
+    info.stored = AccessInfo::Stored::kHighByte;
+  } else if (from.register_kind == RegisterKind::kGpr8Low ||
+             from.register_kind == RegisterKind::kGpr16 ||
+             from.register_kind == RegisterKind::kGpr32) {
+    if (from.number == kEsp) return;
+    info.stored = AccessInfo::Stored::kRegister;
+  } else {
+    return;
+  }
+  info.source = from.number;
+  info.instruction_length = in.length;
+}
 }  // namespace
 
 void BlockEmitter::load_offset(const Operand& operand, const Instruction& in, int32_t esp_bias,
@@ -170,8 +191,10 @@ x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_re
   const bool in_guest = address_register != Operand::kNoRegister;
   const x86::Gp address = in_guest ? host::guest64(address_register) : host::kAddress;
   const x86::Gp delta = host::kDelta;
-  const AccessInfo info{static_cast<uint8_t>(size), kind != AccessKind::kRead, kDs,
-                        kind != AccessKind::kWrite};
+  AccessInfo info{static_cast<uint8_t>(size), kind != AccessKind::kRead, kDs,
+                  kind != AccessKind::kWrite};
+  if (kind == AccessKind::kWrite && switches_.traced_stores)
+    describe_store(instructions_[index_], info);
   clobber_flags();
   const CodeLabel miss = a.new_label();
   const CodeLabel resume = a.new_label();

@@ -28,6 +28,8 @@ constexpr std::array kNames = {
                "let blocks go on at the target of a jump in their page"},
     SwitchName{"page-loops", &Switches::page_loops,
                "run loops without checks while their accesses stay in their pages"},
+    SwitchName{"traced-stores", &Switches::traced_stores,
+               "make a MOV to a page table in the call that finds it traced"},
     SwitchName{"shrx", &Switches::shrx, "use BMI2 shifts where the host has them"},
     SwitchName{"exact-flags", &Switches::exact_flags, "keep flags exact at every fault"},
     SwitchName{"single-instruction", &Switches::single_instruction,

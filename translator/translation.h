@@ -74,19 +74,28 @@ inline constexpr int kSystemOpCount = static_cast<int>(SystemOp::kSafepoint) + 1
 
 /// Packed description of an access, for gates.
 struct AccessInfo {
+  /// What a MOV stores, where C++ can tell it by itself.
+  enum class Stored : uint8_t { kOther, kZero, kRegister, kHighByte };
+
   uint8_t size = 0;
   bool write = false;
   SegmentName segment = kDs;
   bool read = true;
   bool aligned = false;  ///< SSE: #GP(0) unless 16-byte aligned, before anything else.
+  Stored stored = Stored::kOther;
+  uint8_t source = 0;              ///< The register that is stored.
+  uint8_t instruction_length = 0;  ///< Of a MOV whose value C++ can tell.
 
   constexpr uint32_t pack() const {
     return size | (write ? 0x100u : 0u) | (read ? 0x200u : 0u) | (aligned ? 0x400u : 0u) |
-           uint32_t{segment} << 12;
+           uint32_t{segment} << 12 | static_cast<uint32_t>(stored) << 16 | uint32_t{source} << 18 |
+           uint32_t{instruction_length} << 21;
   }
   static constexpr AccessInfo unpack(uint32_t bits) {
     return {static_cast<uint8_t>(bits), (bits & 0x100) != 0,
-            static_cast<SegmentName>(bits >> 12 & 7), (bits & 0x200) != 0, (bits & 0x400) != 0};
+            static_cast<SegmentName>(bits >> 12 & 7), (bits & 0x200) != 0, (bits & 0x400) != 0,
+            static_cast<Stored>(bits >> 16 & 3), static_cast<uint8_t>(bits >> 18 & 7),
+            static_cast<uint8_t>(bits >> 21 & 15)};
   }
 };
 

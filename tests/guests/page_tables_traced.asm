@@ -38,6 +38,45 @@ main:
     mov byte [PTE(AREA) + 1], (TWO >> 8) & 0xff
     seen "mov of a byte", 2
     start_at_one
+    mov ecx, TWO | P | W | U
+    mov [PTE(AREA)], ecx
+    seen "mov of a register", 2
+    start_at_one
+    mov cx, (TWO >> 8) & 0xffff
+    mov [PTE(AREA) + 1], cx
+    seen "mov of a word register", 2
+    start_at_one
+    mov cl, (TWO >> 8) & 0xff
+    mov [PTE(AREA) + 1], cl
+    seen "mov of a low byte", 2
+    start_at_one
+    mov dh, (TWO >> 8) & 0xff
+    mov [PTE(AREA) + 1], dh
+    seen "mov of a high byte", 2
+    start_at_one
+    mov ebp, esp
+    mov esp, TWO | P | W | U
+    mov [PTE(AREA)], esp
+    mov esp, ebp
+    seen "mov of esp", 2
+    start_at_one
+    mov dword [PTE(AREA)], 0
+    invlpg [AREA]
+    expect_page_fault "mov of zero", 0, AREA, mov eax, [AREA]
+    ; what a store takes away in the middle of straight code: the stack, with a push just made
+    start_at_one
+    mov dword [TWO + 0x7fc], 9
+    mov ecx, TWO | P | W | U
+    mov ebp, esp
+    mov esp, AREA + 0x800
+    push dword 7
+    mov [PTE(AREA)], ecx
+    invlpg [AREA]
+    pop eax
+    xchg esp, ebp
+    expect_eq "the stack's page remapped", eax, 9
+    expect_eq "esp after that", ebp, AREA + 0x800
+    start_at_one
     add dword [PTE(AREA)], 0x1000
     seen "add", 2
     start_at_one
@@ -120,6 +159,15 @@ main:
     expect_eq "the directory through itself", eax, PAGE_TABLES + 0x2000
     mov dword [0xffc00000 + (AREA >> 12) * 4], ONE | P | W | U
     seen "recursive slot again", 1
+    ; a store through a page that it unmaps: it has been made, and is not made again
+    set_pte AREA + 0x5000, (PAGE_TABLES + 0x2000) | P | W
+    mov ecx, 0
+    mov edx, 0
+    mov [AREA + 0x5000 + (((AREA + 0x5000) >> 12) & 0x3ff) * 4], ecx
+    inc edx
+    invlpg [AREA + 0x5000]
+    expect_eq "after the store that unmaps its page", edx, 1
+    expect_page_fault "through the page that is gone", 0, AREA + 0x5000, mov eax, [AREA + 0x5000]
 
     ; a frame becomes a page table, is one for a while, becomes data, and a table again
     mov ebp, 30

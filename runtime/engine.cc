@@ -479,6 +479,7 @@ Block& Engine::insert_block(EntryTable& table, const TranslationRequest& request
   deny_code_writes(table.frame);
   if (made.straddles) deny_code_writes(second_frame);
   ++counters_.blocks_translated;
+  counters_.basic_blocks_translated += made.basic_blocks;
   counters_.instructions_translated += made.instructions;
   counters_.guest_bytes_translated += made.guest_bytes;
   counters_.host_bytes_emitted += made.code.size();

@@ -53,6 +53,7 @@ enum class Leave : uint32_t {
 struct EngineCounters {
   uint64_t interpreted = 0;
   uint64_t blocks_translated = 0;
+  uint64_t basic_blocks_translated = 0;
   uint64_t instructions_translated = 0;
   uint64_t guest_bytes_translated = 0;
   uint64_t host_bytes_emitted = 0;

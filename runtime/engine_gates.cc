@@ -57,8 +57,7 @@ struct Gates {
     if (!found.ok())
       return info.size >= kSeveral ? carefully(e, from) : fault(e, from, found.fault());
     if (found->kind == Resolution::Kind::kDenied && found->denials == denial::kPageTable &&
-        info.stored != AccessInfo::Stored::kOther &&
-        context->cpu.shadow == InterruptShadow::kNone)
+        info.stored != AccessInfo::Stored::kOther && context->cpu.shadow == InterruptShadow::kNone)
       return store_traced(e, address, found->address, info, removals, from);
     const uint32_t page = address >> kPageShift;
     const uint64_t delta = info.write ? view.write_entry(page) : view.read_entry(page);

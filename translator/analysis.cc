@@ -104,11 +104,10 @@ class StackTracker {
     info.ebp_offset = ebp_;
     if (accesses) add_range(esp_ + low, esp_ + high);
     int32_t displacement = 0;
-    for (int i = 0; i < in.operand_count; ++i)
-      if (in.operand[i].kind == Operand::Kind::kMemory && !in.operand[i].address_only &&
-          stack_operand(in.operand[i], in, info, displacement) &&
-          fits_absolute(displacement, displacement + in.operand[i].size))
-        add_range(displacement, displacement + in.operand[i].size);
+    const Operand* memory = in.memory();
+    if (memory && !memory->address_only && stack_operand(*memory, in, info, displacement) &&
+        fits_absolute(displacement, displacement + memory->size))
+      add_range(displacement, displacement + memory->size);
     if (in.traits & (trait::kStack | trait::kNamesEsp | trait::kWritesEbp)) advance(in);
     ++visited_;
   }
@@ -259,9 +258,10 @@ uint32_t FlagLookahead::look(uint32_t eip) {
   const auto size = request_.mode.code32() ? CodeSize::k32 : CodeSize::k16;
   for (int i = 0; i < kLookaheadInstructions && undecided; ++i) {
     if (at < 0 || at >= int64_t{kPageSize}) break;
-    Instruction in;
     const auto bytes = request_.page.first(kPageSize).subspan(static_cast<size_t>(at));
-    if (memo_.decode(bytes, size, 0, in) != Decoded::kOk) break;
+    const Instruction* found = memo_.decode_shape(bytes, size, room_);
+    if (!found) break;
+    const Instruction& in = *found;
     live |= undecided & reads_of(in);
     undecided &= ~(kills_of(in, false) | live);
     at += in.length;
@@ -324,7 +324,7 @@ void analyse(std::span<const Instruction> instructions, const ModeKey& mode,
              FlagLookahead& lookahead, BlockAnalysis& out) {
   out.instruction.assign(instructions.size(), {});
   out.stack.clear();
-  out.loop = {};
+  out.loop.found = false;
   const bool flat_stack = mode.stack32() && mode.segment_class(kSs) == SegmentClass::kFlat;
   StackTracker stack(windows && flat_stack, out);
   for (size_t i = 0; i < instructions.size(); ++i) stack.visit(instructions[i], out.instruction[i]);

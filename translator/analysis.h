@@ -72,6 +72,7 @@ class FlagLookahead {
   std::array<Known, 8> known_{};
   size_t known_count_ = 0;
   std::vector<GuestRange>& ranges_;
+  Instruction room_;
 };
 
 void analyse(std::span<const Instruction> instructions, const ModeKey& mode,

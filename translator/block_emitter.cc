@@ -19,6 +19,7 @@ BlockEmitter::BlockEmitter(Workspace& workspace, const Thunks& thunks, const Swi
       analysis_(analysis),
       out_(out),
       cold_(workspace.cold),
+      phrases_(workspace.phrases),
       careful_(request.variant == Variant::kCareful || request.mode.has(mode::kEachAccess) ||
                !switches.inline_memory) {
   a.addEncodingOptions(EncodingOptions::kOptimizedAlign);

@@ -39,6 +39,8 @@ class BlockEmitter {
  public:
   /// What blocks need memory for, to be used again for the next one.
   struct Workspace;
+  /// What blocks say again and again.
+  struct Phrases;
 
   BlockEmitter(Workspace& workspace, const Thunks& thunks, const Switches& switches,
                const TranslationRequest& request, const BlockAnalysis& analysis, Translation& out);
@@ -149,7 +151,7 @@ class BlockEmitter {
     uint8_t address_register = 0xff;  ///< Guest register to copy into the address register first.
     int32_t window_offset = 0;
     CodeLabel misaligned;  ///< Valid: a look-up that comes here when misaligned.
-    int32_t table = 0;
+    bool write = false;    ///< Which table it looks up.
     uint8_t size = 0;
     /// Not -1: when misaligned, the access may leave this segment of class k64K.
     int8_t segment = -1;
@@ -203,7 +205,7 @@ class BlockEmitter {
   void jump_to_lookup();
   void branch_to_stub(std::optional<asmjit::x86::CondCode> condition, uint32_t eip);
   bool looks_up_in_code() const;
-  void load_delta(const asmjit::x86::Gp& address, int32_t table);
+  void load_delta(const asmjit::x86::Gp& address, bool write);
   void emit_misaligned(const Cold& cold);
   void emit_end_check(const Cold& cold);
   void emit_comparison_flags(const Cold& cold);
@@ -225,6 +227,7 @@ class BlockEmitter {
   const BlockAnalysis& analysis_;
   Translation& out_;
   std::vector<Cold>& cold_;
+  Phrases& phrases_;
   const InstructionAnalysis* current_ = nullptr;
   uint32_t index_ = 0;
   std::span<const Instruction> instructions_;
@@ -256,9 +259,24 @@ class BlockEmitter {
   LoopCopy copy_;
 };
 
+/// By the register that holds the address, and by the table or the size of the access.
+struct BlockEmitter::Phrases {
+  static constexpr size_t kRegisters = 16;
+  static constexpr size_t kTables = 2;
+  static constexpr size_t kSizes = 4;
+
+  /// The view's entry into the delta register, and the test of the address that the size asks for.
+  std::array<std::array<std::array<Phrase, kSizes>, kTables>, kRegisters> look_up;
+  std::array<std::array<Phrase, kTables>, kRegisters> look_up_again;
+  std::array<std::array<Phrase, kSizes>, kRegisters> crossing;
+  Phrase absent;
+  Phrase save_flags;
+};
+
 struct BlockEmitter::Workspace {
   HostAssembler assembler;
   std::vector<Cold> cold;
+  Phrases phrases;
 };
 
 }  // namespace trapline

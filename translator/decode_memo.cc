@@ -126,6 +126,27 @@ void read_values(const uint8_t* bytes, Instruction& in) {
   if (next) in.flags_conditional = leaves_flags_perhaps(in);
 }
 
+uint64_t first_bytes(std::span<const uint8_t> bytes) {
+  uint64_t word = 0;
+  if (bytes.size() >= sizeof word)
+    std::memcpy(&word, bytes.data(), sizeof word);
+  else
+    std::memcpy(&word, bytes.data(), bytes.size());
+  return word;
+}
+
+/// Whether flags_conditional depends on the value of an immediate.
+bool flags_depend_on_value(const Instruction& in) {
+  Instruction other = in;
+  if (in.operand_count == 0) return false;
+  Operand& last = other.operand[in.operand_count - size_t{1}];
+  if (last.kind != Operand::Kind::kImmediate) return false;
+  last.value = 0;
+  const bool with_zero = leaves_flags_perhaps(other);
+  last.value = 1;
+  return leaves_flags_perhaps(other) != with_zero;
+}
+
 /// Whether the first `length` bytes decide about all but the values.
 bool decided_by(const Instruction& in, uint32_t length) {
   const Encoding& encoding = in.encoding;
@@ -137,19 +158,23 @@ bool decided_by(const Instruction& in, uint32_t length) {
 
 }  // namespace
 
+namespace {
+uint64_t key_of(uint64_t word, uint32_t length, CodeSize code_size) {
+  const uint64_t kind = code_size == CodeSize::k32 ? 0 : 1;
+  return (word & ((uint64_t{1} << length * 8) - 1)) | (uint64_t{length} << 2 | kind) << kTagShift;
+}
+}  // namespace
+
 Decoded DecodeMemo::decode(std::span<const uint8_t> bytes, CodeSize code_size, uint32_t eip,
                            Instruction& out) {
-  uint64_t word = 0;
-  std::memcpy(&word, bytes.data(), std::min(bytes.size(), sizeof word));
+  const uint64_t word = first_bytes(bytes);
   const uint32_t length = key_length(word, code_size == CodeSize::k32);
   if (length == 0 || length > bytes.size()) {
     ++counters_.decoded;
     return trapline::decode(bytes, code_size, model_, eip, out);
   }
-  const uint64_t kind = code_size == CodeSize::k32 ? 0 : 1;
-  const uint64_t key = (word & ((uint64_t{1} << length * 8) - 1)) | (uint64_t{length} << 2 | kind)
-                                                                        << kTagShift;
-  uint16_t& slot = slots_[key * 0x9e3779b97f4a7c15u >> (64 - kSlotBits)];
+  const uint64_t key = key_of(word, length, code_size);
+  uint16_t& slot = slot_of(key);
   const Entry& entry = entries_[slot];
   if (entry.key == key) {
     ++counters_.found;
@@ -165,6 +190,22 @@ Decoded DecodeMemo::decode(std::span<const uint8_t> bytes, CodeSize code_size, u
   return result;
 }
 
+const Instruction* DecodeMemo::decode_shape(std::span<const uint8_t> bytes, CodeSize code_size,
+                                            Instruction& room) {
+  const uint64_t word = first_bytes(bytes);
+  const uint32_t length = key_length(word, code_size == CodeSize::k32);
+  if (length != 0 && length <= bytes.size()) {
+    const uint64_t key = key_of(word, length, code_size);
+    const Entry& entry = entries_[slot_of(key)];
+    if (entry.key == key && !entry.flags_depend_on_value &&
+        entry.instruction.length <= bytes.size()) {
+      ++counters_.found;
+      return &entry.instruction;
+    }
+  }
+  return decode(bytes, code_size, 0, room) == Decoded::kOk ? &room : nullptr;
+}
+
 void DecodeMemo::remember(uint16_t& slot, uint64_t key, std::span<const uint8_t> bytes,
                           const Instruction& in) {
   // Values that lie elsewhere than they were looked for would show here.
@@ -175,7 +216,7 @@ void DecodeMemo::remember(uint16_t& slot, uint64_t key, std::span<const uint8_t>
     slot = static_cast<uint16_t>(entries_.size());
     entries_.emplace_back();
   }
-  entries_[slot] = {key, in};
+  entries_[slot] = {key, flags_depend_on_value(in), in};
 }
 
 }  // namespace trapline

@@ -25,6 +25,11 @@ class DecodeMemo {
 
   Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, uint32_t eip,
                  Instruction& out);
+  /// The same where EIP and the values of displacement and immediates do not matter: what it is,
+  /// how long, and what it does to flags. nullptr when it cannot be decoded. Valid until the next
+  /// call; `room` is for what is not remembered.
+  const Instruction* decode_shape(std::span<const uint8_t> bytes, CodeSize code_size,
+                                  Instruction& room);
 
   struct Counters {
     uint64_t found = 0;
@@ -36,8 +41,10 @@ class DecodeMemo {
   static constexpr uint32_t kSlotBits = 12;
   struct Entry {
     uint64_t key = 0;
+    bool flags_depend_on_value = false;
     Instruction instruction;
   };
+  uint16_t& slot_of(uint64_t key) { return slots_[key * 0x9e3779b97f4a7c15u >> (64 - kSlotBits)]; }
   void remember(uint16_t& slot, uint64_t key, std::span<const uint8_t> bytes,
                 const Instruction& in);
 

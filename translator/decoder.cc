@@ -222,6 +222,12 @@ void set_encoding(const ZydisDecodedInstruction& in, Encoding& out) {
   }
 }
 
+int8_t memory_operand_of(const Instruction& in) {
+  for (int8_t i = 0; i < static_cast<int8_t>(in.operand_count); ++i)
+    if (in.operand[static_cast<size_t>(i)].kind == Operand::Kind::kMemory) return i;
+  return -1;
+}
+
 uint8_t traits_of(const Instruction& in) {
   uint8_t traits = 0;
   for (int i = 0; i < in.operand_count; ++i) {
@@ -331,6 +337,7 @@ Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, const CpuMode
   set_encoding(in, out.encoding);
   set_flags(in, out);
   out.traits = traits_of(out);
+  out.memory_operand = memory_operand_of(out);
   return Decoded::kOk;
 }
 

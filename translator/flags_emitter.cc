@@ -15,13 +15,15 @@ namespace trapline {
 namespace x86 = asmjit::x86;
 
 void BlockEmitter::emit_save_flags() {
-  a.mov(host::kFlags.r32(), x86::eax);
-  a.lahf();
-  if (mutated(Mutation::kSavedFlagsLoseOverflow))
-    a.mov(x86::al, 0);
-  else
-    a.seto(x86::al);
-  a.xchg(host::kFlags.r32(), x86::eax);
+  a.say(phrases_.save_flags, [&] {
+    a.mov(host::kFlags.r32(), x86::eax);
+    a.lahf();
+    if (mutated(Mutation::kSavedFlagsLoseOverflow))
+      a.mov(x86::al, 0);
+    else
+      a.seto(x86::al);
+    a.xchg(host::kFlags.r32(), x86::eax);
+  });
 }
 
 void BlockEmitter::emit_restore_flags() {

@@ -124,7 +124,7 @@ HostAssembler::~HostAssembler() {
 void HostAssembler::begin(uint32_t address) {
   address_ = address;
   _bufferPtr = _bufferData;
-  places_.clear();
+  labels_ = 0;
   waiting_ = 0;
 }
 
@@ -133,12 +133,20 @@ std::span<const uint8_t> HostAssembler::finish() const {
   return {_bufferData, offset()};
 }
 
+void HostAssembler::keep(Phrase& phrase, size_t start) const {
+  const size_t size = offset() - start;
+  TRAPLINE_ASSERT(size > 0 && size <= Phrase::kMostBytes);
+  std::memcpy(phrase.bytes_.data(), _bufferData + start, size);
+  phrase.size_ = static_cast<uint8_t>(size);
+}
+
 // --- labels and branches -------------------------------------------------------------------------
 
 CodeLabel HostAssembler::new_label() {
-  places_.push_back({kUnbound, 0});
+  if (labels_ == places_.size()) places_.resize(places_.size() * 2);
+  places_[labels_] = {kUnbound, 0};
   CodeLabel label;
-  label.number_ = static_cast<uint32_t>(places_.size());
+  label.number_ = ++labels_;
   return label;
 }
 

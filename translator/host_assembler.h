@@ -5,7 +5,9 @@
 
 #include <asmjit/x86.h>
 
+#include <array>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <vector>
 
@@ -19,6 +21,15 @@ class CodeLabel {
  private:
   friend class HostAssembler;
   uint32_t number_ = 0;  ///< From 1 on.
+};
+
+/// Instructions that many blocks have alike, without labels: encoded once, then copied.
+class Phrase {
+ private:
+  friend class HostAssembler;
+  static constexpr uint32_t kMostBytes = 31;
+  uint8_t size_ = 0;  ///< 0: not encoded yet.
+  std::array<uint8_t, kMostBytes> bytes_{};
 };
 
 class HostAssembler : public asmjit::x86::Assembler {
@@ -111,6 +122,18 @@ class HostAssembler : public asmjit::x86::Assembler {
   void seto(const Gp& to);
 
   // --- bytes ---
+  /// What `emit` emits, which must be the same each time that it is said with this phrase.
+  template <typename Emit>
+  void say(Phrase& phrase, const Emit& emit) {
+    if (phrase.size_ == 0) {
+      const size_t start = offset();
+      emit();
+      keep(phrase, start);
+      return;
+    }
+    std::memcpy(_bufferPtr, phrase.bytes_.data(), Phrase::kMostBytes);
+    _bufferPtr += phrase.size_;
+  }
   void put(uint8_t byte) { *_bufferPtr++ = byte; }
   void put(std::span<const uint8_t> bytes);
   /// REX if it must be, opcode, ModRM with `reg`, SIB and displacement. The operand must have a
@@ -124,6 +147,7 @@ class HostAssembler : public asmjit::x86::Assembler {
   };
   static constexpr uint32_t kUnbound = ~0u;
 
+  void keep(Phrase& phrase, size_t start) const;
   void put_relative(const CodeLabel& label);
   void put_target(const Imm& target);
   void arithmetic(uint32_t operation, const Gp& to, const Gp& from);
@@ -134,7 +158,8 @@ class HostAssembler : public asmjit::x86::Assembler {
 
   asmjit::CodeHolder code_;
   uint32_t address_ = 0;
-  std::vector<Place> places_;
+  std::vector<Place> places_{64};
+  uint32_t labels_ = 0;   ///< How many of the places are in use.
   uint32_t waiting_ = 0;  ///< Jumps to places that are not bound yet.
 };
 

@@ -85,9 +85,10 @@ struct Instruction {
   /// Of the implicit source operand of string instructions and MASKMOVQ.
   SegmentName data_segment = kDs;
   bool lock = false;
-  bool rep = false;    ///< F3 as REP or REPE.
-  bool repne = false;  ///< F2.
-  uint8_t traits = 0;  ///< See trait.
+  bool rep = false;            ///< F3 as REP or REPE.
+  bool repne = false;          ///< F2.
+  uint8_t traits = 0;          ///< See trait.
+  int8_t memory_operand = -1;  ///< Index; -1: there is none.
   Encoding encoding;
   std::array<Operand, 3> operand;
 
@@ -101,9 +102,7 @@ struct Instruction {
 
   uint32_t next_eip() const { return eip + length; }
   const Operand* memory() const {
-    for (int i = 0; i < operand_count; ++i)
-      if (operand[i].kind == Operand::Kind::kMemory) return &operand[i];
-    return nullptr;
+    return memory_operand < 0 ? nullptr : &operand[static_cast<size_t>(memory_operand)];
   }
   bool uses_register(uint8_t gpr) const;
 };

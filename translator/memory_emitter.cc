@@ -24,6 +24,11 @@ bool needs_alignment(const Instruction& in) {
   }
 }
 
+/// Sizes that phrases tell apart: those that may be misaligned, and all others.
+constexpr size_t size_index(uint32_t size) {
+  return size == 2 ? 1 : size == 4 ? 2 : size == 8 ? 3 : 0;
+}
+
 /// Tells C++ what a MOV to memory stores, if that is a register or zero.
 void describe_store(const Instruction& in, AccessInfo& info) {
   if (in.mnemonic != ZYDIS_MNEMONIC_MOV || in.operand[0].kind != Operand::Kind::kMemory) return;
@@ -176,7 +181,9 @@ x86::Mem BlockEmitter::open_offset(SegmentName segment, uint32_t size, AccessKin
   return lookup(size, kind, Operand::kNoRegister);
 }
 
-void BlockEmitter::load_delta(const x86::Gp& address, int32_t table) {
+void BlockEmitter::load_delta(const x86::Gp& address, bool write) {
+  const int32_t table =
+      (write ? static_cast<int32_t>(kLinearPages * 8) : 0) - static_cast<int32_t>(kPageShift);
   const x86::Gp delta = host::kDelta;
   if (switches_.shrx) {
     a.shrx(delta, address, host::kTables);
@@ -198,8 +205,6 @@ x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_re
   clobber_flags();
   const CodeLabel miss = a.new_label();
   const CodeLabel resume = a.new_label();
-  const int32_t table = (kind == AccessKind::kRead ? 0 : static_cast<int32_t>(kLinearPages * 8)) -
-                        static_cast<int32_t>(kPageShift);
   if (std::exchange(aligned_, false)) {
     Cold& misaligned = add_cold(Cold::Kind::kRaise);
     misaligned.fault = Fault::general_protection();
@@ -211,14 +216,14 @@ x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_re
     a.test(delta.r32(), kPageSize);
     a.jnz(miss);
   }
-  load_delta(address, table);
   const bool may_misalign = size == 2 || size == 4 || size == 8;
+  a.say(phrases_.look_up[address.id()][info.write ? 1 : 0][size_index(size)], [&] {
+    load_delta(address, info.write);
+    if (may_misalign) a.test(address.r8(), size - 1);
+  });
   const CodeLabel misaligned = may_misalign ? a.new_label() : CodeLabel();
-  if (may_misalign) {
-    a.test(address.r8(), size - 1);
-    a.jnz(misaligned);
-  }
-  a.test(delta, delta);
+  if (may_misalign) a.jnz(misaligned);
+  a.say(phrases_.absent, [&] { a.test(delta, delta); });
   a.jz(miss);
   a.bind(resume);
   Cold& cold = add_cold(Cold::Kind::kGate);
@@ -228,7 +233,7 @@ x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_re
   cold.info = info.pack();
   cold.address_register = address_register;
   cold.misaligned = misaligned;
-  cold.table = table;
+  cold.write = info.write;
   cold.size = static_cast<uint8_t>(size);
   cold.segment = std::exchange(end_unchecked_, int8_t{-1});
   return x86::Mem(address, delta, 0, 0, size);
@@ -270,13 +275,17 @@ void BlockEmitter::emit_misaligned(const Cold& cold) {
   a.bind(cold.misaligned);
   if (cold.segment >= 0) emit_end_check(cold);
   if (!mutated(Mutation::kCrossingUnnoticed)) {
-    a.lea(delta, x86::ptr(address, cold.size - 1));
-    a.xor_(delta, address.r32());
-    a.test(delta, kPageSize);
+    a.say(phrases_.crossing[address.id()][size_index(cold.size)], [&] {
+      a.lea(delta, x86::ptr(address, cold.size - 1));
+      a.xor_(delta, address.r32());
+      a.test(delta, kPageSize);
+    });
     a.jnz(cold.entry);
   }
-  load_delta(address, cold.table);
-  a.test(host::kDelta, host::kDelta);
+  a.say(phrases_.look_up_again[address.id()][cold.write ? 1 : 0], [&] {
+    load_delta(address, cold.write);
+    a.test(host::kDelta, host::kDelta);
+  });
   a.jnz(cold.resume);
   a.bind(cold.entry);
 }

@@ -246,6 +246,12 @@ class LoopFinder {
 
 void find_page_loop(std::span<const Instruction> instructions, const ModeKey& mode,
                     BlockAnalysis& out) {
+  const uint32_t head = instructions.front().eip;
+  const bool loops = std::ranges::any_of(instructions, [head](const Instruction& in) {
+    return in.row->effect != BlockEffect::kNone && relative(in) && branch_target(in) == head;
+  });
+  if (!loops) return;
+  out.loop = {};
   LoopFinder(instructions, mode, out).find();
 }
 

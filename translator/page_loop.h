@@ -57,7 +57,8 @@ struct PageLoop {
   }
 };
 
-/// Looks for a loop back to the first instruction. What is known of the stack must be in `out`.
+/// Looks for a loop back to the first instruction, and leaves `out.loop` alone where there is none.
+/// What is known of the stack must be in `out`.
 void find_page_loop(std::span<const Instruction> instructions, const ModeKey& mode,
                     BlockAnalysis& out);
 

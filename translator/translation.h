@@ -92,9 +92,13 @@ struct AccessInfo {
            uint32_t{instruction_length} << 21;
   }
   static constexpr AccessInfo unpack(uint32_t bits) {
-    return {static_cast<uint8_t>(bits), (bits & 0x100) != 0,
-            static_cast<SegmentName>(bits >> 12 & 7), (bits & 0x200) != 0, (bits & 0x400) != 0,
-            static_cast<Stored>(bits >> 16 & 3), static_cast<uint8_t>(bits >> 18 & 7),
+    return {static_cast<uint8_t>(bits),
+            (bits & 0x100) != 0,
+            static_cast<SegmentName>(bits >> 12 & 7),
+            (bits & 0x200) != 0,
+            (bits & 0x400) != 0,
+            static_cast<Stored>(bits >> 16 & 3),
+            static_cast<uint8_t>(bits >> 18 & 7),
             static_cast<uint8_t>(bits >> 21 & 15)};
   }
 };
@@ -172,6 +176,7 @@ struct Translation {
   uint32_t saved_entry = 0;       ///< Offset; flags in the flags register.
   uint32_t guest_bytes = 0;       ///< Up to the first jump that was followed.
   uint32_t instructions = 0;
+  uint32_t basic_blocks = 0;  ///< Stretches between branches.
   bool straddles = false;
   std::vector<Record> records;
   std::vector<ExitSite> exits;

@@ -70,6 +70,7 @@ Translator::~Translator() = default;
 
 Translation::Status Translator::decode_block(const TranslationRequest& request) {
   count_ = 0;
+  translation_.basic_blocks = 1;
   translation_.straddles = false;
   const size_t limit = one_instruction(request, switches_) ? 1 : kMaxInstructions;
   const auto size = request.mode.code32() ? CodeSize::k32 : CodeSize::k16;
@@ -127,6 +128,7 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
     eip += in.length;
     if (const auto target = followed_jump(request, in); target && jumps < kMaxJumps) {
       end_stretch(eip);
+      ++translation_.basic_blocks;
       ++jumps;
       stretch = eip = *target;
       at = (request.linear + (eip - request.eip)) & kPageMask;
@@ -138,6 +140,7 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
         (request.mode.has(mode::kCounted) || !switches_.extended_blocks ||
          ++branches > kMaxBranches))
       break;
+    if (in.row->effect == BlockEffect::kBranch) ++translation_.basic_blocks;
   }
   const Instruction& last = instructions().back();
   end_stretch(last.eip == eip ? last.next_eip() : eip);

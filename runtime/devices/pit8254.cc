@@ -1,12 +1,14 @@
 #include "runtime/devices/pit8254.h"
 
+#include <algorithm>
+
 #include "runtime/devices/tick_rate.h"
 
 namespace trapline {
 namespace {
 
 constexpr std::string_view kTag = "pit8254";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 constexpr TickRate kRate(Pit8254::kHertz);
 constexpr uint16_t kControlPort = 3;
@@ -22,6 +24,9 @@ constexpr PitChannel::Tick kRefreshTicks = 18;
 /// Edges come no more often than this (20 us): a guest that programs a shorter period must not
 /// keep the machine from running it.
 constexpr PitChannel::Tick kShortestPeriod = 24;
+
+/// Edges that are later than this are not made up for.
+constexpr auto kMostLate = static_cast<PitChannel::Tick>(Pit8254::kHertz);
 
 }  // namespace
 
@@ -99,16 +104,26 @@ void Pit8254::follow_channel_0() {
 
 void Pit8254::arm(Tick after) {
   const auto rise = channels_[0].next_rise(after);
-  if (rise)
-    timer_.arm(kRate.time_of(static_cast<uint64_t>(*rise)));
-  else
-    timer_.disarm();
+  if (!rise) return timer_.disarm();
+  rise_ = *rise;
+  timer_.arm(kRate.time_of(static_cast<uint64_t>(rise_)));
 }
 
+/// Guests count periodic interrupts to know the time, and to find out whether the line works at
+/// all. When the host has kept the machine from running, the edges that it missed follow one by
+/// one.
 void Pit8254::on_rise() {
   set_irq(false);
   set_irq(true);
-  arm(channels_[0].periodic() ? now() + kShortestPeriod - 1 : now());
+  const Tick tick = now();
+  if (!channels_[0].periodic()) return arm(tick);
+  arm(std::clamp(rise_, tick - kMostLate, tick));
+  const uint64_t earliest = kRate.time_of(static_cast<uint64_t>(tick + kShortestPeriod));
+  if (timer_.armed() && timer_.due() < earliest) timer_.arm(earliest);
+}
+
+void Pit8254::interrupt_taken() {
+  if (timer_.armed() && channels_[0].periodic() && rise_ < now()) on_rise();
 }
 
 void Pit8254::reset() {
@@ -125,6 +140,7 @@ void Pit8254::save(SnapshotWriter& out) const {
   out.boolean(irq_level_);
   out.boolean(timer_.armed());
   out.u64(timer_.armed() ? timer_.due() : 0);  // An edge that is late must not get lost.
+  out.u64(static_cast<uint64_t>(rise_));
   out.end();
 }
 
@@ -136,9 +152,11 @@ Result<void> Pit8254::load(SnapshotReader& in) {
   const bool irq_level = in.boolean();
   const bool armed = in.boolean();
   const uint64_t due = in.u64();
+  const auto rise = static_cast<Tick>(in.u64());
   if (auto read = in.end(); !read.ok()) return read;
   channels_ = channels;
   system_control_ = system_control;
+  rise_ = rise;
   if (armed)
     timer_.arm(due);
   else

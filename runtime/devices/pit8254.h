@@ -30,6 +30,10 @@ class Pit8254 : public Device {
   /// Claims both.
   void connect(PortBus& bus);
 
+  /// Says that the CPU has taken an interrupt: if edges are overdue, the next one comes at once, so
+  /// that the guest's handler runs for it before anything else does.
+  void interrupt_taken();
+
   void reset() override;
   void save(SnapshotWriter& out) const override;
   Result<void> load(SnapshotReader& in) override;
@@ -73,6 +77,7 @@ class Pit8254 : public Device {
   std::array<PitChannel, kChannels> channels_;
   uint8_t system_control_ = 0;  ///< The bits that can be written.
   bool irq_level_ = false;
+  Tick rise_ = 0;  ///< Of channel 0: the edge that the timer is armed for.
   CounterPorts counter_ports_{*this};
   SystemControlPort system_control_port_{*this};
 };

@@ -83,9 +83,15 @@ InterruptRouter::Controllers PcBoard::controllers() {
   return all;
 }
 
+uint8_t PcBoard::TakenInterrupts::acknowledge() {
+  const uint8_t vector =
+      board_.has_local_apic_ ? board_.local_apic.acknowledge() : board_.pic.acknowledge();
+  board_.pit.interrupt_taken();
+  return vector;
+}
+
 InterruptSource& PcBoard::interrupt_source() {
-  if (has_local_apic_) return local_apic;
-  return pic;
+  return taken_interrupts_;
 }
 
 void PcBoard::expect_firmware() {

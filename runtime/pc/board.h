@@ -71,6 +71,17 @@ class PcBoard {
   };
   PicOutput pic_output_{*this};
 
+  /// What the CPU acknowledges, and the 8254 hears of.
+  class TakenInterrupts : public InterruptSource {
+   public:
+    explicit TakenInterrupts(PcBoard& board) : board_(board) {}
+    uint8_t acknowledge() override;
+
+   private:
+    PcBoard& board_;
+  };
+  TakenInterrupts taken_interrupts_{*this};
+
   /// Either gate opens the line.
   void set_keyboard_a20(bool open);
   void set_fast_a20(bool open);

@@ -104,16 +104,71 @@ TEST_F(Pit, Mode2TicksWithoutDrift) {
   EXPECT_EQ(irq0.edges - before, (11931820 - 1) / 1193);
 }
 
-TEST_F(Pit, AGuestThatWasAwayGetsOneEdgeAndTheNextInTime) {
+TEST_F(Pit, AGuestThatWasAwayGetsTheEdgesThatItMissedInQuickSuccession) {
   out(kControl, 0x34);
   out16(0x40, 1193);
   const int before = irq0.edges;
-  clock.time = kRate.time_of(1 + 1193 * 50 + 600);
+  constexpr uint64_t kBack = 1 + 1193 * 50 + 600;
+  clock.time = kRate.time_of(kBack);
   queue.run_due();
   queue.run_due();
   EXPECT_EQ(irq0.edges - before, 1);
   EXPECT_EQ(in16(0x40), 593);
-  EXPECT_EQ(queue.next_due(), kRate.time_of(1 + 1193 * 51));
+  EXPECT_EQ(queue.next_due(), kRate.time_of(kBack + 24));
+  go_to(1 + 1193 * 51 - 1);
+  EXPECT_EQ(irq0.edges - before, 593 / 24 + 1);
+  go_to(1 + 1193 * 60);
+  EXPECT_EQ(irq0.edges - before, 60);
+  EXPECT_EQ(queue.next_due(), kRate.time_of(1 + 1193 * 61));
+}
+
+TEST_F(Pit, WhatWasMissedMoreThanASecondAgoStaysMissed) {
+  out(kControl, 0x34);
+  out16(0x40, 11932);  // 100 Hz.
+  const int before = irq0.edges;
+  clock.time = 60'000'000'000;
+  queue.run_due();
+  advance_to(clock, queue, 60'005'000'000);
+  EXPECT_GE(irq0.edges - before, 100);
+  EXPECT_LE(irq0.edges - before, 102);
+}
+
+TEST_F(Pit, WhatWasMissedComesAsFastAsInterruptsAreTaken) {
+  out(kControl, 0x34);
+  out16(0x40, 1193);
+  const int before = irq0.edges;
+  pit.interrupt_taken();
+  EXPECT_EQ(irq0.edges, before);  // Nothing is overdue.
+  clock.time = kRate.time_of(1 + 1193 * 10 + 600);
+  queue.run_due();
+  for (int i = 0; i < 20; ++i) pit.interrupt_taken();
+  EXPECT_EQ(irq0.edges - before, 10);
+  EXPECT_EQ(queue.next_due(), kRate.time_of(1 + 1193 * 11));
+}
+
+TEST_F(Pit, ReprogrammingForgetsWhatWasMissed) {
+  out(kControl, 0x34);
+  out16(0x40, 1193);
+  clock.time = kRate.time_of(1 + 1193 * 50);
+  queue.run_due();
+  out(kControl, 0x34);
+  out16(0x40, 1193);
+  const int before = irq0.edges;
+  go_to(1193 * 51);
+  EXPECT_EQ(irq0.edges, before);
+}
+
+TEST_F(Pit, SavedStateKeepsWhatWasMissed) {
+  out(kControl, 0x34);
+  out16(0x40, 1193);
+  clock.time = kRate.time_of(1 + 1193 * 50);
+  queue.run_due();
+  FakeLine other_irq;
+  Pit8254 other(queue, other_irq);
+  expect_round_trip(pit, other);
+  const int before = other_irq.edges;
+  go_to(1193 * 53);
+  EXPECT_EQ(other_irq.edges - before, 51);
 }
 
 TEST_F(Pit, Mode2TakesANewCountAtTheEndOfThePeriod) {

@@ -25,8 +25,8 @@ constexpr PitChannel::Tick kRefreshTicks = 18;
 /// keep the machine from running it.
 constexpr PitChannel::Tick kShortestPeriod = 24;
 
-/// Edges that are later than this are not made up for.
-constexpr auto kMostLate = static_cast<PitChannel::Tick>(Pit8254::kHertz);
+/// So many edges are made up for: a storm would be no help.
+constexpr PitChannel::Tick kMostMissed = 64;
 
 }  // namespace
 
@@ -117,7 +117,8 @@ void Pit8254::on_rise() {
   set_irq(true);
   const Tick tick = now();
   if (!channels_[0].periodic()) return arm(tick);
-  arm(std::clamp(rise_, tick - kMostLate, tick));
+  const Tick period = channels_[0].next_rise(rise_).value_or(rise_ + 1) - rise_;
+  arm(std::clamp(rise_, tick - kMostMissed * period, tick));
   const uint64_t earliest = kRate.time_of(static_cast<uint64_t>(tick + kShortestPeriod));
   if (timer_.armed() && timer_.due() < earliest) timer_.arm(earliest);
 }

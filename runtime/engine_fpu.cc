@@ -148,7 +148,6 @@ bool Engine::finish_suppressed_store() {
   context_->hot.fpu_operand = after.dp;
   fpu_loaded_ = {after.dp, after.opcode};
   state.eip += in.length;
-  if (!mode_.code32()) state.eip &= 0xffff;
   if (counted_) --context_->hot.budget;
   return true;
 }

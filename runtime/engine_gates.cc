@@ -82,7 +82,6 @@ struct Gates {
       return stay(reinterpret_cast<uint64_t>(&e.discarded_) - address);
     e.locate(from);
     state.eip += info.instruction_length;
-    if (!e.mode_.code32()) state.eip &= 0xffff;
     if (e.counted_) --context_of(e).hot.budget;
     return go(e.resume_after());
   }

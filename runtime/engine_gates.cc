@@ -56,9 +56,8 @@ struct Gates {
     constexpr uint8_t kSeveral = 16;
     if (!found.ok())
       return info.size >= kSeveral ? carefully(e, from) : fault(e, from, found.fault());
-    if (found->kind == Resolution::Kind::kDenied && found->denials == denial::kPageTable &&
-        info.stored != AccessInfo::Stored::kOther && context->cpu.shadow == InterruptShadow::kNone)
-      return store_traced(e, address, found->address, info, removals, from);
+    if (may_store_here(e, *found, info))
+      return store_here(e, address, found->address, info, removals, from);
     const uint32_t page = address >> kPageShift;
     const uint64_t delta = info.write ? view.write_entry(page) : view.read_entry(page);
     if (found->kind != Resolution::Kind::kHost || !delta) return carefully(e, from);
@@ -69,16 +68,26 @@ struct Gates {
     return stay(delta);
   }
 
-  /// A MOV to a page table: makes the store, and lets the instruction repeat it where it does not
-  /// matter, unless the block relies on what the store may have taken away.
-  static GateResult store_traced(Engine& e, uint32_t address, Physical to, const AccessInfo& info,
-                                 uint64_t removals, uint64_t from) {
+  /// Whether it is a MOV to a page table or a device. Devices look at the time, which has to be
+  /// that of the instruction where instructions are counted.
+  static bool may_store_here(Engine& e, const Resolution& found, const AccessInfo& info) {
+    if (info.stored == AccessInfo::Stored::kOther) return false;
+    if (context_of(e).cpu.shadow != InterruptShadow::kNone) return false;
+    if (found.kind == Resolution::Kind::kMmio) return !e.counted_;
+    return found.kind == Resolution::Kind::kDenied && found.denials == denial::kPageTable;
+  }
+
+  /// Makes the store, and lets the instruction repeat it where it does not matter, unless the block
+  /// relies on what the store may have taken away, or a device wants to be heard.
+  static GateResult store_here(Engine& e, uint32_t address, Physical to, const AccessInfo& info,
+                               uint64_t removals, uint64_t from) {
     CpuState& state = context_of(e).cpu;
     uint32_t value = 0;
     if (info.stored != AccessInfo::Stored::kZero) value = state.gpr[info.source];
     if (info.stored == AccessInfo::Stored::kHighByte) value >>= 8;
     e.mmu_->store(to, info.size, value);
-    if (e.mmu_->removals() == removals)
+    e.ask_for_attention_if_due();
+    if (e.mmu_->removals() == removals && !context_of(e).hot.attention)
       return stay(reinterpret_cast<uint64_t>(&e.discarded_) - address);
     e.locate(from);
     state.eip += info.instruction_length;

@@ -200,7 +200,7 @@ x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_re
   const x86::Gp delta = host::kDelta;
   AccessInfo info{static_cast<uint8_t>(size), kind != AccessKind::kRead, kDs,
                   kind != AccessKind::kWrite};
-  if (kind == AccessKind::kWrite && switches_.traced_stores)
+  if (kind == AccessKind::kWrite && switches_.stores_by_call)
     describe_store(instructions_[index_], info);
   clobber_flags();
   const CodeLabel miss = a.new_label();

@@ -21,7 +21,7 @@ struct Switches {
   bool inline_system = true;    ///< What changes VCPU state alone does so in emitted code.
   bool follow_jumps = true;     ///< Blocks go on at the target of a direct jump in their page.
   bool page_loops = true;       ///< Loops run without checks while they stay in their pages.
-  bool traced_stores = true;    ///< A MOV to a page table is made by the call that found it.
+  bool stores_by_call = true;   ///< A MOV to a page table or a device: by the call that finds it.
   bool shrx = true;             ///< BMI2 forms where the host has them.
   bool exact_flags = false;     ///< Flags at every fault exact, even where nothing can read them.
   bool single_instruction = false;  ///< One guest instruction per block.

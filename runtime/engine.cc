@@ -8,6 +8,7 @@
 #include "runtime/signals.h"
 #include "vcpu/assert.h"
 #include "vcpu/debug_registers.h"
+#include "vcpu/descriptor.h"
 
 namespace trapline {
 
@@ -157,8 +158,7 @@ void Engine::refresh_mode() {
   const bool companion = native_ && native_allowed() && native_wanted(view);
   if (!execution_view_ || key != mode_ || execution_view_->view != view.serial() ||
       companion != companion_) {
-    const uint32_t place = key.cs_base >> 4 ^ key.cs_base >> 12;
-    RecentMode& recent = recent_modes_[(key.cpl() + 4 * place) % recent_modes_.size()];
+    RecentMode& recent = recent_modes_[ModeHash()(key) % recent_modes_.size()];
     if (!recent.execution || recent.key != key || recent.view != view.serial() ||
         recent.recycled != execution_views_->recycled() || recent.companion != companion) {
       const uint32_t id = mode_number(key);
@@ -171,6 +171,7 @@ void Engine::refresh_mode() {
     mode_id_ = recent.id;
     execution_view_ = recent.execution;
   }
+  note_code(tables);
   const uint64_t removals = mmu_->removals();
   if (hot.tables != tables || removals != removals_seen_) {
     const bool stale = hot.tables == tables && options_.mutation == Mutation::kStaleWindow;
@@ -179,6 +180,24 @@ void Engine::refresh_mode() {
   }
   hot.tables = tables;
   hot.exec_table = reinterpret_cast<uint64_t>(execution_view_->table);
+}
+
+/// Lets emitted code find the current code segment where a selector alone decides about it.
+void Engine::note_code(uint64_t tables) {
+  const CpuState& state = context_->cpu;
+  if (uses_descriptors(state)) return;
+  const Segment& cs = state.segment[kCs];
+  if (known_codes_recycled_ != execution_views_->recycled()) {
+    known_codes_recycled_ = execution_views_->recycled();
+    context_->known_codes.fill({});
+  }
+  const bool plain = cs.base == uint32_t{cs.selector} << 4 && cs.limit == 0xffff && !cs.big() &&
+                     mode_.breakpoints == 0;
+  if (!plain) return;
+  const uint32_t fresh = (state.v86() ? v86_segment(0, kCs) : Segment::real(0, true)).attributes;
+  context_->known_codes[known_code_slot(cs.selector)] = {
+      cs.selector, mode_.word, fresh,
+      0,           tables,     reinterpret_cast<uint64_t>(execution_view_->table)};
 }
 
 void Engine::paging_changed(bool) {
@@ -313,6 +332,12 @@ uint64_t Engine::resume_variant(Variant variant) {
         return entry;
       }
     }
+    if (variant == Variant::kSingle) {
+      if (const Block* block = known_block(variant)) {
+        export_flags();
+        return block->saved_entry;
+      }
+    }
     const OrFault<uint64_t> found = find_entry(variant);
     if (found.ok()) {
       export_flags();
@@ -339,18 +364,31 @@ void Engine::fill_slot(uint32_t page, uint64_t slot) {
 uint64_t Engine::resume_careful() {
   context_->cpu.shadow = InterruptShadow::kNone;
   refresh_mode();
-  const CpuState& state = context_->cpu;
-  CarefulSlot& slot = careful_slots_[(state.eip ^ state.eip >> 8) % careful_slots_.size()];
-  if (slot.block && slot.eip == state.eip && slot.mode == mode_id_ &&
-      slot.view == execution_view_->view && slot.epoch == mapping_epoch_ && !slot.block->dead) {
-    export_flags();
-    return slot.block->saved_entry;
+  const Block* block = known_block(Variant::kCareful);
+  if (!block) {
+    const OrFault<Block*> found = find_block(Variant::kCareful);
+    if (!found.ok()) return raise(found.fault());
+    block = *found;
+    remember_block(*block, Variant::kCareful);
   }
-  const OrFault<Block*> found = find_block(Variant::kCareful);
-  if (!found.ok()) return raise(found.fault());
-  slot = {state.eip, mode_id_, execution_view_->view, mapping_epoch_, *found};
   export_flags();
-  return (*found)->saved_entry;
+  return block->saved_entry;
+}
+
+/// By EIP, in the current mode and view; nullptr when it was not found lately.
+const Block* Engine::known_block(Variant variant) {
+  const CpuState& state = context_->cpu;
+  const FoundBlock& slot = found_blocks_[(state.eip ^ state.eip >> 8) % found_blocks_.size()];
+  const bool good = slot.block && slot.eip == state.eip && slot.variant == variant &&
+                    slot.mode == mode_id_ && slot.view == execution_view_->view &&
+                    slot.epoch == mapping_epoch_ && !slot.block->dead;
+  return good ? slot.block : nullptr;
+}
+
+void Engine::remember_block(const Block& block, Variant variant) {
+  const uint32_t eip = context_->cpu.eip;
+  found_blocks_[(eip ^ eip >> 8) % found_blocks_.size()] = {
+      eip, mode_id_, execution_view_->view, variant, mapping_epoch_, &block};
 }
 
 OrFault<Resolution> Engine::resolve_code(Linear address) {
@@ -362,6 +400,7 @@ OrFault<Engine::CodePlace> Engine::code_place() {
   const Segment& cs = state.segment[kCs];
   if (state.eip > cs.limit) return Fault::general_protection();
   if (!cache_->has_room(kBlockRoom)) flush_code();
+  refresh_mode();  // Emitted code may have changed CS.
   const Linear linear{state.eip + cs.base};
   TRAPLINE_TRY_LET(code, resolve_code(linear));
   EntryTable& table = cache_->table(code.address.frame(), linear.page(), mode_id_);
@@ -387,9 +426,12 @@ OrFault<uint64_t> Engine::find_entry(Variant variant) {
   } else {
     block = cache_->find(*place.table, place.offset, static_cast<uint8_t>(variant));
   }
-  if (block) return uint64_t{block->saved_entry};
-  TRAPLINE_TRY_LET(made, translate_block(*place.table, place.code, variant));
-  return uint64_t{made->saved_entry};
+  if (!block) {
+    TRAPLINE_TRY_LET(made, translate_block(*place.table, place.code, variant));
+    block = made;
+  }
+  if (variant == Variant::kSingle) remember_block(*block, variant);
+  return uint64_t{block->saved_entry};
 }
 
 std::span<const uint8_t> Engine::page_bytes(const Resolution& code) {

@@ -163,6 +163,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   // engine.cc: modes, views, look-up
   PagingContext paging_context() const;
   void refresh_mode();
+  void note_code(uint64_t tables);
   View& view(bool user);
   View& view_for(Privilege privilege);
   View& current_view() { return view(context_->cpu.cpl == 3); }
@@ -171,6 +172,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   uint64_t resume();
   uint64_t resume_variant(Variant variant);
   uint64_t resume_careful();
+  const Block* known_block(Variant variant);
+  void remember_block(const Block& block, Variant variant);
   uint32_t mode_number(const ModeKey& key);
   bool move_window(uint32_t linear, int span_class);
   OrFault<Resolution> resolve_code(Linear address);
@@ -298,15 +301,16 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   ModeKey mode_;
   uint32_t mode_id_ = 0;
   std::unordered_map<ModeKey, uint32_t, ModeHash> modes_;
-  /// Careful blocks found lately, by EIP. Good while no mapping has gone.
-  struct CarefulSlot {
+  /// Blocks of one instruction found lately, by EIP. Good while no mapping has gone.
+  struct FoundBlock {
     uint32_t eip = 0;
     uint32_t mode = 0;
     uint32_t view = 0;
+    Variant variant = Variant::kNormal;
     uint64_t epoch = 0;
     const Block* block = nullptr;
   };
-  std::array<CarefulSlot, 256> careful_slots_{};
+  std::array<FoundBlock, 256> found_blocks_{};
   uint64_t mapping_epoch_ = 1;  ///< Counts mappings dropped and code flushes.
   uint64_t removals_seen_ = 0;
   struct LeftWindow {
@@ -339,6 +343,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
     bool companion = false;
   };
   std::array<RecentMode, 64> recent_modes_;
+  uint64_t known_codes_recycled_ = 0;  ///< ExecutionViews::recycled() that they are good for.
   bool counted_ = false;
   uint64_t budget_given_ = 0;  ///< What the budget was when the run began.
 

@@ -84,6 +84,7 @@ struct SystemOps {
 
   static uint64_t straddle(Context* context, uint32_t, uint32_t) {
     Engine& e = enter(context);
+    e.refresh_mode();  // Emitted code may have changed CS.
     // The slot of the second page is empty, or the page is another one than it was.
     const Linear here{context->cpu.eip + context->cpu.segment[kCs].base};
     const Linear next{(here.value | kPageMask) + 1};

@@ -90,6 +90,10 @@ class BlockEmitter {
   /// Same for an offset that is in the address register already.
   asmjit::x86::Mem open_offset(SegmentName segment, uint32_t size, AccessKind kind,
                                OffsetSize offset = OffsetSize::k32);
+  /// The linear address in the address register.
+  asmjit::x86::Mem open_linear(uint32_t size, AccessKind kind) {
+    return lookup(size, kind, Operand::kNoRegister);
+  }
   /// The stack slot at ESP + displacement.
   asmjit::x86::Mem open_stack(int32_t displacement, uint32_t size, AccessKind kind);
   /// After the instruction that wrote: commits in careful blocks, nothing elsewhere.
@@ -109,6 +113,7 @@ class BlockEmitter {
   // --- interrupt shadow ---
   /// Whether the instruction after this one is in the block, so that the shadow can end with it.
   bool shadow_fits() const { return size_t{index_} + 1 < instructions_.size(); }
+  bool ends_shadow() const { return index_ == shadow_ends_after_; }
   void begin_shadow() { shadow_ends_after_ = index_ + 1; }
 
   // --- branches ---

@@ -79,6 +79,23 @@ constexpr uint32_t loaded_segment_slot(uint16_t selector) {
   return selector / 8u % kLoadedSegments;
 }
 
+/// Code that a load of CS with a selector leads to where the base is 16 times the selector: the
+/// execution table of its mode and view. Good for code of the same mode word in the same view.
+struct KnownCode {
+  static constexpr uint32_t kNoSelector = ~0u;
+  uint32_t selector = kNoSelector;
+  uint32_t word = 0;
+  uint32_t attributes = 0;  ///< What CS must have, and keeps.
+  uint32_t reserved = 0;
+  uint64_t tables = 0;  ///< HotFields::tables.
+  uint64_t exec_table = 0;
+};
+static_assert(sizeof(KnownCode) == 32, "emitted code scales selectors");
+inline constexpr uint32_t kKnownCodes = 64;
+constexpr uint32_t known_code_slot(uint32_t selector) {
+  return (selector ^ selector >> 4 ^ selector >> 10) % kKnownCodes;
+}
+
 /// What the unchecked copy of a loop needs (page_loop.h).
 struct LoopFields {
   /// The copy goes on while its moving registers are not beyond these. A kick puts them where every
@@ -100,6 +117,7 @@ struct alignas(64) Context {
   /// The entry table of pages that have none: every entry leads to the look-up in C++.
   alignas(64) std::array<EntryPair, kPageSize> miss_table{};
   std::array<LoadedSegment, kLoadedSegments> loaded_segments;
+  std::array<KnownCode, kKnownCodes> known_codes;
   void* engine = nullptr;
   uint64_t gate_from = 0;  ///< Where the block is that called the gate in C++; 0 between blocks.
   LoopFields loop;

@@ -68,7 +68,8 @@ inline constexpr uint8_t kNamesEsp = 1u << 0;   ///< ESP or SP is a register ope
 inline constexpr uint8_t kWritesEsp = 1u << 1;  ///< As a register operand.
 inline constexpr uint8_t kWritesEbp = 1u << 2;  ///< Or a part of it; also LEAVE and POPA.
 inline constexpr uint8_t kHighByte = 1u << 3;   ///< AH, CH, DH or BH is an operand.
-inline constexpr uint8_t kStack = 1u << 4;      ///< PUSH, POP, PUSHF, POPF, PUSHA, POPA, CALL, RET, LEAVE.
+inline constexpr uint8_t kStack = 1u
+                                  << 4;  ///< PUSH, POP, PUSHF, POPF, PUSHA, POPA, CALL, RET, LEAVE.
 }  // namespace trait
 
 struct Instruction {

@@ -3,6 +3,7 @@
 
 #include "translator/lower.h"
 #include "translator/lower_operands.h"
+#include "translator/lower_real.h"
 
 namespace trapline {
 
@@ -128,7 +129,7 @@ bool image_test(uint8_t condition, uint32_t& mask, bool& when_set) {
 
 void lower_jump(BlockEmitter& e, const Instruction& in) {
   if (is_far(in)) {
-    far_transfer(e, in, SystemOp::kFarJump);
+    if (!lower_real_jump(e, in)) far_transfer(e, in, SystemOp::kFarJump);
     return;
   }
   if (in.operand[0].kind == Operand::Kind::kRelative) {
@@ -143,7 +144,7 @@ void lower_jump(BlockEmitter& e, const Instruction& in) {
 
 void lower_call(BlockEmitter& e, const Instruction& in) {
   if (is_far(in)) {
-    far_transfer(e, in, SystemOp::kFarCall);
+    if (!lower_real_call(e, in)) far_transfer(e, in, SystemOp::kFarCall);
     return;
   }
   if (in.operand[0].kind == Operand::Kind::kRelative) {
@@ -173,7 +174,7 @@ void lower_call(BlockEmitter& e, const Instruction& in) {
 
 void lower_ret(BlockEmitter& e, const Instruction& in) {
   if (is_far(in)) {
-    far_transfer(e, in, SystemOp::kFarReturn);
+    if (!lower_real_return(e, in)) far_transfer(e, in, SystemOp::kFarReturn);
     return;
   }
   const uint8_t size = in.operand_size;

@@ -4,6 +4,7 @@
 
 #include "translator/lower.h"
 #include "translator/lower_operands.h"
+#include "translator/lower_real.h"
 
 namespace trapline {
 
@@ -27,6 +28,7 @@ void lower_undefined(BlockEmitter& e, const Instruction& in) {
 }
 
 void lower_int(BlockEmitter& e, const Instruction& in) {
+  if (lower_real_interrupt(e, in)) return;
   const auto form = [&](uint32_t vector, InterruptForm which) {
     e.system(SystemOp::kInterrupt, vector | static_cast<uint32_t>(which) << 8 | length_payload(in),
              in);
@@ -44,6 +46,7 @@ void lower_int(BlockEmitter& e, const Instruction& in) {
 }
 
 void lower_iret(BlockEmitter& e, const Instruction& in) {
+  if (lower_real_iret(e, in)) return;
   e.system(SystemOp::kIret, in.operand_size | length_payload(in), in);
 }
 

@@ -37,6 +37,8 @@ class ThunkEmitter {
     emit_load_segment(true);
     thunks.load_segment_of_class = here();
     emit_load_segment(false);
+    thunks.enter_code = here();
+    emit_enter_code();
     for (int i = 0; i < kSystemOpCount; ++i) {
       if (i == static_cast<int>(SystemOp::kLookup)) continue;
       thunks.system[static_cast<size_t>(i)] = here();
@@ -199,6 +201,55 @@ class ThunkEmitter {
     a.bind(absent);
     a.cmp(selector.r32(), -1);
     a.jmp(done);
+  }
+
+  void emit_enter_code() {
+    constexpr int32_t kTable = TRAPLINE_CONTEXT_OFFSET(known_codes);
+    constexpr int32_t kCsAt =
+        TRAPLINE_CONTEXT_OFFSET(cpu.segment) + static_cast<int32_t>(kCs * sizeof(Segment));
+    const x86::Gp slot = x86::rax;
+    const x86::Gp work = x86::rcx;
+    const x86::Gp selector = host::kDelta.r32();
+    const auto part = [slot](size_t offset, uint32_t size) {
+      return x86::ptr(slot, kTable + static_cast<int32_t>(offset), size);
+    };
+    Label done = a.newLabel();
+    for (const x86::Gp& reg : {slot, work}) a.push(reg);
+    static_assert(kKnownCodes == 64 && known_code_slot(0x1234) == (0x34 ^ 0x23 ^ 0x04));
+    a.mov(slot.r32(), selector);
+    a.shr(slot.r32(), 4);
+    a.mov(work.r32(), slot.r32());
+    a.shr(work.r32(), 6);
+    a.xor_(slot.r32(), work.r32());
+    a.xor_(slot.r32(), selector);
+    a.and_(slot.r32(), kKnownCodes - 1);
+    a.shl(slot.r32(), 5);
+    a.add(slot, host::kContext);
+    a.cmp(part(offsetof(KnownCode, selector), 4), selector);
+    a.jne(done);
+    a.cmp(part(offsetof(KnownCode, word), 4), host::kValue.r32());
+    a.jne(done);
+    a.cmp(part(offsetof(KnownCode, tables), 8), host::kTables);
+    a.jne(done);
+    a.mov(work.r32(), part(offsetof(KnownCode, attributes), 4));
+    a.cmp(field(kCsAt + int32_t{offsetof(Segment, attributes)}, 4), work.r32());
+    a.jne(done);
+    a.cmp(field(TRAPLINE_CONTEXT_OFFSET(hot.attention), 1), 0);
+    a.jne(done);
+    a.mov(work, part(offsetof(KnownCode, exec_table), 8));
+    a.mov(field(TRAPLINE_CONTEXT_OFFSET(hot.exec_table), 8), work);
+    a.mov(field(kCsAt + int32_t{offsetof(Segment, selector)}, 2), selector.r16());
+    a.shl(selector, 4);
+    a.mov(field(kCsAt + int32_t{offsetof(Segment, base)}, 4), selector);
+    a.add(host::kAddress.r32(), selector);
+    a.mov(slot.r32(), host::kAddress.r32());
+    a.shr(slot.r32(), kPageShift);
+    a.mov(work, x86::ptr(work, slot, 3));
+    a.mov(selector, x86::Mem(work, host::kAddress, 3, offsetof(EntryPair, saved), 4));
+    a.cmp(slot, slot);
+    a.bind(done);
+    for (const x86::Gp& reg : {work, slot}) a.pop(reg);
+    a.ret();
   }
 
   /// Misaligned accesses that cross no page come here too, and find their entry present.

@@ -116,7 +116,12 @@ struct Thunks {
   /// set. Otherwise nothing has changed. Preserve everything else but the host's flags.
   uint32_t load_segment = 0;
   uint32_t load_segment_of_class = 0;  ///< Likewise, but not when the segment's class changes.
-  uint32_t signal_exit = 0;            ///< Where the signal handler sends a block's fault.
+  /// Loads CS with the selector in the delta register, as real mode does, where KnownCode has it
+  /// for the mode word in the value register. Then ZF is set, the address register, which had IP,
+  /// has the linear address, and the delta register the code to jump to. Otherwise nothing has
+  /// changed but these three registers.
+  uint32_t enter_code = 0;
+  uint32_t signal_exit = 0;  ///< Where the signal handler sends a block's fault.
 };
 
 /// Maps a host address inside a block to the guest instruction it belongs to.

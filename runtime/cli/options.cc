@@ -274,7 +274,7 @@ Error usage_error(const CLI::App& app, std::string message) {
 
 Result<Command> parse_command_line(int argc, const char* const* argv) {
   CLI::App app(
-      "Runs 32-bit x86 guests on 64-bit x86 Linux, without help of the processor or the "
+      "Runs 16-bit and 32-bit x86 guests on 64-bit x86 Linux, without help of the processor or the "
       "kernel.",
       "trapline");
   RawOptions raw;

@@ -286,8 +286,8 @@ bool PollingWatch::decode_here(Instruction& in) const {
     machine_.read_memory(*physical, std::as_writable_bytes(std::span(bytes).subspan(count, part)));
     count += part;
   }
-  return decode({bytes.data(), count}, cs.big() ? CodeSize::k32 : CodeSize::k16,
-                machine_.model(), state.eip, in) == Decoded::kOk;
+  return decode({bytes.data(), count}, cs.big() ? CodeSize::k32 : CodeSize::k16, machine_.model(),
+                state.eip, in) == Decoded::kOk;
 }
 
 /// Nothing where a device or nothing is, or what the guest's tables do not map.

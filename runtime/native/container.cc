@@ -183,6 +183,8 @@ Container::~Container() {
 
 void Container::end() {
   lost_ = true;
+  // Its group is its own, and holds whatever it has started.
+  if (pid_ > 0) ::kill(-pid_, SIGKILL);
   for (pid_t* pid : {&pid_, &mapper_pid_}) {
     if (*pid <= 0) continue;
     ::kill(*pid, SIGKILL);

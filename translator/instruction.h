@@ -103,7 +103,7 @@ struct Instruction {
 
   uint32_t next_eip() const { return eip + length; }
   const Operand* memory() const {
-    return memory_operand < 0 ? nullptr : &operand[static_cast<size_t>(memory_operand)];
+    return memory_operand < 0 ? nullptr : &operand[static_cast<uint8_t>(memory_operand)];
   }
   bool uses_register(uint8_t gpr) const;
 };

@@ -58,20 +58,21 @@ def run(command, expected, timeout):
     return output
 
 
-def run_trapline(options, guest, append, stats=None):
+def run_trapline(options, guest, append, more=(), stats=None):
     command = [trapline_program(options), "run", "--multiboot", program(options, guest),
                "--append", append, "--memory", "64M", "--serial", "stdio", "--display", "none",
                "--timeout", str(options.timeout)] + shlex.split(options.trapline_options)
+    command += more
     if stats:
         command.append(f"--stats={stats}")
     return run(command, GUEST_SUCCESS, options.timeout + 30)
 
 
-def trapline_statistics(options, guest, append):
-    """The engine's counters of one run. Counting costs time, so this run is not measured."""
+def trapline_statistics(options, guest, append, more=()):
+    """The statistics of one run. Counting costs time, so this run is not measured."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "stats.json")
-        run_trapline(options, guest, append, stats=path)
+        run_trapline(options, guest, append, more, stats=path)
         with open(path, encoding="utf-8") as file:
             return json.load(file)
 

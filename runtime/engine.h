@@ -246,7 +246,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   bool native_allowed() const;
   bool native_due();
   bool native_wanted(const View& user);
-  void note_interrupted_user_code();
+  void note_user_code();
   bool native_stays_translated(uint32_t page);
   CodeKnown code_known(Linear address, bool entry) const;
   NativeRegisters to_native(NativeSpace& space) const;

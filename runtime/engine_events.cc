@@ -127,7 +127,7 @@ bool Engine::deliver_pending(Exit& exit) {
   if (!deliverable()) return false;
   CpuState& state = context_->cpu;
   state.halted = false;
-  if (native_ && state.cpl == 3) note_interrupted_user_code();
+  if (native_ && state.cpl == 3) note_user_code();
   context_->hot.compare_unfinished = 0;
   ++counters_.interrupts;
   Delivered delivered = Delivered::kOk;

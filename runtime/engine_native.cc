@@ -78,26 +78,30 @@ bool Engine::native_allowed() const {
 }
 
 CodeKnown Engine::code_known(Linear address, bool entry) const {
-  CodeKnown known{entry, (context_->cpu.cr4 & cr4::kOsfxsr) != 0, {}};
-  const Linear next{(address.value | kPageMask) + 1};
-  const auto walk =
-      walk_page(paging_context(), *memory_, next, Access::kExecute, true, WalkMode::kPeek);
-  if (!walk.ok()) return known;
-  if (const std::byte* host = memory_->frame(walk->address.frame()).host)
-    known.tail = {reinterpret_cast<const uint8_t*>(host), kPageSize};
-  return known;
+  const auto page_at = [this](uint32_t linear) -> std::span<const uint8_t> {
+    const auto walk =
+        walk_page(paging_context(), *memory_, {linear}, Access::kExecute, true, WalkMode::kPeek);
+    if (!walk.ok()) return {};
+    const std::byte* host = memory_->frame(walk->address.frame()).host;
+    if (!host) return {};
+    return {reinterpret_cast<const uint8_t*>(host), kPageSize};
+  };
+  const uint32_t begin = address.value & ~kPageMask;
+  return {.entry = entry,
+          .sse = (context_->cpu.cr4 & cr4::kOsfxsr) != 0,
+          .head = page_at(begin - kPageSize),
+          .tail = page_at(begin + kPageSize)};
 }
 
 bool Engine::native_wanted(const View& user) {
   return options_.direct_execution == DirectExecution::kAlways || policy_.native(user.serial());
 }
 
-/// Tells the policy that an interrupt comes while user code runs translated.
-void Engine::note_interrupted_user_code() {
+/// Tells the policy that user code runs translated.
+void Engine::note_user_code() {
   if (options_.direct_execution != DirectExecution::kAdaptive || !native_allowed()) return;
-  policy_.interrupted(
-      view(true).serial(), nanoseconds_now(),
-      counters_.exceptions + counters_.software_interrupts + counters_.fast_system_calls);
+  policy_.look(view(true).serial(), nanoseconds_now(),
+               counters_.exceptions + counters_.software_interrupts + counters_.fast_system_calls);
 }
 
 bool Engine::native_stays_translated(uint32_t page) {

@@ -62,6 +62,7 @@ Exit Engine::loop() {
   const auto enter = reinterpret_cast<EnterFunction>(uint64_t{thunks_.enter});
   step_over_breakpoint_ =
       exit_.kind == Exit::Kind::kBreakpoint && breakpoint_at_ == state.eip && !breakpoints_.empty();
+  if (native_ && state.cpl == 3) note_user_code();
   for (;;) {
     if (stop_requested_.exchange(false)) return exit_of(Exit::Kind::kStopped);
     if (deadline_passed_) return exit_of(Exit::Kind::kDeadline);
@@ -175,6 +176,8 @@ Statistics Engine::statistics() const {
     s.native_pages_sensitive = user.pages_sensitive;
     s.native_pages_unexplored = user.pages_unexplored;
     s.native_pages_rewritten = user.pages_rewritten;
+    s.native_looks = user.looks;
+    s.native_looks_nanoseconds = ticks_.nanoseconds(user.looks_ticks);
     s.native_mappings_made = maps.mappings_made;
     s.native_mappings_removed = maps.mappings_removed;
     s.native_mappings_evicted = maps.mappings_evicted;
@@ -184,6 +187,8 @@ Statistics Engine::statistics() const {
     s.native_containers_lost = user.containers_lost;
   }
   s.samples_user = samples_.user;
+  s.translated_user_nanoseconds =
+      s.samples_user * static_cast<uint64_t>(options_.sample_interval.count());
   s.samples_kernel = samples_.kernel;
   s.samples_engine = samples_.engine;
   return s;

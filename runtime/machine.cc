@@ -95,6 +95,11 @@ uint64_t Machine::state_hash() const {
   return impl_->engine->state_hash();
 }
 
+double Statistics::native_share() const {
+  const uint64_t all = native_nanoseconds + translated_user_nanoseconds;
+  return all == 0 ? 0 : static_cast<double>(native_nanoseconds) / static_cast<double>(all);
+}
+
 std::vector<std::pair<std::string, uint64_t>> Statistics::named() const {
   return {{"instructions", instructions},
           {"interpreted", interpreted},
@@ -130,6 +135,8 @@ std::vector<std::pair<std::string, uint64_t>> Statistics::named() const {
           {"native_pages_sensitive", native_pages_sensitive},
           {"native_pages_unexplored", native_pages_unexplored},
           {"native_pages_rewritten", native_pages_rewritten},
+          {"native_looks", native_looks},
+          {"native_looks_nanoseconds", native_looks_nanoseconds},
           {"native_mappings_made", native_mappings_made},
           {"native_mappings_removed", native_mappings_removed},
           {"native_mappings_evicted", native_mappings_evicted},

@@ -153,6 +153,8 @@ struct Statistics {
   uint64_t native_pages_sensitive = 0;
   uint64_t native_pages_unexplored = 0;
   uint64_t native_pages_rewritten = 0;
+  uint64_t native_looks = 0;
+  uint64_t native_looks_nanoseconds = 0;
   uint64_t native_mappings_made = 0;
   uint64_t native_mappings_removed = 0;
   uint64_t native_mappings_evicted = 0;
@@ -163,6 +165,9 @@ struct Statistics {
   uint64_t samples_user = 0;  ///< See MachineOptions::sample_interval.
   uint64_t samples_kernel = 0;
   uint64_t samples_engine = 0;
+  uint64_t translated_user_nanoseconds = 0;  ///< What samples_user stands for.
+  /// The part of the user code's time that it spent natively.
+  double native_share() const;
   std::vector<std::pair<std::string, uint64_t>> named() const;  ///< All plain ones, for printing.
 };
 

@@ -28,11 +28,14 @@ __asm__(
     "  popa\n"
     "  iret\n");
 
-static void report_to_kernel(const struct Sample* sample) {
+/// What runs in ring 3 besides the kernels and their harness.
+#define USER_TEXT __attribute__((section(".user_text")))
+
+USER_TEXT static void report_to_kernel(const struct Sample* sample) {
   __asm__ volatile("int $0x80" : : "b"(sample) : "memory");
 }
 
-static void measure_in_user_mode(void* options) {
+USER_TEXT static void measure_in_user_mode(void* options) {
   measure_kernels(options, report_to_kernel);
 }
 

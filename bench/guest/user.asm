@@ -37,9 +37,11 @@ enter_user:
         push    eax
         iretd
 
+section .user_text progbits alloc exec nowrite align=16
 user_return:                            ; in ring 3
         int     0x81
 
+section .text
 leave_user:                             ; the gate of interrupt 0x81
         mov     edx, KERNEL_DATA
         mov     ds, edx

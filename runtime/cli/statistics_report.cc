@@ -56,6 +56,8 @@ std::string statistics_table(const RunReport& report) {
   if (statistics.counted)
     table += format("%-28s %19.4f%%\n", "interpreted_share",
                     100 * share(statistics.interpreted, statistics.instructions));
+  if (statistics.native_stays)
+    table += format("%-28s %19.1f%%\n", "native_share", 100 * statistics.native_share());
   for (const OpcodeCount& opcode : statistics.interpreted_top)
     table += format("  interpreted %-14s %20llu %8.2f%%\n", opcode.name.c_str(), wide(opcode.count),
                     100 * share(opcode.count, statistics.interpreted));
@@ -78,6 +80,7 @@ std::string statistics_json(const RunReport& report) {
   if (statistics.counted)
     json += format("  \"interpreted_share\": %.9f,\n",
                    share(statistics.interpreted, statistics.instructions));
+  json += format("  \"native_share\": %.6f,\n", statistics.native_share());
   json += "  \"interpreted_top\": [";
   separator = "\n";
   for (const OpcodeCount& opcode : statistics.interpreted_top) {

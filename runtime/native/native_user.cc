@@ -4,6 +4,7 @@
 #include <fstream>
 #include <utility>
 
+#include "runtime/host_ticks.h"
 #include "shadowmmu/page_walk.h"
 
 namespace trapline {
@@ -156,8 +157,15 @@ Vetted NativeUser::look(uint64_t frame, Linear address, CodeKnown known) {
   for (const Block* block : cache_.blocks_of(frame))
     if (block->table->frame == frame && !block->dead) entries_.push_back(block->offset);
   const auto* bytes = reinterpret_cast<const uint8_t*>(memory_.frame(frame).host);
-  return vetter_.vet(
-      {.bytes = {bytes, kPageSize}, .tail = known.tail, .entries = entries_, .sse = known.sse});
+  const uint64_t begin = HostTicks::now();
+  const Vetted vetted = vetter_.vet({.bytes = {bytes, kPageSize},
+                                     .head = known.head,
+                                     .tail = known.tail,
+                                     .entries = entries_,
+                                     .sse = known.sse});
+  ++counters_.looks;
+  counters_.looks_ticks += HostTicks::now() - begin;
+  return vetted;
 }
 
 bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address, CodeKnown known) {

@@ -30,6 +30,8 @@ struct NativeUserCounters {
   uint64_t pages_sensitive = 0;
   uint64_t pages_unexplored = 0;
   uint64_t pages_rewritten = 0;  ///< Executed natively, then written.
+  uint64_t looks = 0;            ///< At pages of code.
+  uint64_t looks_ticks = 0;      ///< Host ticks that they took.
   uint64_t containers_started = 0;
   uint64_t containers_recycled = 0;
   uint64_t containers_lost = 0;
@@ -39,6 +41,7 @@ struct NativeUserCounters {
 struct CodeKnown {
   bool entry = false;             ///< An instruction begins there.
   bool sse = false;               ///< The guest's kernel allows SSE instructions.
+  std::span<const uint8_t> head;  ///< The page before, if it can be executed.
   std::span<const uint8_t> tail;  ///< The first bytes of the next page, if it can be executed.
 };
 

@@ -25,7 +25,7 @@ void NativePolicy::recall(uint32_t view) {
   recent_native_ = found != spaces_.end() && found->second.native;
 }
 
-void NativePolicy::interrupted(uint32_t view, uint64_t now, uint64_t entries) {
+void NativePolicy::look(uint32_t view, uint64_t now, uint64_t entries) {
   const bool again = view == looked_view_;
   const uint64_t span = now - looked_at_;
   if (again && span < kShortestLook) return;

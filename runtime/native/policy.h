@@ -1,8 +1,8 @@
 // Which address spaces are worth running natively, from what is counted anyway.
 //
 // Going native pays when user code computes for long between events: a stay costs what handing over
-// costs, and gains a part of its own length. So an address space is promoted when interrupts find
-// it in user mode several times in a row, with few entries to the kernel in between; then it has a
+// costs, and gains a part of its own length. So an address space is promoted when it is found
+// in user mode several times in a row, with few entries to the kernel in between; then it has a
 // credit, which events use up and computing fills. It is demoted when the credit is gone, and each
 // time for longer, until it has done well for a while.
 #pragma once
@@ -25,9 +25,10 @@ class NativePolicy {
     if (view != recent_view_) recall(view);
     return recent_native_;
   }
-  /// An interrupt found the view's user code running translated. `entries` counts the guest's
-  /// entries to its kernel by itself, system calls and faults, since ever.
-  void interrupted(uint32_t view, uint64_t now, uint64_t entries);
+  /// The view's user code runs translated: an interrupt comes, or the VMM had something to do by
+  /// itself. `entries` counts the guest's entries to its kernel by itself, system calls and faults,
+  /// since ever.
+  void look(uint32_t view, uint64_t now, uint64_t entries);
   /// A stay of this length has ended with an event.
   void stayed(uint32_t view, uint64_t now, uint64_t time);
   /// Nothing remembers the view any more.
@@ -38,7 +39,7 @@ class NativePolicy {
  private:
   struct Space {
     bool native = false;
-    uint32_t good = 0;  ///< Interrupts in a row that spoke for it.
+    uint32_t good = 0;  ///< Looks in a row that spoke for it.
     int64_t credit = 0;
     uint64_t not_before = 0;
     uint64_t penalty = 0;  ///< How long the next demotion is.
@@ -49,7 +50,7 @@ class NativePolicy {
   std::unordered_map<uint32_t, Space> spaces_;
   uint32_t recent_view_ = 0;
   bool recent_native_ = false;
-  uint32_t looked_view_ = 0;  ///< Whom the last interrupt found.
+  uint32_t looked_view_ = 0;  ///< Whom the last look found.
   uint64_t looked_at_ = 0;
   uint64_t looked_entries_ = 0;
   Counters counters_;

@@ -138,16 +138,20 @@ bool ends_flow(const Instruction& in) {
 
 Vetted PageVetter::vet(const CodePage& page) {
   TRAPLINE_ASSERT(page.bytes.size() == kPageSize);
+  const size_t head = page.head.size() >= kHead ? kHead : 0;
   const size_t tail = std::min(page.tail.size(), kLongest);
-  std::ranges::copy(page.bytes, bytes_.begin());
-  std::copy_n(page.tail.begin(), tail, bytes_.begin() + kPageSize);
-  count_ = static_cast<uint32_t>(kPageSize + tail);
+  std::ranges::copy(page.head.last(head), bytes_.begin() + (kHead - head));
+  std::ranges::copy(page.bytes, bytes_.begin() + kHead);
+  std::ranges::copy(page.tail.first(tail), bytes_.begin() + kHead + kPageSize);
+  first_ = static_cast<uint32_t>(kHead - head);
+  count_ = static_cast<uint32_t>(kHead + kPageSize + tail);
   sse_ = page.sse;
   sensitive_ = false;
   steps_.fill({});
   owner_.fill(0);
   followed_.reset();
-  open_.assign(page.entries.begin(), page.entries.end());
+  open_.clear();
+  for (const uint16_t entry : page.entries) open_.push_back(static_cast<uint16_t>(entry + kHead));
   while (!open_.empty() && !sensitive_) {
     const uint16_t entry = open_.back();
     open_.pop_back();
@@ -195,7 +199,7 @@ PageVetter::Step PageVetter::decode_step(uint32_t at) const {
   for (int i = 0; i < in.operand_count; ++i) {
     if (in.operand[i].kind != Operand::Kind::kRelative) continue;
     const auto target = static_cast<uint64_t>(in.next_eip() + in.operand[i].value);
-    out.has_target = target < kPageSize;
+    out.has_target = target >= kHead && target < kHead + kPageSize;
     out.target = static_cast<uint16_t>(target);
   }
   return out;
@@ -204,7 +208,7 @@ PageVetter::Step PageVetter::decode_step(uint32_t at) const {
 /// Marks instructions from the entry on, until the flow leaves the page or meets what is known.
 void PageVetter::follow(uint16_t entry) {
   uint32_t at = entry;
-  while (at < kPageSize && owner_[at] != at + 1) {
+  while (at < kHead + kPageSize && owner_[at] != at + 1) {
     const Step& here = step(at);
     if (!here.valid) return;
     if (here.differs) {
@@ -213,7 +217,7 @@ void PageVetter::follow(uint16_t entry) {
     }
     // An instruction that begins inside a known one makes neither of them known.
     const auto begin = owner_.begin() + at;
-    const auto end = owner_.begin() + std::min(at + here.length, kPageSize);
+    const auto end = owner_.begin() + std::min(at + here.length, kHead + kPageSize);
     const bool overlaps = std::any_of(begin, end, [](uint16_t owner) { return owner != 0; });
     std::fill(begin, end, static_cast<uint16_t>(overlaps ? 0 : at + 1));
     if (here.has_target && owner_[here.target] != here.target + 1) open_.push_back(here.target);
@@ -231,22 +235,20 @@ bool PageVetter::inside_known(uint32_t at) const {
 /// instruction that does not differ. Whatever instructions there really are, one begins at one of
 /// the 16, and most others fall in with them on the way.
 bool PageVetter::agreed(uint32_t from) {
-  constexpr uint32_t kStarts = 16;
-  constexpr uint32_t kDistance = 48;
-  if (from < kStarts + kDistance) return false;
+  if (from - kHead < first_) return false;
   uint32_t agreeing = 0;
-  for (uint32_t start = from - kDistance - kStarts; start < from - kDistance; ++start) {
+  for (uint32_t start = from - kHead; start < from - kDistance; ++start) {
     uint32_t at = start;
     while (at < from && step(at).valid && at + step(at).length <= from) at += step(at).length;
     if (!step(at).valid) continue;  // Not what anybody executes.
     if (at == from || step(at).differs) return false;
     ++agreeing;
   }
-  return agreeing >= kStarts / 2;
+  return agreeing >= 2;
 }
 
 bool PageVetter::look_for_patterns() {
-  for (uint32_t at = 0; at < kPageSize; ++at) {
+  for (uint32_t at = kHead; at < kHead + kPageSize; ++at) {
     // An instruction of its own that is known to begin here has been found not to differ.
     if (!first_byte_of_sensitive(bytes_[at]) || owner_[at] == at + 1) continue;
     if (!step(at).differs) continue;

@@ -30,6 +30,7 @@ enum class Vetted : uint8_t {
 /// What is to be vetted, and what is known of it.
 struct CodePage {
   std::span<const uint8_t> bytes;     ///< A page.
+  std::span<const uint8_t> head;      ///< What precedes it in memory, as far as that is known.
   std::span<const uint8_t> tail;      ///< What follows it in memory, as far as that is known.
   std::span<const uint16_t> entries;  ///< Offsets that were executed.
   bool sse = false;                   ///< The guest's kernel lets SSE instructions execute.
@@ -45,6 +46,10 @@ class PageVetter {
 
  private:
   static constexpr size_t kLongest = 15;  ///< Bytes of an instruction.
+  /// Decoding towards a byte begins at each of so many in a row, so far before.
+  static constexpr uint32_t kStarts = 16;
+  static constexpr uint32_t kDistance = 112;
+  static constexpr uint32_t kHead = kStarts + kDistance;
 
   /// What the bytes from some offset on are, as an instruction.
   struct Step {
@@ -67,13 +72,16 @@ class PageVetter {
   bool cpuid_faults_ = false;
   bool sse_ = false;
   bool sensitive_ = false;
-  std::array<uint8_t, kPageSize + kLongest> bytes_{};
-  uint32_t count_ = 0;  ///< Of bytes.
-  std::array<Step, kPageSize> steps_{};
+  // Offsets in the following arrays are those in the page, plus kHead.
+  std::array<uint8_t, kHead + kPageSize + kLongest> bytes_{};
+  uint32_t first_ = 0;  ///< Of bytes, the first and the last that is known.
+  uint32_t count_ = 0;
+  std::array<Step, kHead + kPageSize> steps_{};
   /// Which known instruction a byte belongs to: its offset plus 1. 0: none.
-  std::array<uint16_t, kPageSize> owner_{};
-  std::vector<uint16_t> open_;       ///< Still to be followed.
-  std::bitset<kPageSize> followed_;  ///< Each place once, or code that overlaps may go on for ever.
+  std::array<uint16_t, kHead + kPageSize> owner_{};
+  std::vector<uint16_t> open_;  ///< Still to be followed.
+  std::bitset<kHead + kPageSize>
+      followed_;  ///< Each place once, or code that overlaps may go on for ever.
 };
 
 }  // namespace trapline

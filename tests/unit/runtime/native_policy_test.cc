@@ -15,7 +15,7 @@ class Policy : public testing::Test {
     for (int i = 0; i < count; ++i) {
       now_ += 4 * kMillisecond;
       entries_ += entries_between;
-      policy_.interrupted(view, now_, entries_);
+      policy_.look(view, now_, entries_);
     }
   }
   void stays(int count, uint64_t time) {

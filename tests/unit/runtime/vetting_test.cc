@@ -18,10 +18,11 @@ class Vetting : public testing::Test {
   }
   Vetted vet(std::vector<uint16_t> entries, bool sse = true) {
     return PageVetter(CpuModel::max())
-        .vet({.bytes = page_, .tail = tail_, .entries = entries, .sse = sse});
+        .vet({.bytes = page_, .head = head_, .tail = tail_, .entries = entries, .sse = sse});
   }
 
   std::array<uint8_t, kPageSize> page_;
+  std::vector<uint8_t> head_;
   std::vector<uint8_t> tail_;
 };
 
@@ -66,7 +67,11 @@ TEST_F(Vetting, SseOnlyWhereTheKernelAllowsIt) {
 TEST_F(Vetting, BytesInsideKnownInstructionsDoNotCount) {
   put(0x20, {0xb8, 0x0f, 0xa2, 0, 0, 0xc3});  // mov eax, 0xa20f
   EXPECT_EQ(vet({0x20}), Vetted::kFine);
-  // Too near to the page's begin for anything but knowledge.
+  // Too near to the page's begin, unless it is known what comes before.
+  EXPECT_EQ(vet({}), Vetted::kUnexplored);
+  head_.assign(kPageSize, 0x90);
+  EXPECT_EQ(vet({}), Vetted::kFine);
+  put(0x20, {0x0f, 0xa2});
   EXPECT_EQ(vet({}), Vetted::kUnexplored);
 }
 
@@ -138,7 +143,7 @@ TEST_F(Vetting, CpuidMayFaultInstead) {
   PageVetter vetter(CpuModel::max());
   vetter.let_cpuid_fault();
   const std::vector<uint16_t> entries = {0x7f0};
-  EXPECT_EQ(vetter.vet({.bytes = page_, .tail = {}, .entries = entries, .sse = true}),
+  EXPECT_EQ(vetter.vet({.bytes = page_, .head = {}, .tail = {}, .entries = entries, .sse = true}),
             Vetted::kFine);
 }
 

@@ -95,6 +95,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
 
   void inject_interrupt(uint8_t vector);
   void inject_nmi();
+  bool nmi_due() const { return nmi_waiting_ && !context_->cpu.nmi_blocked; }
+  void forget_injected();
   void set_interrupt_line(bool asserted, InterruptSource* source);
   void set_a20_gate(bool open);
   /// Async-signal-safe.

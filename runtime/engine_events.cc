@@ -65,7 +65,9 @@ bool Engine::deliver(const Fault& fault) {
 }
 
 uint64_t Engine::raise(const Fault& fault) {
-  return deliver(fault) ? resume() : leave(Leave::kExit);
+  if (!deliver(fault)) return leave(Leave::kExit);
+  ask_for_attention_if_due();  // An IRET that faults lets an NMI in.
+  return resume();
 }
 
 uint64_t Engine::resume_after() {
@@ -98,7 +100,8 @@ void Engine::remember_segment(SegmentName name) {
 
 void Engine::ask_for_attention_if_due() {
   // A device that asks the machine to stop means here, not when the timer's kick comes.
-  if (stop_requested_ || ((context_->cpu.eflags & eflags::kIf) && interrupts_waiting()))
+  const CpuState& state = context_->cpu;
+  if (stop_requested_ || nmi_due() || ((state.eflags & eflags::kIf) && interrupts_waiting()))
     context_->hot.attention = 1;
 }
 
@@ -119,7 +122,7 @@ bool Engine::steps_on_over_breakpoint() const {
 bool Engine::deliverable() const {
   const CpuState& state = context_->cpu;
   if (state.shadow != InterruptShadow::kNone) return false;
-  if (nmi_waiting_ && !state.nmi_blocked) return true;
+  if (nmi_due()) return true;
   return (state.eflags & eflags::kIf) && (interrupt_source_ || !queued_interrupts_.empty());
 }
 
@@ -131,7 +134,7 @@ bool Engine::deliver_pending(Exit& exit) {
   context_->hot.compare_unfinished = 0;
   ++counters_.interrupts;
   Delivered delivered = Delivered::kOk;
-  if (nmi_waiting_ && !state.nmi_blocked) {
+  if (nmi_due()) {
     nmi_waiting_ = false;
     delivered = deliver_nmi(cpu_);
   } else {

@@ -124,6 +124,12 @@ void Engine::inject_nmi() {
   context_->hot.attention = 1;
 }
 
+void Engine::forget_injected() {
+  nmi_waiting_ = false;
+  queued_interrupts_.clear();
+  note_interrupts();
+}
+
 void Engine::set_interrupt_line(bool asserted, InterruptSource* source) {
   interrupt_source_ = asserted ? source : nullptr;
   note_interrupts();

@@ -61,6 +61,12 @@ void Machine::inject_interrupt(uint8_t vector) {
 void Machine::inject_nmi() {
   impl_->engine->inject_nmi();
 }
+bool Machine::nmi_due() const {
+  return impl_->engine->nmi_due();
+}
+void Machine::forget_injected() {
+  impl_->engine->forget_injected();
+}
 void Machine::set_interrupt_line(bool asserted, InterruptSource* source) {
   impl_->engine->set_interrupt_line(asserted, source);
 }

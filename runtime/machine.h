@@ -203,7 +203,13 @@ class Machine {
 
   /// Delivered when the guest next accepts interrupts; queued in order.
   void inject_interrupt(uint8_t vector);
+  /// Delivered behind the current instruction, or while an NMI is handled, behind the next IRET. One
+  /// is remembered.
   void inject_nmi();
+  /// Whether an NMI comes when the machine next runs.
+  bool nmi_due() const;
+  /// For a reset: what was injected and has not been delivered never comes.
+  void forget_injected();
   /// The interrupt controller's INTR line: a level. The source must outlive the machine's runs.
   void set_interrupt_line(bool asserted, InterruptSource* source);
   /// A PC's gate for bit 20 of physical addresses, which is 0 in all that the CPU sends out while

@@ -100,7 +100,6 @@ OrFault<void> return_unprotected(Cpu& cpu, uint32_t eip, uint16_t selector, uint
 
 void end_of_iret(CpuState& state, uint32_t flags) {
   state.eflags = flags | eflags::kFixed1;
-  state.nmi_blocked = false;
   state.shadow = InterruptShadow::kNone;
 }
 
@@ -165,6 +164,7 @@ OrFault<void> far_return(Cpu& cpu, OperandSize size, uint16_t release) {
 
 OrFault<void> iret(Cpu& cpu, OperandSize size, uint32_t next_eip) {
   CpuState& state = cpu.state;
+  state.nmi_blocked = false;  // Also when it faults.
   if (!state.protected_mode()) return iret_real(cpu, size);
   if (state.v86()) return iret_v86(cpu, size);
   if (state.eflags & eflags::kNt) return return_from_task(cpu, next_eip);

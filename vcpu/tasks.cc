@@ -290,7 +290,6 @@ OrFault<void> return_from_task(Cpu& cpu, uint32_t next_eip) {
   const TaskSwitch how{
       .kind = TaskSwitchKind::kReturn, .next_eip = next_eip, .flags = state.eflags};
   TRAPLINE_TRY(switch_task(cpu, selector, tss, how));
-  state.nmi_blocked = false;
   state.shadow = InterruptShadow::kNone;
   return {};
 }

@@ -80,11 +80,7 @@ struct Pc::Board {
       : clock(pc.counts_time() ? static_cast<Clock&>(instruction_clock) : host_clock),
         devices(clock, local_apic,
                 {.intr = intr,
-                 .nmi =
-                     [this, &pc] {
-                       nmi = true;
-                       pc.machine_->inject_nmi();
-                     },
+                 .nmi = [&pc] { pc.machine_->inject_nmi(); },
                  .a20 = [&pc](bool open) { pc.machine_->set_a20_gate(open); },
                  .power_off = [this, &pc] { ask(pc, power_off); },
                  .reset = [this, &pc] { ask(pc, reset); },
@@ -122,7 +118,6 @@ struct Pc::Board {
   std::atomic<bool> woken{false};
   bool power_off = false;
   bool reset = false;
-  bool nmi = false;
   bool halted = false;
   bool running = false;
   bool has_waited = false;  ///< And has not run since.
@@ -189,7 +184,8 @@ Result<void> Pc::boot(BootImage image) {
 
 void Pc::reset() {
   board_->devices.reset();
-  board_->power_off = board_->reset = board_->nmi = board_->halted = false;
+  board_->power_off = board_->reset = board_->halted = false;
+  machine_->forget_injected();
   machine_->clear_memory();
   place_boot_image(board_->image, *machine_);
 }
@@ -229,7 +225,7 @@ void Pc::local_apic_base_written(uint64_t value) {
 /// Whether a halted CPU goes on.
 bool Pc::wakes_up() const {
   const bool interrupts = machine_->state().eflags & eflags::kIf;
-  return board_->nmi || (interrupts && board_->intr.level());
+  return machine_->nmi_due() || (interrupts && board_->intr.level());
 }
 
 std::optional<PcExit> Pc::requested() {
@@ -289,7 +285,6 @@ void Pc::run_guest(std::chrono::nanoseconds time, PcExit& out) {
     limits.time = stay;
     if (options_.count_instructions) limits.instructions = UINT64_MAX;
   }
-  board_->nmi = false;
   board_->running = true;
   board_->runs_until = begin + static_cast<uint64_t>((counts_time() ? time : stay).count());
   const Exit exit = machine_->run(limits);

@@ -287,6 +287,15 @@ TEST_F(Transfers, IretWithinARingRestoresFlags) {
   EXPECT_FALSE(state.nmi_blocked);
 }
 
+TEST_F(Transfers, IretUnblocksNmisEvenWhenItFaults) {
+  push32(eflags::kIf);
+  push32(0);
+  push32(0x7000);
+  state.nmi_blocked = true;
+  EXPECT_FALSE(iret(cpu, k32, 0).ok());
+  EXPECT_FALSE(state.nmi_blocked);
+}
+
 TEST_F(Transfers, IretObeysIoplAndCpl) {
   ring(3);
   push32(0x3000 | eflags::kIf | eflags::kZf | eflags::kVm | eflags::kVif);

@@ -367,6 +367,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   };
   FpuPointers fpu_loaded_;
   bool port_exit_ = false;  ///< in() or out() filled exit_ and wants to leave.
+  bool port_read_waits_ = false;
   bool port_read_completed_ = false;
   uint32_t port_read_value_ = 0;
 
@@ -381,6 +382,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   uint32_t debug_met_ = 0;  ///< Breakpoints that the current instruction has met.
 
   std::unordered_set<uint32_t> breakpoints_;
+  bool at_breakpoint_ = false;  ///< Where the last run ended.
   bool step_over_breakpoint_ = false;
   uint32_t breakpoint_at_ = 0;
 

@@ -135,11 +135,15 @@ void Engine::local_apic_base_written(uint64_t value) {
 }
 
 uint32_t Engine::in(uint16_t port, uint32_t size) {
-  note_port(port, size);
-  ++counters_.port_accesses;
-  if (options_.ports) return options_.ports->in(port, size);
-  if (std::exchange(port_read_completed_, false)) return port_read_value_;
+  if (options_.ports || port_read_completed_) {
+    note_port(port, size);
+    ++counters_.port_accesses;
+    if (options_.ports) return options_.ports->in(port, size);
+    port_read_completed_ = false;
+    return port_read_value_;
+  }
   port_exit_ = true;
+  port_read_waits_ = true;
   exit_ = {};
   exit_.kind = Exit::Kind::kPortRead;
   exit_.port = port;
@@ -163,6 +167,7 @@ void Engine::out(uint16_t port, uint32_t size, uint32_t value) {
 }
 
 void Engine::complete_port_read(uint32_t value) {
+  if (!port_read_waits_) return;
   port_read_completed_ = true;
   port_read_value_ = value;
 }

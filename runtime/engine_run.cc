@@ -9,6 +9,7 @@
 
 #include "runtime/engine.h"
 #include "runtime/signals.h"
+#include "vcpu/debug_registers.h"
 
 namespace trapline {
 
@@ -60,18 +61,26 @@ Exit Engine::loop() {
   HotFields& hot = context_->hot;
   CpuState& state = context_->cpu;
   const auto enter = reinterpret_cast<EnterFunction>(uint64_t{thunks_.enter});
+  // An IN whose port has been read is through before anything else comes.
+  bool answered = port_read_completed_;
+  if (answered) breakpoint_at_ = state.eip;
   step_over_breakpoint_ =
-      exit_.kind == Exit::Kind::kBreakpoint && breakpoint_at_ == state.eip && !breakpoints_.empty();
+      (answered || at_breakpoint_) && breakpoint_at_ == state.eip && !breakpoints_.empty();
   if (native_ && state.cpl == 3) note_user_code();
   for (;;) {
     if (stop_requested_.exchange(false)) return exit_of(Exit::Kind::kStopped);
     if (deadline_passed_) return exit_of(Exit::Kind::kDeadline);
-    if (auto ended = debug_trap(false)) return *ended;
-    Exit exit;
-    if (deliver_pending(exit)) return exit;
-    if (deliverable()) continue;  // Another one, before the handler's first instruction.
+    if (answered) {
+      state.eflags |= eflags::kRf;
+      port_read_waits_ = false;
+    } else {
+      if (auto ended = debug_trap(false)) return *ended;
+      Exit exit;
+      if (deliver_pending(exit)) return exit;
+      if (deliverable()) continue;  // Another one, before the handler's first instruction.
+    }
     const bool trap = state.eflags & eflags::kTf;
-    const bool single = std::exchange(step_translated_, false) || trap ||
+    const bool single = std::exchange(step_translated_, false) || trap || answered ||
                         state.shadow != InterruptShadow::kNone || step_over_breakpoint_;
     const uint64_t exceptions = counters_.exceptions + counters_.software_interrupts;
     hot.attention = 0;
@@ -84,15 +93,22 @@ Exit Engine::loop() {
     if (single) hot.attention = 1;
     enter(&state, code);
     import_flags();
+    at_breakpoint_ = false;
+    if (std::exchange(answered, false)) port_read_completed_ = false;
     if (step_over_breakpoint_) {
       step_over_breakpoint_ = false;
       flush_code();
     }
-    if (static_cast<Leave>(hot.exit_code) == Leave::kExit) {
-      if (exit_.kind == Exit::Kind::kBreakpoint) breakpoint_at_ = state.eip;
-      return exit_;
-    }
     const bool completed = exceptions == counters_.exceptions + counters_.software_interrupts;
+    if (static_cast<Leave>(hot.exit_code) == Leave::kExit) {
+      at_breakpoint_ = exit_.kind == Exit::Kind::kBreakpoint;
+      if (at_breakpoint_) breakpoint_at_ = state.eip;
+      const bool halts = exit_.kind == Exit::Kind::kHalt;
+      const bool retired = halts || exit_.kind == Exit::Kind::kPortWrite;
+      if (retired && trap && completed) debug_met_ |= dr6::kSingleStep;
+      if (!halts || !debug_met_) return exit_;
+      // The trap ends the halt.
+    }
     if (auto ended = debug_trap(trap && completed)) return *ended;
   }
 }
@@ -111,7 +127,7 @@ void Engine::set_state(const CpuState& state) {
   note_fpu_pointers();
   views_ = {};
   drop_window();
-  port_read_completed_ = false;
+  port_read_waits_ = port_read_completed_ = false;
 }
 
 void Engine::inject_interrupt(uint8_t vector) {

@@ -199,6 +199,8 @@ class Machine {
   /// For ports and devices, during a run with a time limit: it is to end after this much time from
   /// now on instead.
   void change_time_limit(std::chrono::nanoseconds time);
+  /// What the IN that the last run ended at gets: the next run begins with it, whatever waits. Does
+  /// nothing after other exits.
   void complete_port_read(uint32_t value);
 
   /// Delivered when the guest next accepts interrupts; queued in order.

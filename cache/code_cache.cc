@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <utility>
 
 #include "vcpu/assert.h"
@@ -38,7 +39,8 @@ CodeCache::CodeCache(CodeMemory& memory, uint32_t reserved, CodeEntry miss)
     : memory_(memory),
       start_(align(memory.base() + reserved)),
       next_(start_),
-      end_(memory.base() + static_cast<uint32_t>(memory.size())),
+      cold_next_(memory.base() + static_cast<uint32_t>(memory.size())),
+      end_(cold_next_),
       miss_(miss) {}
 
 EntryTable& CodeCache::table(uint64_t frame, uint32_t page, uint32_t mode) {
@@ -70,14 +72,34 @@ Block* CodeCache::find(EntryTable& table, uint16_t offset, uint8_t variant) {
   return found == table.variants.end() ? nullptr : found->second;
 }
 
+void CodeCache::put_code(const Block& block, const NewBlock& in) {
+  memory_.prepare(block.code + block.code_size);
+  memory_.prepare_down(block.cold);
+  std::memcpy(memory_.writable(block.code), in.code.data(), block.code_size);
+  std::memcpy(memory_.writable(block.cold), in.code.data() + block.code_size, block.cold_size);
+  // How much farther apart the parts are than they were emitted.
+  const uint32_t moved = block.cold - (block.code + block.code_size);
+  for (const uint16_t reference : in.cold_references) {
+    const bool from_cold = reference >= block.code_size;
+    std::byte* at = memory_.writable(block.address(reference));
+    uint32_t distance = 0;
+    std::memcpy(&distance, at, sizeof distance);
+    distance += from_cold ? 0 - moved : moved;
+    std::memcpy(at, &distance, sizeof distance);
+  }
+}
+
 Block& CodeCache::insert(EntryTable& table, const NewBlock& in) {
   TRAPLINE_ASSERT(has_room(static_cast<uint32_t>(in.code.size())));
   Block& block = blocks_.emplace_back();
-  block_addresses_.push_back(next_);
   block.table = &table;
   block.eip = in.eip;
   block.code = next_;
-  block.code_size = static_cast<uint32_t>(in.code.size());
+  block.code_size = in.cold_start;
+  block.cold_size = static_cast<uint32_t>(in.code.size()) - in.cold_start;
+  block.cold = cold_next_ - block.cold_size;
+  block_addresses_.push_back(block.code);
+  cold_addresses_.push_back(block.cold);
   block.host_entry = next_ + in.host_entry;
   block.saved_entry = next_ + in.saved_entry;
   block.offset = in.offset;
@@ -88,15 +110,15 @@ Block& CodeCache::insert(EntryTable& table, const NewBlock& in) {
   for (const NewExit& exit : in.exits)
     exits_.push_back({.from = &block,
                       .target = exit.target,
-                      .jump = next_ + exit.jump,
-                      .stub = next_ + exit.stub,
+                      .jump = block.address(exit.jump),
+                      .stub = block.address(exit.stub),
                       .flags_saved = exit.flags_saved});
   block.records = records_.add(in.records);
   block.ranges = ranges_.add(in.ranges);
   block.second = in.second;
-  memory_.prepare(next_ + block.code_size);
-  std::memcpy(memory_.writable(next_), in.code.data(), in.code.size());
+  put_code(block, in);
   next_ = align(next_ + block.code_size);
+  cold_next_ = block.cold;
   table.frame_code->blocks.push_back(&block);
   if (in.second.frame != SecondPage::kNone && in.second.frame != table.frame)
     frames_[in.second.frame].blocks.push_back(&block);
@@ -147,14 +169,19 @@ void CodeCache::cut_exits(const Block& block) {
 }
 
 Block* CodeCache::block_at(uint64_t host) {
-  const auto after = std::ranges::upper_bound(block_addresses_, host);
-  if (after == block_addresses_.begin()) return nullptr;
-  Block& block = blocks_[static_cast<size_t>(after - block_addresses_.begin() - 1)];
-  return host < uint64_t{block.code} + block.code_size ? &block : nullptr;
+  const auto number = [&]() -> ptrdiff_t {
+    if (host >= cold_next_)
+      return std::ranges::lower_bound(cold_addresses_, host, std::greater<>{}) -
+             cold_addresses_.begin();
+    return std::ranges::upper_bound(block_addresses_, host) - block_addresses_.begin() - 1;
+  }();
+  if (number < 0 || static_cast<size_t>(number) >= blocks_.size()) return nullptr;
+  Block& block = blocks_[static_cast<size_t>(number)];
+  return block.contains(host) ? &block : nullptr;
 }
 
 const CodeRecord& CodeCache::record_at(const Block& block, uint64_t host) const {
-  const auto offset = static_cast<uint32_t>(host - block.code);
+  const uint32_t offset = block.offset_of(host);
   const auto after = std::ranges::upper_bound(block.records, offset, {}, &CodeRecord::host);
   TRAPLINE_ASSERT(after != block.records.begin());
   return *(after - 1);
@@ -227,6 +254,7 @@ std::vector<uint64_t> CodeCache::code_frames() const {
 
 void CodeCache::flush() {
   block_addresses_.clear();
+  cold_addresses_.clear();
   blocks_.clear();
   exits_.clear();
   records_.clear();
@@ -235,6 +263,7 @@ void CodeCache::flush() {
   recent_tables_.fill(nullptr);
   frames_.clear();
   next_ = start_;
+  cold_next_ = end_;
   ++counters_.flushes;
 }
 

@@ -61,6 +61,8 @@ struct Block {
   uint32_t eip = 0;
   uint32_t code = 0;  ///< Address of its first byte.
   uint32_t code_size = 0;
+  uint32_t cold = 0;  ///< Address of the part that is rarely run; offsets go on there.
+  uint32_t cold_size = 0;
   uint32_t host_entry = 0;   ///< Address; flags in EFLAGS.
   uint32_t saved_entry = 0;  ///< Address; flags in the flags register.
   uint16_t offset = 0;       ///< Of its first instruction in the page.
@@ -74,6 +76,16 @@ struct Block {
   std::span<const CodeRecord> records;
   std::span<const CodeRange> ranges;
   SecondPage second;
+
+  bool contains(uint64_t host) const { return host - code < code_size || host - cold < cold_size; }
+  /// What an offset into the code, as it was emitted, has become.
+  uint32_t address(uint32_t emitted) const {
+    return emitted < code_size ? code + emitted : cold + (emitted - code_size);
+  }
+  /// The other way round, for an address that it contains.
+  uint32_t offset_of(uint64_t host) const {
+    return static_cast<uint32_t>(host - code < code_size ? host - code : host - cold + code_size);
+  }
 };
 
 /// A direct branch out of a block.
@@ -130,6 +142,8 @@ struct NewBlock {
   uint16_t offset = 0;
   uint8_t variant = 0;
   std::span<const uint8_t> code;
+  uint32_t cold_start = 0;  ///< Offset of what is put apart from the rest; the code's end: nothing.
+  std::span<const uint16_t> cold_references;  ///< Offsets of rel32s out of that, or into it.
   uint32_t host_entry = 0;
   uint32_t saved_entry = 0;
   uint32_t instructions = 0;
@@ -148,7 +162,7 @@ class CodeCache {
   Block* find(EntryTable& table, uint16_t offset, uint8_t variant);
 
   /// Whether a block of `bytes` still fits; flush() otherwise.
-  bool has_room(uint32_t bytes) const { return next_ + bytes <= end_; }
+  bool has_room(uint32_t bytes) const { return next_ + bytes <= cold_next_; }
   uint32_t next_address() const { return next_; }
   uint32_t next_exit() const { return static_cast<uint32_t>(exits_.size()); }
 
@@ -188,6 +202,7 @@ class CodeCache {
   std::vector<uint64_t> code_frames() const;
 
  private:
+  void put_code(const Block& block, const NewBlock& in);
   EntryTable& find_table(uint64_t frame, uint32_t page, uint32_t mode);
   void patch(uint32_t jump, uint32_t target);
   void unlink(CodeExit& exit);
@@ -196,11 +211,13 @@ class CodeCache {
 
   CodeMemory& memory_;
   uint32_t start_;
-  uint32_t next_;
+  uint32_t next_;       ///< Blocks are put from the start up,
+  uint32_t cold_next_;  ///< and what is rarely run of them from the end down.
   uint32_t end_;
   CodeEntry miss_;
   std::deque<Block> blocks_;               ///< By address.
   std::vector<uint32_t> block_addresses_;  ///< Block::code of each.
+  std::vector<uint32_t> cold_addresses_;   ///< Block::cold of each.
   std::deque<CodeExit> exits_;
   Arena<CodeRecord> records_;
   Arena<CodeRange> ranges_;

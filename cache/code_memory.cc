@@ -34,13 +34,24 @@ Result<std::unique_ptr<CodeMemory>> CodeMemory::create(size_t bytes) {
 }
 
 void CodeMemory::prepare(uint32_t end) {
-  constexpr size_t kStep = 64 << 10;
   while (end - base() > prepared_ && prepared_ < size_) {
     const size_t bytes = std::min(kStep, size_ - prepared_);
-    // Hosts that do not know it give the pages one by one.
-    madvise(writable_ + prepared_, bytes, MADV_POPULATE_WRITE);
+    populate(prepared_, bytes);
     prepared_ += bytes;
   }
+}
+
+void CodeMemory::prepare_down(uint32_t start) {
+  while (size_ - (start - base()) > prepared_down_ && prepared_down_ < size_) {
+    const size_t bytes = std::min(kStep, size_ - prepared_down_);
+    prepared_down_ += bytes;
+    populate(size_ - prepared_down_, bytes);
+  }
+}
+
+void CodeMemory::populate(size_t start, size_t bytes) {
+  // Hosts that do not know it give the pages one by one.
+  madvise(writable_ + start, bytes, MADV_POPULATE_WRITE);
 }
 
 CodeMemory::~CodeMemory() {

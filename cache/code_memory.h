@@ -26,6 +26,8 @@ class CodeMemory {
   /// Asks the host for the pages up to an executable address, many at a time: code is written from
   /// the bottom up, and a page fault for each page of both mappings costs more.
   void prepare(uint32_t end);
+  /// Likewise from an executable address to the end, for what is written from the top down.
+  void prepare_down(uint32_t start);
 
  private:
   CodeMemory() = default;
@@ -33,6 +35,10 @@ class CodeMemory {
   std::byte* executable_ = nullptr;
   size_t size_ = 0;
   size_t prepared_ = 0;
+  size_t prepared_down_ = 0;
+
+  static constexpr size_t kStep = 64 << 10;
+  void populate(size_t start, size_t bytes);
 };
 
 }  // namespace trapline

@@ -504,6 +504,8 @@ Block& Engine::insert_block(EntryTable& table, const TranslationRequest& request
   in.offset = static_cast<uint16_t>(request.linear & kPageMask);
   in.variant = static_cast<uint8_t>(request.variant);
   in.code = made.code;
+  in.cold_start = made.cold_start;
+  in.cold_references = made.cold_references;
   in.host_entry = made.host_entry;
   in.saved_entry = made.saved_entry;
   in.instructions = made.instructions;

@@ -44,8 +44,12 @@ void BlockEmitter::emit_block(std::span<const Instruction> instructions) {
   }
   if (!ended_) jump_to(instructions.back().next_eip());
   if (copy_.entered) emit_page_loop(instructions);
+  if (switches_.cold_apart) a.begin_cold();
+  const uint32_t cold_start = offset();
   emit_cold();
   out_.code = a.finish();
+  out_.cold_start = switches_.cold_apart ? cold_start : static_cast<uint32_t>(out_.code.size());
+  out_.cold_references = a.cold_references();
 }
 
 // --- entry ---------------------------------------------------------------------------------------

@@ -126,6 +126,8 @@ void HostAssembler::begin(uint32_t address) {
   _bufferPtr = _bufferData;
   labels_ = 0;
   waiting_ = 0;
+  cold_start_ = kNoCold;
+  cold_references_.clear();
 }
 
 std::span<const uint8_t> HostAssembler::finish() const {
@@ -157,10 +159,22 @@ void HostAssembler::bind(const CodeLabel& label) {
   while (field) {
     uint32_t next = 0;
     std::memcpy(&next, _bufferData + field, sizeof next);
-    put32(_bufferData + field, place.offset - (field + 4));
+    put_distance(field, place.offset);
     field = next;
     --waiting_;
   }
+}
+
+void HostAssembler::put_distance(uint32_t field, uint32_t to) {
+  put32(_bufferData + field, to - (field + 4));
+  if (is_cold(field) != is_cold(to)) cold_references_.push_back(static_cast<uint16_t>(field));
+}
+
+/// Whether a branch of two bytes at the present offset reaches the place.
+bool HostAssembler::short_reaches(const Place& place) const {
+  const auto here = static_cast<uint32_t>(offset());
+  return place.offset != kUnbound && is_cold(here) == is_cold(place.offset) &&
+         fits8(int64_t{place.offset} - int64_t{here + 2});
 }
 
 /// A rel32.
@@ -168,7 +182,8 @@ void HostAssembler::put_relative(const CodeLabel& label) {
   Place& place = places_[label.number_ - 1];
   const auto field = static_cast<uint32_t>(offset());
   if (place.offset != kUnbound) {
-    _bufferPtr = put32(_bufferPtr, place.offset - (field + 4));
+    put_distance(field, place.offset);
+    _bufferPtr += 4;
     return;
   }
   _bufferPtr = put32(_bufferPtr, place.chain);
@@ -179,10 +194,9 @@ void HostAssembler::put_relative(const CodeLabel& label) {
 void HostAssembler::j(CondCode condition, const CodeLabel& label) {
   const auto code = static_cast<uint8_t>(condition);
   const Place& place = places_[label.number_ - 1];
-  const int64_t distance = int64_t{place.offset} - static_cast<int64_t>(offset() + 2);
-  if (place.offset != kUnbound && fits8(distance)) {
+  if (short_reaches(place)) {
     put(0x70 | code);
-    put(static_cast<uint8_t>(distance));
+    put(static_cast<uint8_t>(place.offset - (offset() + 1)));
     return;
   }
   put(0x0f);
@@ -192,10 +206,9 @@ void HostAssembler::j(CondCode condition, const CodeLabel& label) {
 
 void HostAssembler::jmp(const CodeLabel& label) {
   const Place& place = places_[label.number_ - 1];
-  const int64_t distance = int64_t{place.offset} - static_cast<int64_t>(offset() + 2);
-  if (place.offset != kUnbound && fits8(distance)) {
+  if (short_reaches(place)) {
     put(0xeb);
-    put(static_cast<uint8_t>(distance));
+    put(static_cast<uint8_t>(place.offset - (offset() + 1)));
     return;
   }
   put(0xe9);
@@ -216,7 +229,9 @@ void HostAssembler::land_short(uint32_t from) {
 }
 
 void HostAssembler::put_target(const Imm& target) {
-  const auto next = address_ + static_cast<uint32_t>(offset()) + 4;
+  const auto field = static_cast<uint32_t>(offset());
+  const uint32_t next = address_ + field + 4;
+  if (is_cold(field)) cold_references_.push_back(static_cast<uint16_t>(field));
   _bufferPtr = put32(_bufferPtr, static_cast<uint32_t>(target.value()) - next);
 }
 

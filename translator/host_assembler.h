@@ -48,8 +48,12 @@ class HostAssembler : public asmjit::x86::Assembler {
 
   /// Forgets what was emitted; what comes now will be put at `address`.
   void begin(uint32_t address);
+  /// What comes now may be put elsewhere, see cold_references().
+  void begin_cold() { cold_start_ = static_cast<uint32_t>(offset()); }
   /// Everything emitted, each label that was jumped to bound. Valid until begin().
   std::span<const uint8_t> finish() const;
+  /// Offsets of the rel32s that lead from cold code to elsewhere, or to it.
+  std::span<const uint16_t> cold_references() const { return cold_references_; }
 
   // --- labels and branches ---
   CodeLabel new_label();
@@ -146,7 +150,11 @@ class HostAssembler : public asmjit::x86::Assembler {
     uint32_t chain = 0;   ///< The last rel32 that waits for it; each holds the one before; 0: none.
   };
   static constexpr uint32_t kUnbound = ~0u;
+  static constexpr uint32_t kNoCold = ~0u;
 
+  bool is_cold(uint32_t offset) const { return offset >= cold_start_; }
+  bool short_reaches(const Place& place) const;
+  void put_distance(uint32_t field, uint32_t to);
   void keep(Phrase& phrase, size_t start) const;
   void put_relative(const CodeLabel& label);
   void put_target(const Imm& target);
@@ -158,6 +166,8 @@ class HostAssembler : public asmjit::x86::Assembler {
 
   asmjit::CodeHolder code_;
   uint32_t address_ = 0;
+  uint32_t cold_start_ = kNoCold;
+  std::vector<uint16_t> cold_references_;
   std::vector<Place> places_{64};
   uint32_t labels_ = 0;   ///< How many of the places are in use.
   uint32_t waiting_ = 0;  ///< Jumps to places that are not bound yet.

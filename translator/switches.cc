@@ -30,6 +30,8 @@ constexpr std::array kNames = {
                "run loops without checks while their accesses stay in their pages"},
     SwitchName{"stores-by-call", &Switches::stores_by_call,
                "make a MOV to a page table or a device in the call that finds it"},
+    SwitchName{"cold-apart", &Switches::cold_apart,
+               "keep what is rarely run of a block away from the rest"},
     SwitchName{"shrx", &Switches::shrx, "use BMI2 shifts where the host has them"},
     SwitchName{"exact-flags", &Switches::exact_flags, "keep flags exact at every fault"},
     SwitchName{"single-instruction", &Switches::single_instruction,

@@ -177,9 +177,13 @@ struct Translation {
   };
   Status status = Status::kOk;
   std::span<const uint8_t> code;  ///< Valid until the next translation.
-  uint32_t host_entry = 0;        ///< Offset; flags in the host's EFLAGS.
-  uint32_t saved_entry = 0;       ///< Offset; flags in the flags register.
-  uint32_t guest_bytes = 0;       ///< Up to the first jump that was followed.
+  /// The code from this offset on may be put elsewhere, when the rel32s at `cold_references`,
+  /// which lead out of it or into it, are changed for that.
+  uint32_t cold_start = 0;
+  std::span<const uint16_t> cold_references;  ///< Valid until the next translation.
+  uint32_t host_entry = 0;                    ///< Offset; flags in the host's EFLAGS.
+  uint32_t saved_entry = 0;                   ///< Offset; flags in the flags register.
+  uint32_t guest_bytes = 0;                   ///< Up to the first jump that was followed.
   uint32_t instructions = 0;
   uint32_t basic_blocks = 0;  ///< Stretches between branches.
   bool straddles = false;

@@ -16,7 +16,8 @@ constexpr uint32_t kJump = 4;   ///< Where test blocks have the rel32 of their e
 constexpr uint32_t kStub = 12;  ///< and its stub.
 constexpr CodeEntry kMiss{1, 2};
 
-class CodeCacheTest : public ::testing::Test {
+/// With blocks in one piece, and with what starts at an offset of them kept apart.
+class CodeCacheTest : public ::testing::TestWithParam<uint32_t> {
  protected:
   CodeCacheTest() : memory_(CodeMemory::create(1 << 20).take()), cache_(*memory_, 64, kMiss) {}
 
@@ -31,6 +32,7 @@ class CodeCacheTest : public ::testing::Test {
     in.offset = offset;
     in.variant = variant;
     in.code = code_;
+    in.cold_start = GetParam();
     in.host_entry = 2;
     in.exits = made;
     in.records = kRecords;
@@ -45,7 +47,7 @@ class CodeCacheTest : public ::testing::Test {
     std::memcpy(&relative, memory_->writable(block.code + kJump), sizeof relative);
     return block.code + kJump + 4 + relative;
   }
-  uint32_t stub_of(const Block& block) { return block.code + kStub; }
+  uint32_t stub_of(const Block& block) { return block.address(kStub); }
 
   static constexpr std::array<CodeRecord, 3> kRecords = {
       CodeRecord{.host = 0, .guest = 0}, {.host = 3, .guest = 1}, {.host = 10, .guest = 2}};
@@ -54,7 +56,7 @@ class CodeCacheTest : public ::testing::Test {
   CodeCache cache_;
 };
 
-TEST_F(CodeCacheTest, FindsWhatWasInserted) {
+TEST_P(CodeCacheTest, FindsWhatWasInserted) {
   EXPECT_EQ(cache_.find(table(), 5, 0), nullptr);
   EXPECT_EQ(table().entry[5], kMiss);
   Block& block = insert(5);
@@ -65,21 +67,24 @@ TEST_F(CodeCacheTest, FindsWhatWasInserted) {
   EXPECT_EQ(cache_.find(table(kOtherFrame), 5, 0), nullptr);
 }
 
-TEST_F(CodeCacheTest, MapsHostAddressesToBlocksAndRecords) {
+TEST_P(CodeCacheTest, MapsHostAddressesToBlocksAndRecords) {
   std::vector<Block*> blocks;
   for (uint16_t i = 0; i < 1000; ++i) blocks.push_back(&insert(i));
   for (const Block* block : blocks) {
     EXPECT_EQ(cache_.block_at(block->code), block);
-    EXPECT_EQ(cache_.block_at(block->code + block->code_size - 1), block);
+    for (uint32_t i = 0; i < code_.size(); ++i) {
+      EXPECT_EQ(cache_.block_at(block->address(i)), block);
+      EXPECT_EQ(block->offset_of(block->address(i)), i);
+    }
     EXPECT_EQ(cache_.block_at(block->code + block->code_size), nullptr);
     EXPECT_EQ(cache_.record_at(*block, block->code + 2).guest, 0);
     EXPECT_EQ(cache_.record_at(*block, block->code + 3).guest, 1);
-    EXPECT_EQ(cache_.record_at(*block, block->code + 19).guest, 2);
+    EXPECT_EQ(cache_.record_at(*block, block->address(19)).guest, 2);
   }
   EXPECT_EQ(cache_.block_at(memory_->base()), nullptr);
 }
 
-TEST_F(CodeCacheTest, LinksUntilTheTargetIsKilled) {
+TEST_P(CodeCacheTest, LinksUntilTheTargetIsKilled) {
   Block& target = insert(0);
   std::vector<Block*> sources;
   for (uint16_t i = 1; i <= 5; ++i) sources.push_back(&insert(i * 8, 1));
@@ -95,7 +100,7 @@ TEST_F(CodeCacheTest, LinksUntilTheTargetIsKilled) {
   for (const Block* source : sources) EXPECT_EQ(jump_target(*source), stub_of(*source));
 }
 
-TEST_F(CodeCacheTest, ExitsThatWereCutAreLinkedAgain) {
+TEST_P(CodeCacheTest, ExitsThatWereCutAreLinkedAgain) {
   Block& target = insert(0);
   Block& first = insert(8, 1);
   Block& second = insert(16, 1);
@@ -113,7 +118,7 @@ TEST_F(CodeCacheTest, ExitsThatWereCutAreLinkedAgain) {
   EXPECT_EQ(jump_target(second), stub_of(second));
 }
 
-TEST_F(CodeCacheTest, AnExitCanGoToAnotherLiveBlock) {
+TEST_P(CodeCacheTest, AnExitCanGoToAnotherLiveBlock) {
   Block& one = insert(0);
   Block& other = insert(0, 0, 1);
   Block& first = insert(8, 1);
@@ -128,7 +133,7 @@ TEST_F(CodeCacheTest, AnExitCanGoToAnotherLiveBlock) {
   EXPECT_EQ(jump_target(first), stub_of(first));
 }
 
-TEST_F(CodeCacheTest, DeadBlocksAreNotLinked) {
+TEST_P(CodeCacheTest, DeadBlocksAreNotLinked) {
   Block& target = insert(0);
   Block& source = insert(8, 1);
   cache_.kill(source);
@@ -137,7 +142,7 @@ TEST_F(CodeCacheTest, DeadBlocksAreNotLinked) {
   EXPECT_EQ(cache_.find(table(), 8, 0), nullptr);
 }
 
-TEST_F(CodeCacheTest, WritesKillWhatDependsOnThem) {
+TEST_P(CodeCacheTest, WritesKillWhatDependsOnThem) {
   Block& plain = insert(0x100);
   Block& looks_ahead = insert(0x200, 0, 0, {{0x200, 4}, {0x300, 2}});
   EXPECT_FALSE(cache_.invalidate(kFrame, 0x104, 0xfc));
@@ -150,7 +155,7 @@ TEST_F(CodeCacheTest, WritesKillWhatDependsOnThem) {
   EXPECT_FALSE(cache_.has_code(kFrame));
 }
 
-TEST_F(CodeCacheTest, SecondPages) {
+TEST_P(CodeCacheTest, SecondPages) {
   Block& straddles = insert(0xffe, 0, 0, {{0xffe, 2}}, {kOtherFrame, 3});
   EXPECT_TRUE(cache_.has_code(kOtherFrame));
   EXPECT_FALSE(cache_.invalidate(kOtherFrame, 3, 10));
@@ -159,7 +164,46 @@ TEST_F(CodeCacheTest, SecondPages) {
   EXPECT_EQ(cache_.find(table(), 0xffe, 0), nullptr);
 }
 
-TEST_F(CodeCacheTest, FlushForgetsAll) {
+TEST_P(CodeCacheTest, PartsThatLieApartStillReachEachOther) {
+  constexpr uint32_t kOutside = 0x1000;
+  insert(0);
+  std::vector<uint8_t> code(20, 0x90);
+  const auto put = [&](uint32_t at, uint32_t distance) {
+    std::memcpy(&code[at], &distance, sizeof distance);
+  };
+  put(4, 16 - 8);                                    // From the first part into the other,
+  put(12, 2 - 16u);                                  // back,
+  put(16, kOutside - (cache_.next_address() + 20));  // and to somewhere else.
+  const std::array<uint16_t, 3> references = {4, 12, 16};
+  NewBlock in;
+  in.offset = 8;
+  in.code = code;
+  in.cold_start = GetParam();
+  if (in.cold_start < code.size()) in.cold_references = references;
+  in.records = kRecords;
+  const Block& block = cache_.insert(table(), in);
+  const auto target = [&](uint32_t at) {
+    uint32_t distance = 0;
+    std::memcpy(&distance, memory_->writable(block.address(at)), sizeof distance);
+    return block.address(at) + 4 + distance;
+  };
+  EXPECT_EQ(target(4), block.address(16));
+  EXPECT_EQ(target(12), block.address(2));
+  EXPECT_EQ(target(16), kOutside);
+}
+
+TEST_P(CodeCacheTest, TakesBlocksUntilThePartsMeet) {
+  uint32_t count = 0;
+  for (; cache_.has_room(static_cast<uint32_t>(code_.size())); ++count)
+    insert(static_cast<uint16_t>(count % kPageSize), 1,
+           static_cast<uint8_t>(1 + count / kPageSize));
+  EXPECT_GT(count, (1u << 20) / 64);
+  EXPECT_FALSE(cache_.has_room(static_cast<uint32_t>(code_.size())));
+  cache_.flush();
+  EXPECT_TRUE(cache_.has_room((1 << 20) - 128));
+}
+
+TEST_P(CodeCacheTest, FlushForgetsAll) {
   const uint32_t first = insert(0).code;
   for (uint16_t i = 1; i < 100; ++i) insert(i, 2);
   cache_.flush();
@@ -169,6 +213,9 @@ TEST_F(CodeCacheTest, FlushForgetsAll) {
   EXPECT_EQ(cache_.next_exit(), 0u);
   EXPECT_EQ(insert(0).code, first);
 }
+
+INSTANTIATE_TEST_SUITE_P(, CodeCacheTest, ::testing::Values(20, 12),
+                         [](const auto& param) { return param.param == 20 ? "Whole" : "Apart"; });
 
 }  // namespace
 }  // namespace trapline

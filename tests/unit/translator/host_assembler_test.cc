@@ -174,6 +174,31 @@ TEST_F(HostAssemblerTest, Labels) {
   EXPECT_EQ(relative_at(code, 215), -219);
 }
 
+TEST_F(HostAssemblerTest, TellsWhatLeadsOutOfColdCodeAndIntoIt) {
+  ours_.begin(kAddress);
+  const CodeLabel hot = ours_.new_label();
+  const CodeLabel cold = ours_.new_label();
+  ours_.bind(hot);
+  ours_.jz(cold);                 // 0 to 5
+  ours_.jmp(Imm(kAddress + 64));  // 6 to 10: stays as it is
+  ours_.begin_cold();
+  ours_.bind(cold);
+  ours_.jmp(hot);                  // 11 to 15: not short, for it may become long
+  ours_.jmp(cold);                 // 16, 17: short
+  ours_.call(Imm(kAddress + 64));  // 18 to 22
+  const auto code = ours_.finish();
+  ASSERT_EQ(code.size(), 23u);
+  EXPECT_EQ(relative_at(code, 2), 11 - 6);
+  EXPECT_EQ(code[11], 0xe9);
+  EXPECT_EQ(relative_at(code, 12), -16);
+  EXPECT_EQ(code[16], 0xeb);
+  const auto references = ours_.cold_references();
+  EXPECT_EQ(std::vector<uint16_t>(references.begin(), references.end()),
+            (std::vector<uint16_t>{2, 12, 19}));
+  ours_.begin(kAddress);
+  EXPECT_TRUE(ours_.cold_references().empty());
+}
+
 TEST_F(HostAssemblerTest, NothingStaysFromTheBlockBefore) {
   ours_.begin(kAddress);
   ours_.jmp(ours_.new_label());

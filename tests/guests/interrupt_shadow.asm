@@ -1,4 +1,5 @@
-; Where interrupts may come: after the instruction that follows STI, and right after POPF and IRET.
+; Where interrupts may come: after the instruction that follows STI, MOV SS or POP SS, and right after
+; POPF and IRET.
 ;
 ; expect: exit 33
 ; deviates: qemu "sti, jcc taken": the shadow ends with the instruction after STI (SDM volume 2, "STI");
@@ -113,13 +114,21 @@ main:
     jnz .closed
     expect_count "sti, cli", PIC_VECTORS, 0
 
-    ; interrupts at any time: never between STI and what follows
+    ; interrupts at any time: never between STI, MOV SS or POP SS and what follows
     mov dword [device_handler], note_place
     clear_counts
+    mov eax, ss
 .free:
     cli
     sti
 .shadowed:
+    inc ecx
+    mov ss, eax
+.behind_mov:
+    inc ecx
+    push ss
+    pop ss
+.behind_pop:
     inc ecx
     cli
     pushfd
@@ -147,13 +156,15 @@ main:
     ud2
 
 note_place:
-    cmp dword [exc_eip], ADDRESS(main.shadowed)
+    mov ecx, 4
+.next:
+    mov eax, [shadows + 4 * ecx - 4]
+    cmp [exc_eip], eax
     je .note
-    cmp dword [exc_eip], ADDRESS(main.shadowed_too)
-    jne .done
+    loop .next
+    ret
 .note:
     inc dword [places]
-.done:
     ret
 
 ; Interrupts are off: until one waits at the 8259.
@@ -168,3 +179,4 @@ one_waits:
 section .data
 align 4
 places: dd 0
+shadows: dd main.shadowed, main.shadowed_too, main.behind_mov, main.behind_pop

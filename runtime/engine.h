@@ -382,6 +382,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   uint32_t debug_met_ = 0;  ///< Breakpoints that the current instruction has met.
 
   std::unordered_set<uint32_t> breakpoints_;
+  bool running_ = false;
   bool at_breakpoint_ = false;  ///< Where the last run ended.
   bool step_over_breakpoint_ = false;
   uint32_t breakpoint_at_ = 0;

@@ -31,6 +31,11 @@ uint64_t mix(uint64_t hash, uint64_t value) {
 
 Exit Engine::run(const RunLimits& limits) {
   HotFields& hot = context_->hot;
+  if (running_) {
+    Exit exit = exit_of(Exit::Kind::kError);
+    exit.message = "the machine is running already; its ports and devices must not run it";
+    return exit;
+  }
   if (limits.instructions && *limits.instructions == 0) return exit_of(Exit::Kind::kInstructions);
   counted_ = limits.instructions || options_.clock == TimeSource::kInstructions;
   all_counted_ = all_counted_ && counted_;
@@ -42,7 +47,9 @@ Exit Engine::run(const RunLimits& limits) {
   if (options_.sample_interval.count() > 0 && !sampling_timer_)
     sampling_timer_.emplace(options_.sample_interval);
   const RunningEngine running(*this, limits.time);
+  running_ = true;
   Exit exit = running.ok() ? loop() : exit_of(Exit::Kind::kError);
+  running_ = false;
   sync_fpu_pointers();
   if (exit.kind == Exit::Kind::kError && exit.message.empty())
     exit.message = "the host gives no timer for the deadline";

@@ -7,8 +7,9 @@
 //   machine->set_state(state);
 //   trapline::Exit exit = machine->run({.instructions = 1'000'000});
 //
-// One thread owns a machine; request_stop() alone may be called from another thread or a signal
-// handler. Everything that a guest can do ends in an Exit, never in a C++ exception or a crash.
+// One thread owns a machine, and runs no other one meanwhile; request_stop() alone may be called
+// from another thread or a signal handler. Everything that a guest can do ends in an Exit, never in
+// a C++ exception or a crash.
 #pragma once
 
 #include <chrono>
@@ -193,6 +194,7 @@ class Machine {
 
   const CpuState& state() const;
   /// Takes the state as it is: any segment caches, any control bits. Derived fields are recomputed.
+  /// Not during a run.
   void set_state(const CpuState& state);
 
   Exit run(const RunLimits& limits = {});
@@ -205,8 +207,8 @@ class Machine {
 
   /// Delivered when the guest next accepts interrupts; queued in order.
   void inject_interrupt(uint8_t vector);
-  /// Delivered behind the current instruction, or while an NMI is handled, behind the next IRET. One
-  /// is remembered.
+  /// Delivered behind the current instruction, or while an NMI is handled, behind the next IRET.
+  /// One is remembered.
   void inject_nmi();
   /// Whether an NMI comes when the machine next runs.
   bool nmi_due() const;

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -262,6 +264,17 @@ TEST_F(MachineTest, ATripleFaultLeavesTheStateThatItWasFoundIn) {
   EXPECT_EQ(machine->state().eip, kCode + 1);
 }
 
+TEST_F(MachineTest, APortMustNotRunItsMachine) {
+  options.ports = &ports;
+  make({0xe6, 0x10, 0x41, 0xf4});  // out 0x10, al; inc ecx; hlt
+  Exit inner;
+  ports.written = [&](uint32_t) { inner = machine->run(); };
+  EXPECT_EQ(machine->run().kind, Kind::kHalt);
+  EXPECT_EQ(inner.kind, Kind::kError);
+  EXPECT_FALSE(inner.message.empty());
+  EXPECT_EQ(gpr(kEcx), 1u);
+}
+
 TEST_F(MachineTest, StopsCountOnceWhereverTheyComeFrom) {
   make({0xeb, 0xfe});
   machine->request_stop();
@@ -301,6 +314,38 @@ TEST_F(MachineTest, NoBudgetAndNoTimeAreLimitsToo) {
   EXPECT_EQ(machine->run({.time = std::chrono::nanoseconds(0)}).kind, Kind::kDeadline);
   EXPECT_EQ(machine->run({.time = std::chrono::nanoseconds(-1)}).kind, Kind::kDeadline);
   EXPECT_EQ(machine->state().eip, kCode);
+}
+
+TEST_F(MachineTest, NoLoopHoldsADeadlineUp) {
+  const std::vector<Code> loops = {
+      {0xeb, 0xfe},                                            // jmp $
+      {0xe2, 0xfe, 0xeb, 0xfc},                                // loop $
+      {0xff, 0xe3},                                            // jmp ebx
+      {0xe8, 0x02, 0x00, 0x00, 0x00, 0xeb, 0xf9, 0xc3},        // call and ret
+      {0x89, 0x07, 0x49, 0x75, 0xfb, 0xeb, 0xf9},              // mov [edi], eax; dec ecx; jnz
+      {0xb9, 0xff, 0xff, 0xff, 0xff, 0xf3, 0xab, 0xeb, 0xf7},  // rep stosd
+      {0xb9, 0xff, 0xff, 0xff, 0xff, 0xf3, 0xa4, 0xeb, 0xf7},  // rep movsb
+      {0xb9, 0xff, 0xff, 0xff, 0xff, 0xf2, 0xae, 0xeb, 0xf7},  // repne scasb
+      {0xfb, 0x90, 0xfa, 0xeb, 0xfb},                          // sti; nop; cli
+      {0xc6, 0x05, 0x08, 0x10, 0x00, 0x00, 0xf7, 0xeb, 0xf7},  // a store into itself
+  };
+  constexpr auto kTime = std::chrono::microseconds(300);
+  for (const Code& code : loops) {
+    make(code);
+    change([](CpuState& state) {
+      state.gpr[kEbx] = kCode;
+      state.gpr[kEsi] = 0x20000;
+      state.gpr[kEdi] = 0x80000;
+      state.gpr[kEax] = 1;
+    });
+    auto best = std::chrono::nanoseconds::max();  // The host may be busy with something else.
+    for (int i = 0; i < 20; ++i) {
+      const auto start = std::chrono::steady_clock::now();
+      ASSERT_EQ(machine->run({.time = kTime}).kind, Kind::kDeadline) << int{code[0]};
+      best = std::min<std::chrono::nanoseconds>(best, std::chrono::steady_clock::now() - start);
+    }
+    EXPECT_LT(best, kTime + std::chrono::milliseconds(1)) << int{code[0]};
+  }
 }
 
 TEST_F(MachineTest, ABreakpointIsNotMissedAfterADeadline) {

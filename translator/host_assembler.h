@@ -57,6 +57,7 @@ class HostAssembler : public asmjit::x86::Assembler {
 
   // --- labels and branches ---
   CodeLabel new_label();
+  using Base::bind;
   void bind(const CodeLabel& label);
   void j(CondCode condition, const CodeLabel& label);
   void jmp(const CodeLabel& label);

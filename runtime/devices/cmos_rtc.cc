@@ -40,7 +40,7 @@ enum Register : uint8_t {
 };
 
 namespace a {
-constexpr uint8_t kRate = 0x0f, kDivider = 0x70, kDividerReset = 0x60, kUpdating = 0x80;
+constexpr uint8_t kRate = 0x0f, kDividerReset = 0x60, kUpdating = 0x80;
 constexpr uint8_t kInitial = 0x26;  // 32768 Hz, and a rate of 1024 Hz.
 }  // namespace a
 namespace b {

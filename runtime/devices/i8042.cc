@@ -31,7 +31,7 @@ enum Command : uint8_t {
   kReadTestInputs = 0xe0,
   kPulse = 0xf0,
 };
-constexpr uint8_t kMemoryMask = 0x1f, kMemoryCommands = 0x20;
+constexpr uint8_t kMemoryMask = 0x1f;
 
 namespace mode {
 constexpr uint8_t kIrq1 = 1, kIrq12 = 2, kSystem = 4, kKeyboardOff = 16, kMouseOff = 32,

@@ -75,6 +75,12 @@ struct EngineCounters {
   uint64_t native_faults_reflected = 0;
   uint64_t native_system_calls = 0;
   uint64_t native_instructions = 0;
+  uint64_t native_segment_loads = 0;
+  struct NativeEvents {
+    uint64_t count = 0;
+    uint64_t ticks = 0;  ///< Of the host, from where guest code stopped to where it goes on.
+  };
+  std::array<NativeEvents, kNativeCauses> native_events{};
 };
 
 class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, public PortSpace {
@@ -253,7 +259,9 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   CodeKnown code_known(Linear address, bool entry) const;
   NativeRegisters to_native(NativeSpace& space) const;
   bool from_native(const NativeEvent& event, const NativeRegisters& given);
+  OrFault<void> load_changed_segments(const NativeRegisters& in, const NativeRegisters& given);
   std::optional<Exit> run_native();
+  void map_expected(NativeSpace& space);
   AfterEvent native_fault(const Fault& fault);
   bool step_back_over(std::initializer_list<uint8_t> code);
   AfterEvent step_translated();
@@ -330,6 +338,15 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::string native_refusal_;
   std::atomic<const Container*> native_running_{nullptr};
   int native_failures_ = 0;
+  /// What the instruction at `eip` is to access when the guest's kernel returns to it.
+  struct ExpectedAccess {
+    uint32_t view = 0;
+    uint32_t eip = 0;
+    Linear address{};
+    Access access = Access::kRead;
+  };
+  ExpectedAccess native_expected_;
+  NativeCause native_cause_ = NativeCause::kKick;  ///< Of the last event.
   bool step_translated_ = false;  ///< The next instruction alone is to run translated.
   /// Execution tables whose pages are left for the run loop, which may go on natively.
   bool companion_ = false;

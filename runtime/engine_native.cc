@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstring>
 #include <iterator>
+#include <utility>
 
 #include "runtime/engine.h"
 
@@ -21,6 +22,7 @@ constexpr size_t kFpuBytes = 288;
 constexpr size_t kMxcsrMask = 28;
 constexpr int kMostFailures = 16;  ///< In a row.
 constexpr uint8_t kIcebp = 0xf1;
+constexpr int kHosts64BitCode = 0x30;
 
 bool flat_code(const Segment& cs) {
   return cs.base == 0 && cs.limit == 0xffffffffu && cs.code() && cs.big() && cs.dpl() == 3;
@@ -33,6 +35,20 @@ bool flat_or_null(const Segment& segment) {
 uint64_t nanoseconds_now() {
   return static_cast<uint64_t>(
       std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count());
+}
+
+uint64_t share_of(uint64_t whole, uint64_t part, uint64_t parts) {
+  return parts == 0
+             ? whole
+             : static_cast<uint64_t>(static_cast<double>(whole) *
+                                     (static_cast<double>(part) / static_cast<double>(parts)));
+}
+
+/// Whether the host has a code segment for user mode there, so that a far transfer that nobody has
+/// seen may find it.
+bool is_hosts_code(uint16_t selector) {
+  const int without_privilege = selector & ~3;
+  return without_privilege == (TRAPLINE_FLAT_CS & ~3) || without_privilege == kHosts64BitCode;
 }
 
 /// A data segment that the local descriptor table can stand for.
@@ -89,6 +105,7 @@ CodeKnown Engine::code_known(Linear address, bool entry) const {
   const uint32_t begin = address.value & ~kPageMask;
   return {.entry = entry,
           .sse = (context_->cpu.cr4 & cr4::kOsfxsr) != 0,
+          .loads_are_noticed = !is_hosts_code(context_->cpu.segment[kCs].selector),
           .head = page_at(begin - kPageSize),
           .tail = page_at(begin + kPageSize)};
 }
@@ -154,12 +171,11 @@ NativeRegisters Engine::to_native(NativeSpace& space) const {
   return out;
 }
 
-/// False when it is not what the code could have made of `given`: segment registers were loaded.
+/// False when it is not what the guest's code could have made of `given`: it left its code segment,
+/// or its stack.
 bool Engine::from_native(const NativeEvent& event, const NativeRegisters& given) {
   const NativeRegisters& in = event.registers;
-  if (in.cs != given.cs || in.ss != given.ss || in.ds != given.ds || in.es != given.es ||
-      in.fs != given.fs || in.gs != given.gs)
-    return false;
+  if (in.cs != given.cs || in.ss != given.ss) return false;
   CpuState& state = context_->cpu;
   std::copy(std::begin(in.gpr), std::end(in.gpr), state.gpr.begin());
   state.eip = in.eip;
@@ -172,6 +188,34 @@ bool Engine::from_native(const NativeEvent& event, const NativeRegisters& given)
   return true;
 }
 
+/// Data segments that the code has loaded unseen are loaded again, as the guest's tables say.
+OrFault<void> Engine::load_changed_segments(const NativeRegisters& in,
+                                            const NativeRegisters& given) {
+  struct Change {
+    SegmentName name;
+    uint16_t before;
+    uint16_t now;
+  };
+  for (const Change& change : {Change{kDs, given.ds, in.ds}, Change{kEs, given.es, in.es},
+                               Change{kFs, given.fs, in.fs}, Change{kGs, given.gs, in.gs}}) {
+    if (change.before == change.now) continue;
+    ++counters_.native_segment_loads;
+    TRAPLINE_TRY(load_segment(cpu_, change.name, change.now));
+  }
+  return {};
+}
+
+/// When the guest's kernel returns to an instruction whose page fault it was told of, the page is
+/// mapped before the instruction runs again, which would only ask for it.
+void Engine::map_expected(NativeSpace& space) {
+  const ExpectedAccess expected = std::exchange(native_expected_, {});
+  View& user = view(true);
+  if (expected.view != user.serial() || expected.eip != context_->cpu.eip) return;
+  const auto found = mmu_->resolve(user, expected.address, expected.access);
+  if (found.ok() && found->kind == Resolution::Kind::kHost)
+    native_->map(space, user, paging_context(), expected.address.page(), expected.access);
+}
+
 // --- events ------------------------------------------------------------------------------------
 
 /// Runs natively until the run loop has something to do.
@@ -180,30 +224,39 @@ std::optional<Exit> Engine::run_native() {
   while (!context_->hot.attention) {
     NativeSpace* space = native_->space_of(view(true));
     if (!space) return std::nullopt;
+    map_expected(*space);
     const NativeRegisters given = to_native(*space);
     native_->settle();
     const uint64_t begin = nanoseconds_now();
     native_running_ = &space->container();
     const NativeEvent event = space->container().run(given, context_->hot.attention);
     native_running_ = nullptr;
+    const uint64_t stopped = HostTicks::now();
     const uint64_t end = nanoseconds_now();
+    const uint64_t ran = share_of(end - begin, event.guest_ticks, event.ticks);
+    const uint32_t serial = space->view();
     counters_.native_nanoseconds += end - begin;
     ++counters_.native_stays;
-    policy_.stayed(space->view(), end, end - begin);
     ++native_failures_;
     if (event.kind == NativeEvent::Kind::kNotStarted) {
       native_->discard(*space);
       return std::nullopt;
     }
     AfterEvent after = AfterEvent::kTranslated;
+    native_cause_ = NativeCause::kLost;
     if (event.kind == NativeEvent::Kind::kLost || !from_native(event, given)) {
       // Without registers nobody can go on there. The guest's kernel decides what becomes of it.
       native_->discard(*space);
       after = native_fault(Fault::general_protection());
     } else {
       native_failures_ = 0;
-      after = native_event(event);
+      const OrFault<void> loaded = load_changed_segments(event.registers, given);
+      after = loaded.ok() ? native_event(event) : native_fault(loaded.fault());
     }
+    policy_.stayed(serial, end, ran, end - begin - ran, native_cause_);
+    auto& counted = counters_.native_events[static_cast<size_t>(native_cause_)];
+    ++counted.count;
+    counted.ticks += event.ticks - event.guest_ticks + HostTicks::now() - stopped;
     if (after == AfterEvent::kEnded) return exit_;
     if (after == AfterEvent::kTranslated || !native_wanted(view(true))) return std::nullopt;
   }
@@ -235,8 +288,10 @@ Engine::AfterEvent Engine::step_translated() {
 
 Engine::AfterEvent Engine::native_event(const NativeEvent& event) {
   const CpuState& state = context_->cpu;
+  native_cause_ = NativeCause::kInstruction;
   switch (event.signal) {
     case TRAPLINE_KICK_SIGNAL:
+      native_cause_ = NativeCause::kKick;
       ++counters_.native_kicks;
       return AfterEvent::kNatively;
     case SIGSEGV:
@@ -259,6 +314,7 @@ Engine::AfterEvent Engine::native_event(const NativeEvent& event) {
         step_back_over({kIcebp});
       return step_translated();
     case SIGSYS:
+      native_cause_ = NativeCause::kSystemCall;
       ++counters_.native_system_calls;
       if (!step_back_over({0xcd, 0x80})) return native_fault(Fault::general_protection());
       return step_translated();
@@ -276,13 +332,17 @@ Engine::AfterEvent Engine::native_page_fault(const NativeEvent& event) {
   View& user = view(true);
   const auto found = mmu_->resolve(user, address, access);
   if (!found.ok()) {
+    native_cause_ = NativeCause::kReflected;
     ++counters_.native_faults_reflected;
+    if (access != Access::kExecute)
+      native_expected_ = {user.serial(), context_->cpu.eip, address, access};
     return native_fault(found.fault());
   }
   ++counters_.native_faults_hidden;
   NativeSpace* space = native_->space_of(user);
   if (!space) return AfterEvent::kTranslated;
   if (access == Access::kExecute) {
+    native_cause_ = NativeCause::kCode;
     const uint32_t eip = context_->cpu.eip;
     const bool entry = address.value == eip;
     if (native_->may_execute(*space, found->address.frame(), address, code_known(address, entry)))
@@ -290,9 +350,11 @@ Engine::AfterEvent Engine::native_page_fault(const NativeEvent& event) {
     // An instruction whose second part lies there is executed by itself.
     return entry ? AfterEvent::kTranslated : step_translated();
   }
+  native_cause_ = NativeCause::kMapping;
   if (found->kind == Resolution::Kind::kHost &&
       native_->map(*space, user, paging_context(), address.page(), access))
     return AfterEvent::kNatively;
+  native_cause_ = NativeCause::kAccess;
   return step_translated();
 }
 

@@ -196,6 +196,12 @@ Statistics Engine::statistics() const {
   s.native_faults_reflected = counters_.native_faults_reflected;
   s.native_system_calls = counters_.native_system_calls;
   s.native_instructions = counters_.native_instructions;
+  s.native_segment_loads = counters_.native_segment_loads;
+  for (size_t i = 0; i < kNativeCauses; ++i) {
+    const auto& events = counters_.native_events[i];
+    s.native_events.push_back({kNativeCauseNames[i], events.count, ticks_.nanoseconds(events.ticks),
+                               policy_.counters().demotions_by[i]});
+  }
   if (native_) {
     const NativeUserCounters& user = native_->counters();
     const NativeMapCounters& maps = native_->map_counters();

@@ -135,6 +135,7 @@ std::vector<std::pair<std::string, uint64_t>> Statistics::named() const {
           {"native_faults_reflected", native_faults_reflected},
           {"native_system_calls", native_system_calls},
           {"native_instructions", native_instructions},
+          {"native_segment_loads", native_segment_loads},
           {"native_promotions", native_promotions},
           {"native_demotions", native_demotions},
           {"native_pages_fine", native_pages_fine},

@@ -116,6 +116,14 @@ struct OpcodeCount {
   uint64_t count = 0;
 };
 
+/// Events that ended native execution, of one kind.
+struct NativeEventCount {
+  std::string name;
+  uint64_t count = 0;
+  uint64_t nanoseconds = 0;  ///< From where guest code stopped to where it could go on.
+  uint64_t demotions = 0;    ///< Of address spaces, mostly because of these.
+};
+
 /// Plain counters; names in docs/statistics.md.
 struct Statistics {
   uint64_t instructions = 0;  ///< Retired, where they are counted (see counted).
@@ -148,6 +156,8 @@ struct Statistics {
   uint64_t native_faults_reflected = 0;
   uint64_t native_system_calls = 0;
   uint64_t native_instructions = 0;
+  uint64_t native_segment_loads = 0;
+  std::vector<NativeEventCount> native_events;
   uint64_t native_promotions = 0;
   uint64_t native_demotions = 0;
   uint64_t native_pages_fine = 0;

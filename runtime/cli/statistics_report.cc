@@ -28,6 +28,11 @@ double share(uint64_t part, uint64_t whole) {
   return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
 }
 
+double microseconds_each(const NativeEventCount& event) {
+  return static_cast<double>(event.nanoseconds) / 1e3 /
+         static_cast<double>(std::max<uint64_t>(event.count, 1));
+}
+
 std::string json_text(const std::string& text) {
   std::string quoted = "\"";
   for (const char c : text) {
@@ -58,6 +63,10 @@ std::string statistics_table(const RunReport& report) {
                     100 * share(statistics.interpreted, statistics.instructions));
   if (statistics.native_stays)
     table += format("%-28s %19.1f%%\n", "native_share", 100 * statistics.native_share());
+  for (const NativeEventCount& event : statistics.native_events)
+    if (event.count)
+      table += format("  native event %-13s %20llu %8.1f us, %llu demotions\n", event.name.c_str(),
+                      wide(event.count), microseconds_each(event), wide(event.demotions));
   for (const OpcodeCount& opcode : statistics.interpreted_top)
     table += format("  interpreted %-14s %20llu %8.2f%%\n", opcode.name.c_str(), wide(opcode.count),
                     100 * share(opcode.count, statistics.interpreted));
@@ -81,6 +90,15 @@ std::string statistics_json(const RunReport& report) {
     json += format("  \"interpreted_share\": %.9f,\n",
                    share(statistics.interpreted, statistics.instructions));
   json += format("  \"native_share\": %.6f,\n", statistics.native_share());
+  json += "  \"native_events\": {";
+  separator = "\n";
+  for (const NativeEventCount& event : statistics.native_events) {
+    json += separator + ("    " + json_text(event.name)) +
+            format(": {\"count\": %llu, \"mean_microseconds\": %.3f, \"demotions\": %llu}",
+                   wide(event.count), microseconds_each(event), wide(event.demotions));
+    separator = ",\n";
+  }
+  json += "\n  },\n";
   json += "  \"interpreted_top\": [";
   separator = "\n";
   for (const OpcodeCount& opcode : statistics.interpreted_top) {

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -298,6 +299,7 @@ bool Container::wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
 NativeEvent Container::run(const NativeRegisters& registers, const volatile uint8_t& attention) {
   NativeEvent event;
   event.kind = NativeEvent::Kind::kNotStarted;
+  const uint64_t begin = __rdtsc();
   const auto now = steady_clock::now();
   if (now - looked_at_ > kLook && !still_alive()) return event;
   if (!flush()) return event;
@@ -313,6 +315,8 @@ NativeEvent Container::run(const NativeRegisters& registers, const volatile uint
   event.trap = mailbox_->trap;
   event.error = mailbox_->error;
   event.address = mailbox_->address;
+  event.ticks = __rdtsc() - begin;
+  event.guest_ticks = std::min(mailbox_->ended - mailbox_->began, event.ticks);
   std::memcpy(&event.registers, &mailbox_->registers, sizeof event.registers);
   return event;
 }

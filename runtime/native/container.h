@@ -47,7 +47,9 @@ struct NativeEvent {
   uint32_t signal = 0;
   uint32_t trap = 0;  ///< Stale with some signals.
   uint64_t error = 0;
-  uint64_t address = 0;  ///< Of a page fault.
+  uint64_t address = 0;      ///< Of a page fault.
+  uint64_t ticks = 0;        ///< Of the host's time stamp counter, from run() to its end,
+  uint64_t guest_ticks = 0;  ///< and of these, while guest code ran.
   NativeRegisters registers;
 };
 

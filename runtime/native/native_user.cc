@@ -162,7 +162,8 @@ Vetted NativeUser::look(uint64_t frame, Linear address, CodeKnown known) {
                                      .head = known.head,
                                      .tail = known.tail,
                                      .entries = entries_,
-                                     .sse = known.sse});
+                                     .sse = known.sse,
+                                     .loads_are_noticed = known.loads_are_noticed});
   ++counters_.looks;
   counters_.looks_ticks += HostTicks::now() - begin;
   return vetted;
@@ -176,7 +177,9 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
     return false;
   }
   Frame& state = frames_[frame];
-  if (state.looked && state.sse != known.sse) {  // All of it changes with the guest's kernel.
+  if (state.looked &&
+      (state.sse != known.sse || state.loads_are_noticed != known.loads_are_noticed)) {
+    // All of it changes with the guest's kernel.
     forget_code();
     return may_execute(space, frame, address, known);
   }
@@ -197,6 +200,7 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
     }
     now.looked = true;
     now.sse = known.sse;
+    now.loads_are_noticed = known.loads_are_noticed;
     now.vetted = vetted;
     if (vetted != Vetted::kFine) {
       mmu_.allow_writes(frame, denial::kNative);

@@ -39,10 +39,11 @@ struct NativeUserCounters {
 
 /// What the engine knows of an address that is about to be executed.
 struct CodeKnown {
-  bool entry = false;             ///< An instruction begins there.
-  bool sse = false;               ///< The guest's kernel allows SSE instructions.
-  std::span<const uint8_t> head;  ///< The page before, if it can be executed.
-  std::span<const uint8_t> tail;  ///< The first bytes of the next page, if it can be executed.
+  bool entry = false;              ///< An instruction begins there.
+  bool sse = false;                ///< The guest's kernel allows SSE instructions.
+  bool loads_are_noticed = false;  ///< See CodePage.
+  std::span<const uint8_t> head;   ///< The page before, if it can be executed.
+  std::span<const uint8_t> tail;   ///< The first bytes of the next page, if it can be executed.
 };
 
 class NativeUser {
@@ -84,7 +85,8 @@ class NativeUser {
   struct Frame {
     Vetted vetted = Vetted::kUnexplored;
     bool looked = false;
-    bool sse = false;       ///< CodeKnown::sse when it was looked at.
+    bool sse = false;  ///< CodeKnown's, when it was looked at.
+    bool loads_are_noticed = false;
     uint32_t patience = 0;  ///< How often not to look again.
     uint32_t next_patience = 4;
   };

@@ -6,7 +6,7 @@ namespace trapline {
 
 namespace {
 // Nanoseconds. docs/direct-execution.md tells where they come from.
-constexpr int64_t kEventCost = 12'000;
+constexpr uint64_t kMostCost = 50'000;  ///< More is because the host is busy.
 constexpr int64_t kFirstCredit = 4'000'000;
 constexpr int64_t kMostCredit = 20'000'000;
 constexpr uint64_t kShortestLook = 500'000;
@@ -15,9 +15,12 @@ constexpr uint64_t kFirstPenalty = 20'000'000;
 constexpr uint64_t kMostPenalty = 4'000'000'000;
 
 constexpr uint32_t kGoodLooks = 2;
-constexpr int64_t kGain = 8;  ///< One eighth of a stay is taken for gained.
+constexpr uint64_t kGain = 3;  ///< A third of a stay is taken for gained.
 constexpr size_t kMostSpaces = 1024;
 }  // namespace
+
+const std::array<const char*, kNativeCauses> kNativeCauseNames = {
+    "kick", "mapping", "code", "reflected", "access", "system_call", "instruction", "lost"};
 
 void NativePolicy::recall(uint32_t view) {
   const auto found = spaces_.find(view);
@@ -42,13 +45,17 @@ void NativePolicy::look(uint32_t view, uint64_t now, uint64_t entries) {
   space.native = true;
   space.good = 0;
   space.credit = kFirstCredit;
+  space.events.fill(0);
   ++counters_.promotions;
   recall(view);
 }
 
-void NativePolicy::stayed(uint32_t view, uint64_t now, uint64_t time) {
+void NativePolicy::stayed(uint32_t view, uint64_t now, uint64_t time, uint64_t cost,
+                          NativeCause cause) {
   Space& space = spaces_[view];
-  space.credit += static_cast<int64_t>(time) / kGain - kEventCost;
+  ++space.events[static_cast<size_t>(cause)];
+  space.credit +=
+      static_cast<int64_t>(time / kGain) - static_cast<int64_t>(std::min(cost, kMostCost));
   if (space.credit >= kMostCredit) {
     space.credit = kMostCredit;
     space.penalty = 0;
@@ -58,6 +65,8 @@ void NativePolicy::stayed(uint32_t view, uint64_t now, uint64_t time) {
   space.penalty = std::clamp(space.penalty * 2, kFirstPenalty, kMostPenalty);
   space.not_before = now + space.penalty;
   ++counters_.demotions;
+  const auto most = std::ranges::max_element(space.events);
+  ++counters_.demotions_by[static_cast<size_t>(most - space.events.begin())];
   recall(view);
 }
 

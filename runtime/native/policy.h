@@ -7,16 +7,34 @@
 // time for longer, until it has done well for a while.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <unordered_map>
 
 namespace trapline {
+
+/// What ended a stay, as the costs of events are told apart.
+enum class NativeCause : uint8_t {
+  kKick,
+  kMapping,     ///< A page of data that the container did not have yet.
+  kCode,        ///< A page of code, the same; or one that stays translated.
+  kReflected,   ///< A page fault of the guest's.
+  kAccess,      ///< A write that something has to notice, or a device.
+  kSystemCall,  ///< INT 80h.
+  kInstruction,
+  kLost,
+};
+inline constexpr size_t kNativeCauses = 8;
+extern const std::array<const char*, kNativeCauses> kNativeCauseNames;
 
 class NativePolicy {
  public:
   struct Counters {
     uint64_t promotions = 0;
     uint64_t demotions = 0;
+    /// By the kind of event that cost most of the credit.
+    std::array<uint64_t, kNativeCauses> demotions_by{};
   };
 
   // All times are nanoseconds.
@@ -29,8 +47,9 @@ class NativePolicy {
   /// itself. `entries` counts the guest's entries to its kernel by itself, system calls and faults,
   /// since ever.
   void look(uint32_t view, uint64_t now, uint64_t entries);
-  /// A stay of this length has ended with an event.
-  void stayed(uint32_t view, uint64_t now, uint64_t time);
+  /// A stay has ended with an event of this kind: guest code ran for so long, and handing over cost
+  /// so much.
+  void stayed(uint32_t view, uint64_t now, uint64_t time, uint64_t cost, NativeCause cause);
   /// Nothing remembers the view any more.
   void forget(uint32_t view);
 
@@ -42,7 +61,8 @@ class NativePolicy {
     uint32_t good = 0;  ///< Looks in a row that spoke for it.
     int64_t credit = 0;
     uint64_t not_before = 0;
-    uint64_t penalty = 0;  ///< How long the next demotion is.
+    uint64_t penalty = 0;                          ///< How long the next demotion is.
+    std::array<uint32_t, kNativeCauses> events{};  ///< Since the promotion.
   };
 
   void recall(uint32_t view);

@@ -1,5 +1,6 @@
 #include "runtime/native/vetting.h"
 
+#include <Zydis/Decoder.h>
 #include <Zydis/Mnemonic.h>
 
 #include <algorithm>
@@ -35,6 +36,35 @@ bool first_byte_of_sensitive(uint8_t byte) {
     case 0xff:
     case 0xc4:  // LES and LDS
     case 0xc5:
+      return true;
+    default:
+      return false;
+  }
+}
+
+/// The same after 0F: system tables, LAR, LSL, SYSCALL, RDPMC, SYSENTER, PUSH and POP of FS and GS,
+/// CPUID, LSS, LFS and LGS, and what no model has.
+bool sensitive_second_byte(uint8_t byte) {
+  switch (byte) {
+    case 0x00:
+    case 0x01:
+    case 0x02:
+    case 0x03:
+    case 0x05:
+    case 0x07:
+    case 0x33:
+    case 0x34:
+    case 0x35:
+    case 0xa0:
+    case 0xa1:
+    case 0xa2:
+    case 0xa8:
+    case 0xa9:
+    case 0xae:
+    case 0xb2:
+    case 0xb4:
+    case 0xb5:
+    case 0xc7:
       return true;
     default:
       return false;
@@ -120,6 +150,43 @@ bool unknown_and_sensitive(std::span<const uint8_t> bytes) {
   }
 }
 
+/// What loads a segment register. Natively it either faults, and is emulated, or leaves a selector
+/// that the next event shows.
+bool only_loads(const Instruction& in) {
+  switch (in.mnemonic) {
+    case ZYDIS_MNEMONIC_LDS:
+    case ZYDIS_MNEMONIC_LES:
+    case ZYDIS_MNEMONIC_IRET:
+    case ZYDIS_MNEMONIC_IRETD:
+      return true;
+    default:
+      break;
+  }
+  const uint8_t reg = in.modrm >> 3 & 7;
+  if (in.opcode_map != 0) return false;
+  switch (in.opcode) {
+    case 0x07:
+    case 0x1f:
+    case 0xca:
+    case 0xcb:
+    case 0xea:
+      return true;
+    default:
+      return in.opcode == 0xff && reg == 5;
+  }
+}
+
+/// Lengths of instructions that any processor may have.
+const ZydisDecoder& length_decoder() {
+  static const ZydisDecoder decoder = [] {
+    ZydisDecoder made;
+    ZydisDecoderInit(&made, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
+    ZydisDecoderEnableMode(&made, ZYDIS_DECODER_MODE_MINIMAL, ZYAN_TRUE);
+    return made;
+  }();
+  return decoder;
+}
+
 bool ends_flow(const Instruction& in) {
   switch (in.mnemonic) {
     case ZYDIS_MNEMONIC_JMP:
@@ -146,8 +213,10 @@ Vetted PageVetter::vet(const CodePage& page) {
   first_ = static_cast<uint32_t>(kHead - head);
   count_ = static_cast<uint32_t>(kHead + kPageSize + tail);
   sse_ = page.sse;
+  loads_are_noticed_ = page.loads_are_noticed;
   sensitive_ = false;
   steps_.fill({});
+  lengths_.fill(0);
   owner_.fill(0);
   followed_.reset();
   open_.clear();
@@ -196,6 +265,7 @@ PageVetter::Step PageVetter::decode_step(uint32_t at) const {
   out.differs = in.mnemonic == ZYDIS_MNEMONIC_CPUID
                     ? !cpuid_faults_
                     : silently_differs(in) || (!sse_ && in.row->fpu == FpuUse::kSse);
+  out.noticed = loads_are_noticed_ && only_loads(in);
   for (int i = 0; i < in.operand_count; ++i) {
     if (in.operand[i].kind != Operand::Kind::kRelative) continue;
     const auto target = static_cast<uint64_t>(in.next_eip() + in.operand[i].value);
@@ -231,17 +301,60 @@ bool PageVetter::inside_known(uint32_t at) const {
   return owner_[at] != 0 && owner_[at] != at + 1;
 }
 
+/// Cheaper than decoding, for what is most of the bytes.
+bool PageVetter::may_differ(uint32_t opcode) const {
+  if (opcode >= count_ || !first_byte_of_sensitive(bytes_[opcode])) return false;
+  if (opcode + 1 >= count_) return true;
+  const uint8_t second = bytes_[opcode + 1];
+  const uint8_t reg = second >> 3 & 7;
+  switch (bytes_[opcode]) {
+    case 0xff:
+      return reg == 3 || reg == 5;
+    case 0xc4:
+    case 0xc5:
+      return second < 0xc0;
+    case 0x0f:
+      return !sse_ || sensitive_second_byte(second);
+    default:
+      return true;
+  }
+}
+
+/// Of whatever is there, in this model or not; kNoInstruction if nothing can be.
+uint8_t PageVetter::length(uint32_t at) {
+  uint8_t& known = lengths_[at];
+  if (known == 0) {
+    ZydisDecodedInstruction in;
+    const ZyanStatus status = ZydisDecoderDecodeInstruction(&length_decoder(), nullptr,
+                                                            bytes_.data() + at, count_ - at, &in);
+    known = ZYAN_SUCCESS(status) ? in.length : kNoInstruction;
+  }
+  return known;
+}
+
+/// Whether an instruction there would silently differ, and not be noticed.
+bool PageVetter::matters(uint32_t at) {
+  uint32_t opcode = at;
+  while (opcode < count_ && is_prefix(bytes_[opcode])) ++opcode;
+  if (!may_differ(opcode)) return false;
+  const Step& here = step(at);
+  return here.differs && !here.noticed;
+}
+
 /// Whether decoding that begins at any of 16 bytes in a row, well before, finds the byte inside an
 /// instruction that does not differ. Whatever instructions there really are, one begins at one of
-/// the 16, and most others fall in with them on the way.
+/// the 16, and most others fall in with them on the way. Where it is not known what comes before
+/// the page, they are its first ones.
 bool PageVetter::agreed(uint32_t from) {
-  if (from - kHead < first_) return false;
+  const uint32_t begin = std::max(from - kHead, first_);
+  if (begin + kStarts > from) return false;
   uint32_t agreeing = 0;
-  for (uint32_t start = from - kHead; start < from - kDistance; ++start) {
+  for (uint32_t start = begin; start < begin + kStarts; ++start) {
     uint32_t at = start;
-    while (at < from && step(at).valid && at + step(at).length <= from) at += step(at).length;
-    if (!step(at).valid) continue;  // Not what anybody executes.
-    if (at == from || step(at).differs) return false;
+    while (at < from && length(at) != kNoInstruction && at + length(at) <= from) at += length(at);
+    if (at == from) return false;
+    if (length(at) == kNoInstruction) continue;  // Not what anybody executes.
+    if (matters(at)) return false;
     ++agreeing;
   }
   return agreeing >= 2;
@@ -250,8 +363,8 @@ bool PageVetter::agreed(uint32_t from) {
 bool PageVetter::look_for_patterns() {
   for (uint32_t at = kHead; at < kHead + kPageSize; ++at) {
     // An instruction of its own that is known to begin here has been found not to differ.
-    if (!first_byte_of_sensitive(bytes_[at]) || owner_[at] == at + 1) continue;
-    if (!step(at).differs) continue;
+    if (!may_differ(at) || owner_[at] == at + 1) continue;
+    if (!step(at).differs || step(at).noticed) continue;
     if (!inside_known(at) && !agreed(at)) return true;
   }
   return false;

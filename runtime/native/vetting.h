@@ -34,6 +34,8 @@ struct CodePage {
   std::span<const uint8_t> tail;      ///< What follows it in memory, as far as that is known.
   std::span<const uint16_t> entries;  ///< Offsets that were executed.
   bool sse = false;                   ///< The guest's kernel lets SSE instructions execute.
+  /// A selector that user code loads is either refused natively or seen at the next event.
+  bool loads_are_noticed = false;
 };
 
 class PageVetter {
@@ -56,12 +58,18 @@ class PageVetter {
     uint8_t length = 0;  ///< 0: not looked at.
     bool valid = false;
     bool differs = false;
+    bool noticed = false;     ///< It differs, but not silently.
     bool ends = false;        ///< The flow does not go on behind it.
     bool has_target = false;  ///< A direct branch into the page,
     uint16_t target = 0;      ///< there.
   };
 
+  static constexpr uint8_t kNoInstruction = 0xff;
+
   const Step& step(uint32_t at);
+  bool may_differ(uint32_t opcode) const;
+  uint8_t length(uint32_t at);
+  bool matters(uint32_t at);
   Step decode_step(uint32_t at) const;
   void follow(uint16_t entry);
   bool look_for_patterns();
@@ -71,12 +79,14 @@ class PageVetter {
   const CpuModel& model_;
   bool cpuid_faults_ = false;
   bool sse_ = false;
+  bool loads_are_noticed_ = false;
   bool sensitive_ = false;
   // Offsets in the following arrays are those in the page, plus kHead.
   std::array<uint8_t, kHead + kPageSize + kLongest> bytes_{};
   uint32_t first_ = 0;  ///< Of bytes, the first and the last that is known.
   uint32_t count_ = 0;
   std::array<Step, kHead + kPageSize> steps_{};
+  std::array<uint8_t, kHead + kPageSize> lengths_{};  ///< 0: not looked at.
   /// Which known instruction a byte belongs to: its offset plus 1. 0: none.
   std::array<uint16_t, kHead + kPageSize> owner_{};
   std::vector<uint16_t> open_;  ///< Still to be followed.

@@ -196,10 +196,18 @@ static void take_over(ucontext_t* context) {
   if (flags != wanted) asm volatile("push %0\n popfq" : : "r"(wanted) : "cc");
 }
 
+static uint64_t ticks(void) {
+  uint32_t low, high;
+  asm volatile("rdtsc" : "=a"(low), "=d"(high));
+  return (uint64_t)high << 32 | low;
+}
+
 static void on_event(int signal, siginfo_t* info, void* context) {
+  MAILBOX->ended = ticks();
   hand_over(signal, info, context);
   sleep_until_wanted();
   take_over(context);
+  MAILBOX->began = ticks();
 }
 
 /* --- start -------------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ std::vector<SystemCall> system_calls() {
       {"rt_sigprocmask", __NR_rt_sigprocmask, {SIG_BLOCK, kData, 0, 8}},
       {"sigaltstack", __NR_sigaltstack, {0, kData}},
       {"prctl", __NR_prctl, {PR_SET_PDEATHSIG, 0}},
-      {"seccomp", __NR_seccomp, {0, 0, 0}},
+      {"seccomp", __NR_seccomp, {2 /* SECCOMP_GET_ACTION_AVAIL */, 0, kData}},
       {"modify_ldt", __NR_modify_ldt, {0, kData, 16}},
       {"setpriority", __NR_setpriority, {0, 0, 0}},
       {"sched_yield", __NR_sched_yield, {}},

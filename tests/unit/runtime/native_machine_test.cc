@@ -5,6 +5,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <fstream>
@@ -115,6 +117,34 @@ TEST(NativeMachine, SensitiveCodeIsTranslatedByPage) {
   EXPECT_EQ(both->state().eip, kCode + 5);
   EXPECT_EQ(both->statistics().native_pages_fine, 1u);
   EXPECT_EQ(both->statistics().native_pages_sensitive, 1u);
+}
+
+TEST(NativeMachine, SegmentsThatAreLoadedUnseenAreTheGuests) {
+  // An indirect jump, which hides from whoever looks at the page: push 0x7b; pop ds; mov eax,
+  // [kData]; hlt
+  std::vector<uint8_t> code(0x90, 0x90);
+  const std::array<uint8_t, 7> jump = {0xb8, 0x80, kCode >> 8 & 0xff, kCode >> 16, 0, 0xff, 0xe0};
+  const std::array<uint8_t, 9> load = {0x6a, 0x7b, 0x1f, 0xa1, 0, 0, kData >> 16, 0, 0xf4};
+  std::ranges::copy(jump, code.begin());
+  std::ranges::copy(load, code.begin() + 0x80);
+  const uint64_t flat = 0x00cff3000000ffff;
+  const uint32_t value = 0x12345678;
+  for (const auto direct : {DirectExecution::kAlways, DirectExecution::kNever}) {
+    const auto machine = machine_with(code, direct);
+    machine->write_memory({kData + 0x100 + 0x78}, std::as_bytes(std::span(&flat, 1)));
+    machine->write_memory({kData}, std::as_bytes(std::span(&value, 1)));
+    CpuState state = machine->state();
+    state.segment[kCs].selector = 0x73;
+    state.gdtr = {kData + 0x100, 0x7f};
+    machine->set_state(state);
+    machine->run({.time = milliseconds(2000)});
+    EXPECT_EQ(machine->state().eip, kCode + 0x88);
+    EXPECT_EQ(machine->state().gpr[kEax], value);
+    EXPECT_EQ(machine->state().segment[kDs].selector, 0x7b);
+    EXPECT_EQ(machine->state().segment[kDs].base, 0u);
+    const bool native = direct == DirectExecution::kAlways;
+    EXPECT_EQ(machine->statistics().native_segment_loads, native ? 1u : 0u);
+  }
 }
 
 TEST(NativeMachine, CodeThatWritesItselfRunsAsWritten) {

@@ -21,7 +21,7 @@ class Policy : public testing::Test {
   void stays(int count, uint64_t time) {
     for (int i = 0; i < count; ++i) {
       now_ += time;
-      policy_.stayed(kView, now_, time);
+      policy_.stayed(kView, now_, time, 12'000, NativeCause::kMapping);
     }
   }
 

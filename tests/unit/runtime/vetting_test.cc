@@ -65,14 +65,54 @@ TEST_F(Vetting, SseOnlyWhereTheKernelAllowsIt) {
 }
 
 TEST_F(Vetting, BytesInsideKnownInstructionsDoNotCount) {
-  put(0x20, {0xb8, 0x0f, 0xa2, 0, 0, 0xc3});  // mov eax, 0xa20f
-  EXPECT_EQ(vet({0x20}), Vetted::kFine);
+  put(0x08, {0xb8, 0x0f, 0xa2, 0, 0, 0xc3});  // mov eax, 0xa20f
+  EXPECT_EQ(vet({0x08}), Vetted::kFine);
   // Too near to the page's begin, unless it is known what comes before.
   EXPECT_EQ(vet({}), Vetted::kUnexplored);
   head_.assign(kPageSize, 0x90);
   EXPECT_EQ(vet({}), Vetted::kFine);
-  put(0x20, {0x0f, 0xa2});
+  put(0x08, {0x0f, 0xa2});
   EXPECT_EQ(vet({}), Vetted::kUnexplored);
+}
+
+TEST_F(Vetting, ThePagesFirstBytesAreStartsWhereNothingIsKnownBefore) {
+  put(0x40, {0xb8, 0x0f, 0xa2, 0, 0, 0xc3});
+  EXPECT_EQ(vet({}), Vetted::kFine);
+  put(0x40, {0x0f, 0xa2});
+  EXPECT_EQ(vet({}), Vetted::kUnexplored);
+}
+
+TEST_F(Vetting, LoadsOfSegmentRegistersCountOnlyIfKnownWhereTheyAreNoticed) {
+  const auto noticed = [&](std::vector<uint16_t> entries) {
+    return PageVetter(CpuModel::max())
+        .vet({.bytes = page_,
+              .head = {},
+              .tail = {},
+              .entries = entries,
+              .sse = true,
+              .loads_are_noticed = true});
+  };
+  for (const std::vector<uint8_t>& load :
+       std::vector<std::vector<uint8_t>>{{0x1f},
+                                         {0x07},
+                                         {0xcb},
+                                         {0xca, 4, 0},
+                                         {0xcf},
+                                         {0xea, 0, 0, 0, 0, 0x73, 0},
+                                         {0xff, 0x28},
+                                         {0xc4, 0x00},
+                                         {0xc5, 0x00}}) {
+    page_.fill(0x90);
+    std::ranges::copy(load, page_.begin() + 0x800);
+    EXPECT_EQ(noticed({}), Vetted::kFine) << int{load[0]};
+    EXPECT_EQ(noticed({0x7f0}), Vetted::kSensitive) << int{load[0]};
+    EXPECT_EQ(vet({}), Vetted::kUnexplored) << int{load[0]};
+  }
+  page_.fill(0x90);
+  put(0x800, {0x8e, 0xd8});
+  EXPECT_EQ(noticed({}), Vetted::kUnexplored);  // Its selector may be one of the host's.
+  put(0x800, {0x1e, 0x90});
+  EXPECT_EQ(noticed({}), Vetted::kUnexplored);  // It reads.
 }
 
 TEST_F(Vetting, BytesThatAllDecodingsPutInsideAnInstructionDoNotCount) {
@@ -127,8 +167,8 @@ TEST_F(Vetting, FollowsBranchesInThePage) {
 }
 
 TEST_F(Vetting, OverlappingCodeMakesNothingKnown) {
-  put(0x20, {0xb8, 0x0f, 0xa2, 0, 0, 0xc3});
-  EXPECT_EQ(vet({0x20, 0x22}), Vetted::kUnexplored);
+  put(0x08, {0xb8, 0x0f, 0xa2, 0, 0, 0xc3});
+  EXPECT_EQ(vet({0x08, 0x0a}), Vetted::kUnexplored);
 }
 
 TEST_F(Vetting, CodeThatJumpsIntoItselfComesToAnEnd) {

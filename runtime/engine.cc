@@ -167,6 +167,7 @@ void Engine::refresh_mode() {
       recent = {key, id, view.serial(), &execution, execution_views_->recycled(), companion};
     }
     companion_ = companion;
+    if (key.cpl() == 3) ++counters_.user_entries;
     mode_ = key;
     mode_id_ = recent.id;
     execution_view_ = recent.execution;

@@ -67,6 +67,7 @@ struct EngineCounters {
   uint64_t software_interrupts = 0;
   uint64_t interrupts = 0;
   uint64_t port_accesses = 0;
+  uint64_t user_entries = 0;
   uint64_t fast_system_calls = 0;  ///< SYSENTER.
   uint64_t native_stays = 0;
   uint64_t native_nanoseconds = 0;
@@ -111,6 +112,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void set_breakpoint(Linear address, bool on);
   const CpuModel& model() const { return model_; }
   Statistics statistics() const;
+  uint64_t user_entries() const { return counters_.user_entries; }
   /// Why nothing runs natively although it was asked for; empty otherwise.
   const std::string& native_refusal() const { return native_refusal_; }
   void skip_time(uint64_t instructions) { instructions_skipped_ += instructions; }

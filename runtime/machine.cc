@@ -88,6 +88,9 @@ const CpuModel& Machine::model() const {
 Statistics Machine::statistics() const {
   return impl_->engine->statistics();
 }
+uint64_t Machine::user_entries() const {
+  return impl_->engine->user_entries();
+}
 const std::string& Machine::native_refusal() const {
   return impl_->engine->native_refusal();
 }

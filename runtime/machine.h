@@ -237,6 +237,8 @@ class Machine {
 
   const CpuModel& model() const;
   Statistics statistics() const;
+  /// Grows with every stay of the guest in privilege level 3.
+  uint64_t user_entries() const;
   /// Why nothing runs natively although MachineOptions asked for it: one clause. Empty otherwise.
   const std::string& native_refusal() const;
   /// MachineOptions::clock now, before CpuState::tsc_offset. Exact also while an IN or OUT of the

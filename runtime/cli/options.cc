@@ -34,6 +34,7 @@ struct RawOptions {
   std::string code_cache = "64M";
   std::string clock = "host";
   std::string idle_polling = "throttle";
+  std::string idle_ticks = "gather";
   std::string direct_execution = "never";
   std::string crash_directory = ".";
   std::vector<std::string> switches;
@@ -114,6 +115,10 @@ void add_run(CLI::App& app, RawOptions& raw) {
                   "A guest that waits by polling: throttle it, where it cannot tell, or run it all "
                   "the time (default throttle)")
       ->type_name("throttle|run");
+  run->add_option("--idle-ticks", raw.idle_ticks,
+                  "The timer interrupts of a guest that does nothing but count them: gather a few, "
+                  "up to 5 ms, or give each at its time (default gather)")
+      ->type_name("gather|each");
   run->add_option("--direct-exec", raw.direct_execution,
                   "Run guest user code on the bare processor, where that is exact: never, always, "
                   "or adaptive, where it computes for long (default never)")
@@ -229,6 +234,9 @@ Result<RunOptions> validate(RawOptions raw) {
   if (raw.idle_polling != "throttle" && raw.idle_polling != "run")
     return Error{ExitStatus::kUsage,
                  "--idle-polling: '" + raw.idle_polling + "' is neither throttle nor run"};
+  if (raw.idle_ticks != "gather" && raw.idle_ticks != "each")
+    return Error{ExitStatus::kUsage,
+                 "--idle-ticks: '" + raw.idle_ticks + "' is neither gather nor each"};
   auto direct_execution = parse_direct_execution(raw.direct_execution);
   if (!direct_execution.ok()) return direct_execution.error();
   auto clock = parse_clock(raw.clock);
@@ -241,6 +249,7 @@ Result<RunOptions> validate(RawOptions raw) {
   options.clock = clock.value();
   options.direct_execution = direct_execution.value();
   options.throttle_polling = raw.idle_polling == "throttle";
+  options.gather_ticks = raw.idle_ticks == "gather";
   options.crash_directory = std::move(raw.crash_directory);
   options.summary = raw.summary;
   options.statistics = !raw.statistics.empty();

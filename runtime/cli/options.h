@@ -39,6 +39,7 @@ struct RunOptions {
   Switches switches;
   TimeSource clock = TimeSource::kHost;
   bool throttle_polling = true;
+  bool gather_ticks = true;
   DirectExecution direct_execution = DirectExecution::kNever;
   std::string crash_directory = ".";
 };

@@ -231,6 +231,7 @@ Result<std::unique_ptr<Pc>> boot(const RunOptions& options, HostSide& host) {
                         .debug_console = host.debug_console(),
                         .count_instructions = counts_instructions(options),
                         .throttle_polling = options.throttle_polling,
+                        .gather_ticks = options.gather_ticks,
                         .flush = [&host] {
                           host.flush();
                           if (host.output_failure()) host.waker().wake();

@@ -66,9 +66,10 @@ std::string summary_text(const RunSummary& summary) {
   text += line("translated", "%llu blocks, %llu instructions, in %.2f s (%.0f %% of the time %s)",
                wide(s.blocks_translated), wide(s.instructions_translated), translation,
                percent(translation, busy), summary.times_are_the_hosts ? "not idle" : "taken");
-  text += line("exits", "%llu port accesses, %llu to device memory, %llu halts, %llu polling waits",
-               wide(s.port_accesses), wide(s.device_memory), wide(times.halts),
-               wide(times.polling_waits));
+  text += line("exits", "%llu port accesses, %llu to device memory", wide(s.port_accesses),
+               wide(s.device_memory));
+  text += line("", "%llu halts, %llu with timer interrupts gathered, %llu polling waits",
+               wide(times.halts), wide(times.gathering_waits), wide(times.polling_waits));
   text += line("", "%llu page faults, %llu other exceptions, %llu interrupts", wide(s.page_faults),
                wide(s.exceptions - s.page_faults), wide(s.interrupts));
   text += line("", "%llu entries made in shadow tables, %llu writes to traced pages",

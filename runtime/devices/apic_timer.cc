@@ -9,6 +9,21 @@ constexpr uint8_t kDivideBits = 0b1011;
 
 }  // namespace
 
+void TickGrid::add(uint64_t when) {
+  const uint64_t distance = when - std::min(when, last_);
+  last_ = when;
+  const uint64_t lines = period_ == 0 ? 0 : (distance + period_ / 2) / period_;
+  const uint64_t nearest = lines * period_;
+  const uint64_t off = distance > nearest ? distance - nearest : nearest - distance;
+  if (lines >= 1 && lines <= kMostLines && off <= period_ / 16) {
+    on_grid_ = std::min(on_grid_ + 1, kEnough);
+    period_ += (distance / lines) / 8 - period_ / 8;  // The first may have been far off.
+    return;
+  }
+  period_ = distance;
+  on_grid_ = 0;
+}
+
 ApicTimer::ApicTimer(EventQueue& queue, std::function<void()> on_expiry)
     : queue_(queue), on_expiry_(std::move(on_expiry)), timer_(queue, [this] {
         settle();
@@ -40,8 +55,8 @@ void ApicTimer::write_initial_count(uint32_t value) {
   settle();
   state_.initial = value;
   state_.running = value != 0;
-  state_.start = queue_.now();
-  rearm();
+  if (state_.running && !periodic()) grid_.add(queue_.now() + span());
+  start(queue_.now());
 }
 
 /// The count goes on from where it is, at the new speed.
@@ -52,12 +67,18 @@ void ApicTimer::write_divide_configuration(uint32_t value) {
   if (!state_.running) return;
   const uint64_t now = queue_.now();
   // Soon after power-on this may lie before the clock's zero: then the count is a little late.
-  state_.start = now - std::min(now, done << shift());
+  start(now - std::min(now, done << shift()));
+}
+
+void ApicTimer::start(uint64_t when) {
+  state_.start = when;
+  state_.missed = 0;
   rearm();
 }
 
 void ApicTimer::write_entry(uint32_t entry) {
   entry_ = entry;
+  if (masked() || !periodic()) state_.missed = 0;
   rearm();
 }
 
@@ -65,11 +86,21 @@ void ApicTimer::settle() {
   if (!state_.running) return;
   const uint64_t passed = elapsed();
   if (passed < span()) return;
-  if (periodic())
+  if (periodic()) {
     state_.start += passed - passed % span();
-  else
+    if (!masked() && span() >= kShortestMadeUpFor)
+      state_.missed =
+          static_cast<uint8_t>(std::min(kMostMissed, state_.missed + passed / span() - 1));
+  } else {
     state_.running = false;
+  }
   if (!masked()) on_expiry_();
+}
+
+void ApicTimer::interrupt_taken() {
+  if (state_.missed == 0) return;
+  --state_.missed;
+  on_expiry_();
 }
 
 void ApicTimer::rearm() {
@@ -78,11 +109,16 @@ void ApicTimer::rearm() {
     return;
   }
   const uint64_t due = state_.start + span();
-  timer_.arm(periodic() ? std::max(due, queue_.now() + kShortestPeriod) : due);
+  if (periodic())
+    timer_.arm(std::max(due, queue_.now() + kShortestPeriod),
+               span() >= kShortestMadeUpFor ? slack_of_period(span()) : 0);
+  else
+    timer_.arm(due, slack_of_period(grid_.period()));
 }
 
 void ApicTimer::reset() {
   state_ = {};
+  grid_ = {};
   write_entry(kMasked);
 }
 
@@ -91,6 +127,7 @@ void ApicTimer::save(SnapshotWriter& out) const {
   out.u32(state_.initial);
   out.u8(state_.divide);
   out.boolean(state_.running);
+  out.u8(state_.missed);
 }
 
 ApicTimer::State ApicTimer::read_state(SnapshotReader& in) {
@@ -99,6 +136,7 @@ ApicTimer::State ApicTimer::read_state(SnapshotReader& in) {
   state.initial = in.u32();
   state.divide = in.u8() & kDivideBits;
   state.running = in.boolean() && state.initial != 0;
+  state.missed = static_cast<uint8_t>(std::min<uint64_t>(in.u8(), kMostMissed));
   return state;
 }
 

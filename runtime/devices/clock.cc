@@ -12,9 +12,10 @@ Timer::~Timer() {
   disarm();
 }
 
-void Timer::arm(uint64_t when) {
+void Timer::arm(uint64_t when, uint64_t slack) {
   disarm();
   due_ = when;
+  slack_ = slack;
   armed_ = true;
   armed_in_ = queue_.round_;
   std::vector<Timer*>& all = queue_.armed_;
@@ -32,6 +33,13 @@ void Timer::disarm() {
 std::optional<uint64_t> EventQueue::next_due() const {
   if (armed_.empty()) return std::nullopt;
   return armed_.front()->due_;
+}
+
+std::optional<uint64_t> EventQueue::next_due_at_latest() const {
+  if (armed_.empty()) return std::nullopt;
+  uint64_t latest = UINT64_MAX;
+  for (const Timer* timer : armed_) latest = std::min(latest, timer->due_ + timer->slack_);
+  return latest;
 }
 
 void EventQueue::run_due() {

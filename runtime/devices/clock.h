@@ -33,7 +33,8 @@ class Timer {
 
   /// Once, as soon as the clock has reached `when`; a time that has passed is due at once. Replaces
   /// what was armed before.
-  void arm(uint64_t when);
+  /// `slack`: how much later will do as well for a machine that has nothing else to do.
+  void arm(uint64_t when, uint64_t slack = 0);
   void disarm();
   bool armed() const { return armed_; }
   /// Good while it is armed.
@@ -44,6 +45,7 @@ class Timer {
   EventQueue& queue_;
   std::function<void()> callback_;
   uint64_t due_ = 0;
+  uint64_t slack_ = 0;
   bool armed_ = false;
   uint64_t armed_in_ = 0;  ///< The queue's round then.
 };
@@ -57,6 +59,8 @@ class EventQueue {
   uint64_t now() const { return clock_.now(); }
   /// When the first timer is due; nothing when none is armed.
   std::optional<uint64_t> next_due() const;
+  /// When the first timer will have used up its slack; nothing when none is armed.
+  std::optional<uint64_t> next_due_at_latest() const;
   /// Calls what is due, in the order of the times. A callback that arms a timer for a time that has
   /// passed already is called at the next run_due(), so that this always comes to an end.
   void run_due();
@@ -72,5 +76,12 @@ class EventQueue {
   uint64_t round_ = 0;         ///< Counts run_due().
   std::function<void()> on_earlier_;
 };
+
+/// The slack of a timer that a periodic source arms, which makes up for what it missed: as
+/// many whole periods as a guest that is at rest may be left asleep for.
+constexpr uint64_t slack_of_period(uint64_t nanoseconds) {
+  constexpr uint64_t kLongest = 5'000'000;
+  return nanoseconds == 0 ? 0 : kLongest / nanoseconds * nanoseconds;
+}
 
 }  // namespace trapline

@@ -412,6 +412,7 @@ uint8_t LocalApic::acknowledge() {
     vector = *next;
     state_.requested.erase(vector);
     state_.in_service.insert(vector);
+    if (vector == static_cast<uint8_t>(state_.entries[kTimer])) timer_.interrupt_taken();
   }
   update_intr();
   return vector;

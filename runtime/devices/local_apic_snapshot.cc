@@ -7,7 +7,7 @@ namespace trapline {
 namespace {
 
 constexpr std::string_view kTag = "local-apic";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 void save_set(SnapshotWriter& out, const VectorSet& set) {
   for (uint32_t i = 0; i < 8; ++i) out.u32(set.word(i));

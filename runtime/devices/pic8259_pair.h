@@ -49,6 +49,7 @@ class Pic8259Pair : public Device, public InterruptSource {
     uint8_t port_read(uint16_t offset) override;
     void port_write(uint16_t offset, uint8_t value) override;
     bool changes_by_events_only(uint16_t) const override { return !chip_.polling(); }
+    bool is_interrupt_controller() const override { return true; }
 
    private:
     Pic8259Pair& pair_;

@@ -106,7 +106,9 @@ void Pit8254::arm(Tick after) {
   const auto rise = channels_[0].next_rise(after);
   if (!rise) return timer_.disarm();
   rise_ = *rise;
-  timer_.arm(kRate.time_of(static_cast<uint64_t>(rise_)));
+  const uint64_t due = kRate.time_of(static_cast<uint64_t>(rise_));
+  const auto period = static_cast<uint64_t>(channels_[0].period());
+  timer_.arm(due, slack_of_period(kRate.time_of(period)));
 }
 
 /// Guests count periodic interrupts to know the time, and to find out whether the line works at

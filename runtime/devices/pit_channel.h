@@ -28,6 +28,8 @@ class PitChannel {
   std::optional<Tick> next_rise(Tick now);
   /// Whether OUT rises again and again.
   bool periodic() const { return mode() == 2 || mode() == 3; }
+  /// How far its rises are apart; 0 when that is about to change, or when there are no more.
+  Tick period() const { return periodic() && state_.pending == 0 ? state_.count : 0; }
 
   void reset(bool gate);
   void save(SnapshotWriter& out) const;

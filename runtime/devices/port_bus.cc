@@ -56,7 +56,9 @@ const PortBus::Range* PortBus::owner_of(uint16_t port, uint32_t size) const {
 }
 
 uint32_t PortBus::in(uint16_t port, uint32_t size) {
-  if (const Range* range = owner_of(port, size)) {
+  const Range* range = owner_of(port, size);
+  count(range);
+  if (range) {
     const auto offset = static_cast<uint16_t>(port - range->first);
     return size == 1 ? range->device->port_read(offset)
                      : range->device->port_read_wide(offset, size);
@@ -78,7 +80,9 @@ bool PortBus::changes_by_events_only(uint16_t port, uint32_t size) const {
 }
 
 void PortBus::out(uint16_t port, uint32_t size, uint32_t value) {
-  if (const Range* range = owner_of(port, size)) {
+  const Range* range = owner_of(port, size);
+  count(range);
+  if (range) {
     const auto offset = static_cast<uint16_t>(port - range->first);
     if (size == 1)
       range->device->port_write(offset, static_cast<uint8_t>(value));

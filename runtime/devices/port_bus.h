@@ -20,6 +20,8 @@ class PortDevice {
   /// is due, a line's level or the outside changes, or the guest writes. False is always right; a
   /// guest that polls elsewhere is taken for busy.
   virtual bool changes_by_events_only(uint16_t) const { return false; }
+  /// Whether it only tells interrupts from one another, so that every handler accesses it.
+  virtual bool is_interrupt_controller() const { return false; }
 
   /// Accesses of 2 or 4 bytes that lie wholly in the range. An 8-bit device sees one access for
   /// each byte, the lowest port first, as the ISA bus does it; others override these.
@@ -40,6 +42,8 @@ class PortBus : public PortSpace {
   void out(uint16_t port, uint32_t size, uint32_t value) override;
   /// PortDevice::changes_by_events_only() of all bytes; so is a port that nobody claimed.
   bool changes_by_events_only(uint16_t port, uint32_t size) const;
+  /// Accesses to anything but interrupt controllers.
+  uint64_t accesses() const { return accesses_; }
 
  private:
   struct Range {
@@ -48,8 +52,12 @@ class PortBus : public PortSpace {
   };
   /// nullptr when the access is not wholly one device's.
   const Range* owner_of(uint16_t port, uint32_t size) const;
+  void count(const Range* range) {
+    if (!range || !range->device->is_interrupt_controller()) ++accesses_;
+  }
 
-  std::vector<Range> ranges_{Range{}};   ///< The first stands for nobody.
+  std::vector<Range> ranges_{Range{}};  ///< The first stands for nobody.
+  uint64_t accesses_ = 0;
   std::array<uint8_t, 0x10000> slot_{};  ///< For each port, an index into ranges_.
 };
 

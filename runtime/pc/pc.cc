@@ -10,6 +10,7 @@
 #include "runtime/boot/acpi_tables.h"
 #include "runtime/boot/missing_bios.h"
 #include "runtime/pc/board.h"
+#include "runtime/pc/calm.h"
 #include "runtime/pc/firmware_rom.h"
 #include "runtime/pc/host_clock.h"
 #include "runtime/pc/instruction_clock.h"
@@ -60,13 +61,15 @@ class WakeUp {
     const uint64_t one = 1;
     [[maybe_unused]] const ssize_t written = write(descriptor_, &one, sizeof one);
   }
-  void sleep(uint64_t nanoseconds) {
+  /// Whether it was woken.
+  bool sleep(uint64_t nanoseconds) {
     pollfd entry{descriptor_, POLLIN, 0};
     const timespec time{static_cast<time_t>(nanoseconds / 1'000'000'000),
                         static_cast<long>(nanoseconds % 1'000'000'000)};
-    if (ppoll(&entry, 1, &time, nullptr) <= 0) return;
+    if (ppoll(&entry, 1, &time, nullptr) <= 0) return false;
     uint64_t count = 0;
     [[maybe_unused]] const ssize_t got = read(descriptor_, &count, sizeof count);
+    return true;
   }
 
  private:
@@ -113,6 +116,7 @@ struct Pc::Board {
   PcTimes times;
   std::chrono::steady_clock::time_point flushed;
   RestWatch rest;
+  CalmWatch calm;
   std::optional<uint64_t> first_run;
   std::optional<PollingWatch> polling;
   std::atomic<bool> woken{false};
@@ -252,6 +256,17 @@ void Pc::flush() {
   if (options_.flush) options_.flush();
 }
 
+/// When what waits is to go on. Timer interrupts of a guest that is at rest may gather meanwhile.
+std::optional<uint64_t> Pc::wakes_at() {
+  EventQueue& queue = board_->devices.queue;
+  const auto due = queue.next_due();
+  if (!due || !board_->halted || !options_.gather_ticks || counts_time() || !board_->calm.calm())
+    return due;
+  const auto latest = queue.next_due_at_latest();
+  if (*latest > *due) ++board_->times.gathering_waits;
+  return latest;
+}
+
 /// Waits for the next event.
 void Pc::wait(uint64_t until) {
   flush();
@@ -259,10 +274,10 @@ void Pc::wait(uint64_t until) {
   EventQueue& queue = board_->devices.queue;
   const auto due = queue.next_due();
   const uint64_t begin = queue.now();
-  const uint64_t end = std::min(due.value_or(until), until);
+  const uint64_t end = std::min(wakes_at().value_or(until), until);
   if (end > begin) {
     // Without a timer, only the outside can end it, and the outside needs its own time.
-    if (!counts_time() || !due) board_->wake_up.sleep(end - begin);
+    if ((!counts_time() || !due) && board_->wake_up.sleep(end - begin)) board_->calm.disturb();
     if (counts_time()) machine_->skip_time(end - begin);
   }
   const uint64_t now = queue.now();
@@ -298,6 +313,7 @@ void Pc::note(const Exit& exit, PcExit& out) {
   switch (exit.kind) {
     case Exit::Kind::kHalt:
       board_->halted = true;
+      board_->calm.halts({board_->devices.bus.accesses(), machine_->user_entries()});
       ++board_->times.halts;
       break;
     case Exit::Kind::kDeadline:

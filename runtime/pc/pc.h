@@ -27,6 +27,8 @@ struct PcOptions {
   /// A guest that waits by polling sleeps as a halted one does, where that makes no difference to
   /// it.
   bool throttle_polling = true;
+  /// A guest that does nothing but count timer interrupts gets a few of them at once.
+  bool gather_ticks = true;
   /// What the guest has written may be passed on. Called before the PC waits for something to
   /// happen, and every 20 ms while the guest runs, on the same thread; may call wake().
   std::function<void()> flush;
@@ -56,7 +58,8 @@ struct PcTimes {
   /// quarter of a second of which it was idle for nine tenths.
   std::optional<std::chrono::nanoseconds> at_rest;
   uint64_t halts = 0;
-  uint64_t polling_waits = 0;  ///< Waits of guests that were found polling.
+  uint64_t polling_waits = 0;    ///< Waits of guests that were found polling.
+  uint64_t gathering_waits = 0;  ///< Waits in which timer interrupts were let gather.
 };
 
 class Pc : private BoardEvents {
@@ -99,6 +102,7 @@ class Pc : private BoardEvents {
   bool polls(PcExit& out);
   bool wait_halted(uint64_t until, PcExit& out);
   void wait(uint64_t until);
+  std::optional<uint64_t> wakes_at();
   void flush();
   bool wakes_up() const;
   std::optional<PcExit> requested();

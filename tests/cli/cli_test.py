@@ -113,6 +113,7 @@ class Usage(CliTest):
                 (("run", "--multiboot", GUEST, "--code-cache", "0"), "--code-cache"),
                 (("run", "--multiboot", GUEST, "--switch", "nothing=on"), "nothing"),
                 (("run", "--multiboot", GUEST, "--idle-polling", "never"), "throttle"),
+                (("run", "--multiboot", GUEST, "--idle-ticks", "few"), "gather"),
                 (("run", "--multiboot", GUEST, "--direct-exec", "maybe"), "always"),
                 (("run", "--multiboot", GUEST, "--memory", "64K", "--memory", "64M"), "only once"),
                 (("run", "--multiboot", GUEST, "--cpu"), "--cpu: there must be a value"),
@@ -654,7 +655,7 @@ class Summary(CliTest):
         self.assertRegex(text, r"(?m)\Aended +debug-exit, exit status 43$")
         self.assertRegex(text, r"(?m)^first at rest +never$")
         self.assertRegex(text, r"(?m)^translated +[1-9]\d* blocks, [1-9]\d* instructions, ")
-        self.assertRegex(text, r"(?m)^exits +[1-9]\d* port accesses, 0 to device memory, 0 halts, ")
+        self.assertRegex(text, r"(?m)^exits +[1-9]\d* port accesses, 0 to device memory\n +0 halts, 0 ")
 
     def test_a_guest_at_rest_is_noticed(self):
         result = trapline("run", "--multiboot", GUEST, "--append", "i", "--timeout", "1", "--summary")

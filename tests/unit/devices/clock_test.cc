@@ -31,6 +31,29 @@ TEST_F(ClockTest, CallsWhatIsDueInOrder) {
   EXPECT_EQ(queue.next_due(), std::nullopt);
 }
 
+TEST_F(ClockTest, SlackLastsUntilTheFirstHasUsedItUp) {
+  EXPECT_EQ(queue.next_due_at_latest(), std::nullopt);
+  a.arm(10, 100);
+  EXPECT_EQ(queue.next_due(), 10u);
+  EXPECT_EQ(queue.next_due_at_latest(), 110u);
+  b.arm(20, 5);
+  EXPECT_EQ(queue.next_due_at_latest(), 25u);
+  // It does not last from one arming to the next, and never makes a timer late by itself.
+  b.arm(40);
+  EXPECT_EQ(queue.next_due_at_latest(), 40u);
+  clock.time = 10;
+  queue.run_due();
+  EXPECT_EQ(log, "a");
+}
+
+TEST_F(ClockTest, PeriodsHaveSlackWhileTheyAreShort) {
+  EXPECT_EQ(slack_of_period(4'000'000), 4'000'000u);
+  EXPECT_EQ(slack_of_period(1'000'000), 5'000'000u);
+  EXPECT_EQ(slack_of_period(5'000'000), 5'000'000u);
+  EXPECT_EQ(slack_of_period(5'000'001), 0u);
+  EXPECT_EQ(slack_of_period(0), 0u);
+}
+
 TEST_F(ClockTest, ArmingAgainReplaces) {
   a.arm(10);
   a.arm(50);

@@ -340,19 +340,98 @@ TEST_F(Apic, CountsPeriodically) {
   EXPECT_EQ(in(kCurrent), 700'000u);
 }
 
-TEST_F(Apic, AGuestThatWasAwayGetsOneInterruptAndThenThePhase) {
+TEST_F(Apic, AGuestThatWasAwayGetsWhatItMissedAndThenThePhase) {
   enable();
   out(kTimer, kPeriodic | 0x40);
   out(kDivide, kDivideBy1);
   out(kInitial, 1'000'000);
   clock.time = 50'500'000;
   queue.run_due();
-  EXPECT_EQ(taken(), Vectors{0x40});
+  // One after the other, as fast as they are taken.
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_TRUE(intr.level) << i;
+    EXPECT_EQ(apic.acknowledge(), 0x40);
+    EXPECT_FALSE(intr.level);
+    out(kEoi, 0);
+  }
+  EXPECT_FALSE(intr.level);
   queue.run_due();
   EXPECT_TRUE(taken().empty());
   EXPECT_EQ(queue.next_due(), 51'000'000u);
   wait(500'000);
   EXPECT_EQ(taken(), Vectors{0x40});
+}
+
+TEST_F(Apic, AGuestThatWasAwayForLongGetsNoStorm) {
+  enable();
+  out(kTimer, kPeriodic | 0x40);
+  out(kDivide, kDivideBy1);
+  out(kInitial, 1'000'000);
+  clock.time += 3'600'000'000'000;
+  queue.run_due();
+  EXPECT_EQ(taken().size(), 65u);
+  // Nor does one whose periods are too short for its handler.
+  out(kInitial, 100'000);
+  clock.time += 10'000'000;
+  queue.run_due();
+  EXPECT_EQ(taken().size(), 1u);
+}
+
+TEST_F(Apic, WhatWasMissedIsForgottenWithTheTimer) {
+  enable();
+  out(kTimer, kPeriodic | 0x40);
+  out(kDivide, kDivideBy1);
+  for (int how = 0; how < 3; ++how) {
+    out(kTimer, kPeriodic | 0x40);
+    out(kInitial, 1'000'000);
+    clock.time += 10'000'000;
+    queue.run_due();
+    if (how == 0) out(kInitial, 1'000'000);
+    if (how == 1) out(kTimer, kMasked | kPeriodic | 0x40);
+    if (how == 2) out(kTimer, 0x40);
+    EXPECT_EQ(taken(), Vectors{0x40}) << how;
+  }
+}
+
+TEST_F(Apic, CountsThatAreTicksMayBeLate) {
+  enable();
+  out(kTimer, 0x40);
+  out(kDivide, kDivideBy1);
+  const auto slack = [this] { return *queue.next_due_at_latest() - *queue.next_due(); };
+  // Each tick takes a while to arm the next one, on a grid of 4 ms.
+  uint64_t next = clock.time;
+  const auto tick = [&](uint64_t ticks, uint64_t late) {
+    clock.time = std::max(clock.time, next) + late;
+    queue.run_due();
+    next += ticks * 4'000'000;
+    out(kInitial, static_cast<uint32_t>(next - clock.time));
+    return slack();
+  };
+  for (uint64_t i = 0; i < 20; ++i) EXPECT_EQ(tick(1, i % 3 * 10'000), 0u);
+  for (uint64_t i = 0; i < 20; ++i) tick(1, i % 3 * 10'000);
+  EXPECT_NEAR(static_cast<double>(tick(1, 0)), 4e6, 1e5);
+  // One that came late arms the one after those that it missed.
+  EXPECT_NEAR(static_cast<double>(tick(2, 4'050'000)), 4e6, 1e5);
+  EXPECT_NEAR(static_cast<double>(tick(3, 0)), 4e6, 1e5);
+  // Somebody's alarm is due in time.
+  out(kInitial, 2'500'000);
+  EXPECT_EQ(slack(), 0u);
+  EXPECT_EQ(queue.next_due(), clock.time + 2'500'000);
+  next = clock.time + 2'500'000;
+  EXPECT_EQ(tick(1, 0), 0u);
+}
+
+TEST_F(Apic, PeriodicInterruptsMayBeLate) {
+  enable();
+  out(kTimer, kPeriodic | 0x40);
+  out(kDivide, kDivideBy1);
+  out(kInitial, 4'000'000);
+  EXPECT_EQ(queue.next_due_at_latest(), *queue.next_due() + 4'000'000);
+  out(kInitial, 5'000'001);
+  EXPECT_EQ(queue.next_due_at_latest(), queue.next_due());
+  out(kTimer, 0x40);
+  out(kInitial, 4'000'000);
+  EXPECT_EQ(queue.next_due_at_latest(), queue.next_due());
 }
 
 TEST_F(Apic, TheShortestPeriodLeavesTimeForTheGuest) {

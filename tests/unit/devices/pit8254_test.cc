@@ -171,6 +171,19 @@ TEST_F(Pit, SavedStateKeepsWhatWasMissed) {
   EXPECT_EQ(other_irq.edges - before, 51);
 }
 
+TEST_F(Pit, ShortPeriodsMayGather) {
+  const auto slack = [this] { return *queue.next_due_at_latest() - *queue.next_due(); };
+  out(kControl, 0x34);
+  out16(0x40, 4773);  // 4 ms
+  EXPECT_EQ(slack(), kRate.time_of(4773));
+  out(kControl, 0x34);
+  out16(0x40, 0);  // 55 ms
+  EXPECT_EQ(slack(), 0u);
+  out(kControl, 0x30);  // Once.
+  out16(0x40, 4773);
+  EXPECT_EQ(slack(), 0u);
+}
+
 TEST_F(Pit, Mode2TakesANewCountAtTheEndOfThePeriod) {
   out(kControl, 0x34);
   out16(0x40, 1000);

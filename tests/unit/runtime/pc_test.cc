@@ -27,6 +27,8 @@ const Code kSpin = {0xeb, 0xfe};
 const Code kSleepForGood = {0xfa, 0xf4};       // cli; hlt
 const Code kSleep = {0xfb, 0xf4, 0xeb, 0xfd};  // sti; next: hlt; jmp next
 
+const Code kSleepAndLook = {0xfb, 0xf4, 0xe4, 0x61, 0xeb, 0xfb};  // The same with in al, 0x61.
+
 /// Writes of bytes to ports, and what comes after them.
 Code writes(std::initializer_list<std::pair<uint16_t, uint8_t>> ports, const Code& then) {
   Code code;
@@ -66,6 +68,7 @@ class PcRun : public ::testing::Test {
 
   struct Choices {
     bool throttle_polling;
+    bool gather_ticks = true;
     TimeSource clock = TimeSource::kHost;
     Switches switches{};
   };
@@ -79,6 +82,7 @@ class PcRun : public ::testing::Test {
                             .serial = serial_,
                             .debug_console = console_,
                             .throttle_polling = choices.throttle_polling,
+                            .gather_ticks = choices.gather_ticks,
                             .flush = [this] { ++flushes_; }});
     ASSERT_TRUE(made.ok()) << made.error().message;
     pc_ = made.take();
@@ -165,6 +169,30 @@ TEST_F(PcRun, HaltedGuestsGetTheirTicksAndAreIdleInBetween) {
   EXPECT_GT(pc_->times().idle, 0ns);
   const auto& times = pc_->times();
   EXPECT_GE(times.idle + times.kernel, 50ms);
+}
+
+TEST_F(PcRun, TicksGatherWhenTheGuestDoesNothingElse) {
+  boot(with_ticks(kSleep));
+  EXPECT_EQ(run(500ms), Kind::kGoesOn);
+  const auto& times = pc_->times();
+  EXPECT_GT(times.gathering_waits, 0u);
+  EXPECT_LT(times.gathering_waits, 100u);
+  // None is lost, but for those that are still to come.
+  EXPECT_GE(ticks(), 400u);
+  EXPECT_LE(ticks(), 510u);
+}
+
+TEST_F(PcRun, TicksDoNotGatherWhenTheyDoSomething) {
+  boot(with_ticks(kSleepAndLook));
+  EXPECT_EQ(run(200ms), Kind::kGoesOn);
+  EXPECT_EQ(pc_->times().gathering_waits, 0u);
+}
+
+TEST_F(PcRun, TicksDoNotGatherWhereThatIsNotWanted) {
+  make_pc({.throttle_polling = false, .gather_ticks = false});
+  boot(with_ticks(kSleep));
+  EXPECT_EQ(run(200ms), Kind::kGoesOn);
+  EXPECT_EQ(pc_->times().gathering_waits, 0u);
 }
 
 TEST_F(PcRun, BusyGuestsGetTheirTicksToo) {
@@ -256,7 +284,7 @@ Code polls_port(uint16_t port, uint8_t bit, const Code& then) {
   Code code = {
       0x66, 0xba, static_cast<uint8_t>(port), static_cast<uint8_t>(port >> 8), 0xec, 0xa8, bit,
       0x74, 0xfb};  // mov dx, port; next: in al, dx; test al, bit; jz next
-  code.insert(code.end(), then.begin(), then.end());
+  for (const uint8_t byte : then) code.push_back(byte);
   return code;
 }
 

@@ -235,11 +235,26 @@ uint64_t Engine::state_hash() const {
   for (uint32_t value : cpu.gpr) hash = mix(hash, value);
   for (uint32_t value : {cpu.eip, cpu.eflags, cpu.cr0, cpu.cr2, cpu.cr3, cpu.cr4})
     hash = mix(hash, value);
-  for (const Segment& s : cpu.segment)
+  hash = mix(hash, uint64_t{cpu.cpl} << 24 | static_cast<uint64_t>(cpu.shadow) << 16 |
+                       uint64_t{cpu.nmi_blocked} << 8 | uint64_t{cpu.halted});
+  const auto mix_segment = [&](const Segment& s) {
     hash =
         mix(mix(hash, uint64_t{s.base} << 32 | s.limit), uint64_t{s.attributes} << 16 | s.selector);
+  };
+  for (const Segment& s : cpu.segment) mix_segment(s);
+  mix_segment(cpu.ldtr);
+  mix_segment(cpu.tr);
+  for (const TableRegister& table : {cpu.gdtr, cpu.idtr})
+    hash = mix(hash, uint64_t{table.base} << 16 | table.limit);
+  for (uint32_t value : cpu.dr) hash = mix(hash, value);
+  for (uint64_t value : cpu.pdpte) hash = mix(hash, value);
+  hash = mix(hash, cpu.tsc_offset);
+  const auto* msr = reinterpret_cast<const uint64_t*>(&cpu.msr);
+  static_assert(std::has_unique_object_representations_v<ModelSpecificRegisters>);
+  for (size_t i = 0; i < sizeof cpu.msr / 8; ++i) hash = mix(hash, msr[i]);
   const auto* fpu = reinterpret_cast<const uint64_t*>(&cpu.fpu);
-  for (size_t i = 3; i < 36; ++i) hash = mix(hash, fpu[i]);
+  constexpr size_t kRegisters = offsetof(FpuImage, rest) / 8;
+  for (size_t i = 0; i < kRegisters; ++i) hash = mix(hash, fpu[i]);
   static constexpr std::array<std::byte, kPageSize> kZeros{};
   const uint64_t frames = memory_->ram_end().frame();
   for (uint64_t number = 0; number < frames; ++number) {

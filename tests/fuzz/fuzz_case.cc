@@ -147,14 +147,25 @@ std::string differing(const Result& first, const Result& second) {
   add("cpl", a.cpl, b.cpl);
   add("cr0", a.cr0, b.cr0);
   add("cr2", a.cr2, b.cr2);
-  if (std::memcmp(&a.fpu.mxcsr, &b.fpu.mxcsr, 288 - 24) != 0) out += " fpu";
+  add("cr3", a.cr3, b.cr3);
+  add("cr4", a.cr4, b.cr4);
+  add("x87 control", a.fpu.control, b.fpu.control);
+  add("x87 status", a.fpu.status, b.fpu.status);
+  add("x87 tags", a.fpu.abridged_tag, b.fpu.abridged_tag);
+  add("fip", a.fpu.ip, b.fpu.ip);
+  add("fdp", a.fpu.dp, b.fpu.dp);
+  add("fop", a.fpu.opcode, b.fpu.opcode);
+  add("mxcsr", a.fpu.mxcsr, b.fpu.mxcsr);
+  if (std::memcmp(&a.fpu.st, &b.fpu.st, sizeof a.fpu.st) != 0) out += " st";
+  if (std::memcmp(&a.fpu.xmm, &b.fpu.xmm, sizeof a.fpu.xmm) != 0) out += " xmm";
+  for (size_t i = 0; i < a.dr.size(); ++i) add("dr" + std::to_string(i), a.dr[i], b.dr[i]);
   for (size_t i = 0; i < first.memory.size(); ++i)
     if (first.memory[i] != second.memory[i]) {
       add("byte " + number(i), static_cast<uint64_t>(first.memory[i]),
           static_cast<uint64_t>(second.memory[i]));
       break;
     }
-  return out.empty() ? " segments only" : out;
+  return out.empty() ? " segments, tables or system registers only" : out;
 }
 
 bool same(const Result& a, const Result& b) {

@@ -203,7 +203,8 @@ class Machine {
   std::optional<Physical> physical_address(Linear address) const;
 
   const CpuState& state() const;
-  /// Takes the state as it is: any segment caches, any control bits. Derived fields are recomputed.
+  /// Takes the state as it is: any segment caches, any control bits. Derived fields are recomputed,
+  /// and the privilege level outside of protected mode and in virtual-8086 mode.
   /// Not during a run.
   void set_state(const CpuState& state);
 

@@ -308,6 +308,21 @@ TEST_F(MachineTest, ABudgetIsSpentToTheInstruction) {
   }
 }
 
+TEST_F(MachineTest, ModesWithOnePrivilegeLevelHaveThatOne) {
+  make({0x90});
+  CpuState state = machine->state();
+  state.cr0 &= ~cr0::kPe;
+  state.cpl = 2;
+  machine->set_state(state);
+  EXPECT_EQ(machine->state().cpl, 0);
+  state.cr0 |= cr0::kPe;
+  machine->set_state(state);
+  EXPECT_EQ(machine->state().cpl, 2);
+  state.eflags |= eflags::kVm;
+  machine->set_state(state);
+  EXPECT_EQ(machine->state().cpl, 3);
+}
+
 TEST_F(MachineTest, NoBudgetAndNoTimeAreLimitsToo) {
   make({0xeb, 0xfe});
   EXPECT_EQ(machine->run({.instructions = 0}).kind, Kind::kInstructions);

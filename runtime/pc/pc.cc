@@ -257,14 +257,12 @@ void Pc::flush() {
 }
 
 /// When what waits is to go on. Timer interrupts of a guest that is at rest may gather meanwhile.
-std::optional<uint64_t> Pc::wakes_at() {
-  EventQueue& queue = board_->devices.queue;
+std::optional<uint64_t> Pc::wakes_at() const {
+  const EventQueue& queue = board_->devices.queue;
   const auto due = queue.next_due();
   if (!due || !board_->halted || !options_.gather_ticks || counts_time() || !board_->calm.calm())
     return due;
-  const auto latest = queue.next_due_at_latest();
-  if (*latest > *due) ++board_->times.gathering_waits;
-  return latest;
+  return queue.next_due_at_latest();
 }
 
 /// Waits for the next event.
@@ -274,7 +272,9 @@ void Pc::wait(uint64_t until) {
   EventQueue& queue = board_->devices.queue;
   const auto due = queue.next_due();
   const uint64_t begin = queue.now();
-  const uint64_t end = std::min(wakes_at().value_or(until), until);
+  const auto wakes = wakes_at();
+  if (wakes > due) ++board_->times.gathering_waits;
+  const uint64_t end = std::min(wakes.value_or(until), until);
   if (end > begin) {
     // Without a timer, only the outside can end it, and the outside needs its own time.
     if ((!counts_time() || !due) && board_->wake_up.sleep(end - begin)) board_->calm.disturb();

@@ -102,7 +102,7 @@ class Pc : private BoardEvents {
   bool polls(PcExit& out);
   bool wait_halted(uint64_t until, PcExit& out);
   void wait(uint64_t until);
-  std::optional<uint64_t> wakes_at();
+  std::optional<uint64_t> wakes_at() const;
   void flush();
   bool wakes_up() const;
   std::optional<PcExit> requested();

@@ -108,21 +108,9 @@ void Engine::set_a20_gate(bool open) {
   views_ = {};
 }
 
-View& Engine::view(bool user) {
-  View*& cached = views_[user];
-  if (!cached) cached = &mmu_->activate(paging_context(), user);
-  return *cached;
-}
-
-View& Engine::view_for(Privilege privilege) {
-  switch (privilege) {
-    case Privilege::kSystem:
-      return view(false);
-    case Privilege::kUser:
-      return view(true);
-    default:
-      return current_view();
-  }
+View& Engine::activate_view(bool user) {
+  views_[user] = &mmu_->activate(paging_context(), user);
+  return *views_[user];
 }
 
 void Engine::drop_window() {

@@ -32,6 +32,7 @@
 #include "translator/thunks.h"
 #include "translator/translator.h"
 #include "vcpu/cpu.h"
+#include "vcpu/debug_registers.h"
 
 namespace trapline {
 
@@ -126,6 +127,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   OrFault<uint64_t> read(Linear address, uint32_t size, Privilege privilege) override;
   OrFault<void> write(Linear address, uint32_t size, uint64_t value, Privilege privilege) override;
   OrFault<void> probe_write(Linear address, uint32_t size, Privilege privilege) override;
+  std::byte* reach(Linear address, uint32_t size, bool write, Privilege privilege) override;
   OrFault<uint8_t> fetch(Linear address) override;
   // --- CpuEvents ---
   void paging_changed(bool flush) override;
@@ -174,8 +176,12 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   PagingContext paging_context() const;
   void refresh_mode();
   void note_code(uint64_t tables);
-  View& view(bool user);
-  View& view_for(Privilege privilege);
+  View& view(bool user) { return views_[user] ? *views_[user] : activate_view(user); }
+  View& activate_view(bool user);
+  View& view_for(Privilege privilege) {
+    return view(privilege == Privilege::kCurrent ? context_->cpu.cpl == 3
+                                                 : privilege == Privilege::kUser);
+  }
   View& current_view() { return view(context_->cpu.cpl == 3); }
   void drop_window();
   void exchange_window(uint64_t tables, uint64_t removals);
@@ -233,10 +239,13 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void remember_segment(SegmentName name);
 
   // engine_debug.cc
-  uint32_t breakpoint_set();
+  uint32_t breakpoint_set() { return watched() ? find_breakpoint_set() : 0; }
+  uint32_t find_breakpoint_set();
   std::span<const uint32_t> guest_breakpoints() const;
   std::optional<Fault> execution_breakpoint();
   void note_debug(uint32_t met);
+  /// Whether the guest has any breakpoint.
+  bool watched() const { return DebugRegisters(context_->cpu).any(); }
   /// Whether a breakpoint was met.
   bool note_access(Linear address, uint32_t size, bool write);
   void note_port(uint16_t port, uint32_t size);

@@ -12,10 +12,9 @@
 namespace trapline {
 
 /// A number for the addresses at which blocks must end; 0 when there are none.
-uint32_t Engine::breakpoint_set() {
+uint32_t Engine::find_breakpoint_set() {
   const CpuState& state = context_->cpu;
   const DebugRegisters debug(state);
-  if (!debug.any()) return 0;
   std::vector<uint32_t> addresses;
   for (int i = 0; i < DebugRegisters::kCount; ++i)
     if (debug.armed(i, BreakpointKind::kExecute)) addresses.push_back(state.dr[i]);

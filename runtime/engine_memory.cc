@@ -12,17 +12,60 @@ namespace {
 bool inside_page(uint32_t linear, uint32_t size) {
   return (linear & kPageMask) + size <= kPageSize;
 }
+
+template <typename T>
+uint64_t load_as(uint64_t host) {
+  T value;
+  std::memcpy(&value, reinterpret_cast<const void*>(host), sizeof value);
+  return value;
+}
+template <typename T>
+void store_as(uint64_t host, uint64_t value) {
+  const auto part = static_cast<T>(value);
+  std::memcpy(reinterpret_cast<void*>(host), &part, sizeof part);
+}
+
+// Copies of a constant size, which need no call.
+uint64_t load_sized(uint64_t host, uint32_t size) {
+  switch (size) {
+    case 1:
+      return load_as<uint8_t>(host);
+    case 2:
+      return load_as<uint16_t>(host);
+    case 4:
+      return load_as<uint32_t>(host);
+    default:
+      return load_as<uint64_t>(host);
+  }
+}
+void store_sized(uint64_t host, uint32_t size, uint64_t value) {
+  switch (size) {
+    case 1:
+      return store_as<uint8_t>(host, value);
+    case 2:
+      return store_as<uint16_t>(host, value);
+    case 4:
+      return store_as<uint32_t>(host, value);
+    default:
+      return store_as<uint64_t>(host, value);
+  }
+}
 }  // namespace
 
+std::byte* Engine::reach(Linear address, uint32_t size, bool write, Privilege privilege) {
+  if (privilege == Privilege::kCurrent && watched()) return nullptr;
+  const View& view = view_for(privilege);
+  const uint64_t delta = write ? view.write_entry(address.page()) : view.read_entry(address.page());
+  if (!delta || !inside_page(address.value, size)) return nullptr;
+  return reinterpret_cast<std::byte*>(delta + address.value);
+}
+
 OrFault<uint64_t> Engine::read(Linear address, uint32_t size, Privilege privilege) {
-  if (privilege == Privilege::kCurrent) note_access(address, size, false);
+  if (privilege == Privilege::kCurrent && watched()) note_access(address, size, false);
   View& view = view_for(privilege);
   if (const uint64_t delta = view.read_entry(address.page());
-      delta && inside_page(address.value, size)) {
-    uint64_t value = 0;
-    std::memcpy(&value, reinterpret_cast<const void*>(delta + address.value), size);
-    return value;
-  }
+      delta && inside_page(address.value, size))
+    return load_sized(delta + address.value, size);
   return read_slow(view, address, size);
 }
 
@@ -49,11 +92,11 @@ OrFault<uint64_t> Engine::read_slow(View& view, Linear address, uint32_t size) {
 }
 
 OrFault<void> Engine::write(Linear address, uint32_t size, uint64_t value, Privilege privilege) {
-  if (privilege == Privilege::kCurrent) note_access(address, size, true);
+  if (privilege == Privilege::kCurrent && watched()) note_access(address, size, true);
   View& view = view_for(privilege);
   if (const uint64_t delta = view.write_entry(address.page());
       delta && inside_page(address.value, size)) {
-    std::memcpy(reinterpret_cast<void*>(delta + address.value), &value, size);
+    store_sized(delta + address.value, size, value);
     return {};
   }
   return write_slow(view, address, size, value);
@@ -92,6 +135,7 @@ OrFault<void> Engine::probe_crossing(const View& view, Linear address, Access ac
 
 OrFault<void> Engine::probe_write(Linear address, uint32_t size, Privilege privilege) {
   View& view = view_for(privilege);
+  if (view.write_entry(address.page()) && inside_page(address.value, size)) return {};
   if (!inside_page(address.value, size)) {
     TRAPLINE_TRY(probe_crossing(view, address, Access::kWrite));
     TRAPLINE_TRY(mmu_->resolve(view, {(address.value | kPageMask) + 1}, Access::kWrite));

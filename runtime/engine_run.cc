@@ -75,7 +75,7 @@ Exit Engine::loop() {
       (answered || at_breakpoint_) && breakpoint_at_ == state.eip && !breakpoints_.empty();
   if (native_ && state.cpl == 3) note_user_code();
   for (;;) {
-    if (stop_requested_.exchange(false)) return exit_of(Exit::Kind::kStopped);
+    if (stop_requested_ && stop_requested_.exchange(false)) return exit_of(Exit::Kind::kStopped);
     if (deadline_passed_) return exit_of(Exit::Kind::kDeadline);
     if (answered) {
       state.eflags |= eflags::kRf;

@@ -2,6 +2,7 @@
 // interpreter) need of memory, ports and time. The engine implements these.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "vcpu/address.h"
@@ -26,6 +27,10 @@ class LinearMemory {
   /// Faults exactly as a write of that range would, and writes nothing. For instructions that must
   /// not have half an effect.
   virtual OrFault<void> probe_write(Linear address, uint32_t size, Privilege privilege) = 0;
+  /// Where the host has the bytes, when they lie in one page that this access may use as it is:
+  /// with nothing to fault, to set or to notice. nullptr says only that read() and write() must be
+  /// asked. Good until anything else is done with the memory.
+  virtual std::byte* reach(Linear, uint32_t /*size*/, bool /*write*/, Privilege) { return nullptr; }
   /// An instruction byte, checked for execution at the current privilege.
   virtual OrFault<uint8_t> fetch(Linear address) = 0;
 };

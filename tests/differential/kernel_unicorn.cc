@@ -210,7 +210,7 @@ void UnicornKernelBackend::load(const KernelCase& test) {
   uc_reg_write(uc_, UC_X86_REG_EAX, &cr3);
   uc_emu_start(uc_, kFlush, kUntil, 0, 0);
   drop_translations();
-  std::memcpy(&(*memory_)[test.origin], test.code.data(), test.code.size());
+  if (!test.code.empty()) std::memcpy(&(*memory_)[test.origin], test.code.data(), test.code.size());
   if (!test.user_code.empty())
     std::memcpy(&(*memory_)[kUserCode], test.user_code.data(), test.user_code.size());
   for (size_t i = 0; i < kGprs.size(); ++i) uc_reg_write(uc_, kGprs[i], &test.gpr[i]);

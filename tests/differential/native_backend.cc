@@ -1,15 +1,12 @@
 #include "tests/differential/native_backend.h"
 
-#include <linux/futex.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <ctime>
 #include <new>
 
 #include "tests/differential/native_child.h"
@@ -17,23 +14,18 @@
 
 namespace trapline::differential {
 
-void futex_wait(std::atomic<uint32_t>& word, uint32_t while_value, int milliseconds) {
-  const timespec limit{milliseconds / 1000, (milliseconds % 1000) * 1'000'000L};
-  syscall(SYS_futex, &word, FUTEX_WAIT, while_value, &limit, nullptr, 0);
-}
-
-void futex_wake(std::atomic<uint32_t>& word) {
-  syscall(SYS_futex, &word, FUTEX_WAKE, 1, nullptr, nullptr, 0);
-}
-
 Result<std::unique_ptr<NativeBackend>> NativeBackend::create(const WindowImage& common) {
-  void* const memory = mmap(nullptr, sizeof(NativeShared), PROT_READ | PROT_WRITE,
-                            MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED)
+  const int file = memfd_create("native", 0);
+  void* memory = MAP_FAILED;
+  if (file >= 0 && ftruncate(file, sizeof(NativeShared)) == 0)
+    memory = mmap(nullptr, sizeof(NativeShared), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (memory == MAP_FAILED) {
+    if (file >= 0) close(file);
     return Error{ExitStatus::kHost, "The host has no memory for the native runner."};
+  }
   auto* const shared = new (memory) NativeShared;
   shared->common = common;
-  std::unique_ptr<NativeBackend> backend(new NativeBackend(shared));
+  std::unique_ptr<NativeBackend> backend(new NativeBackend(shared, file));
   backend->start_child();
   if (backend->child_ < 0 || shared->failed) {
     return Error{ExitStatus::kHost,
@@ -46,6 +38,7 @@ Result<std::unique_ptr<NativeBackend>> NativeBackend::create(const WindowImage& 
 NativeBackend::~NativeBackend() {
   stop_child();
   munmap(shared_, sizeof *shared_);
+  close(file_);
 }
 
 bool NativeBackend::has_low_page() const {
@@ -71,10 +64,12 @@ void NativeBackend::start_child() {
   shared_->request = 0;
   shared_->reply = 0;
   shared_->failed = false;
+  const std::string file = std::to_string(file_);
   child_ = fork();
   if (child_ == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    native_child_main(*shared_);
+    execl(TRAPLINE_NATIVE_CHILD, TRAPLINE_NATIVE_CHILD, file.c_str(), nullptr);
+    _exit(127);
   }
   if (child_ < 0) return;
   while (shared_->reply == 0) {

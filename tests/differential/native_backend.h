@@ -34,7 +34,7 @@ class NativeBackend : public Backend {
   bool has_code16() const;
 
  private:
-  explicit NativeBackend(NativeShared* shared) : shared_(shared) {}
+  NativeBackend(NativeShared* shared, int file) : shared_(shared), file_(file) {}
   void start_child();
   void stop_child();
   void run_batch(std::span<const Case> cases, std::span<Outcome> outcomes);
@@ -42,6 +42,7 @@ class NativeBackend : public Backend {
   bool wait_for_batch();
 
   NativeShared* shared_;
+  int file_;  ///< Where the child finds it.
   pid_t child_ = -1;
 };
 

@@ -15,11 +15,8 @@
 #include <unistd.h>
 
 #include <cstddef>
-#include <cstdio>
 #include <cstring>
 #include <iterator>
-#include <utility>
-#include <vector>
 
 // The page that both sides of the switch reach: its first page is code, its second data.
 #define GATE_CODE 0x11000000
@@ -377,7 +374,7 @@ void capture_registers(const ucontext_t& context, CpuImage& cpu) {
 
 /// Does not return through the kernel: nothing is blocked, and the alternate stack is free again
 /// as soon as it is not used.
-[[gnu::no_sanitize("address", "undefined")]] void on_signal(int signal, siginfo_t*, void* raw) {
+void on_signal(int signal, siginfo_t*, void* raw) {
   const auto& context = *static_cast<const ucontext_t*>(raw);
   const auto code = static_cast<uint16_t>(context.uc_mcontext.gregs[REG_CSGSFS]);
   if (code != kCodeSelector && code != kCode16Selector) {
@@ -456,25 +453,7 @@ void run_case(Child& child, const Case& test, Outcome& outcome) {
   normalise(outcome);
 }
 
-/// A child that takes the place of another one is a copy of a process with engines in it, whose
-/// code memory lies below 4 GiB, where random addresses must find nothing.
-void forget_engines() {
-  FILE* const maps = std::fopen("/proc/self/maps", "re");
-  if (!maps) return;
-  std::vector<std::pair<uint64_t, uint64_t>> found;
-  char line[512];
-  while (std::fgets(line, sizeof line, maps)) {
-    unsigned long long begin = 0, end = 0;
-    if (std::sscanf(line, "%llx-%llx", &begin, &end) == 2 && end <= uint64_t{1} << 32 &&
-        std::strstr(line, "/memfd:"))
-      found.push_back({begin, end});
-  }
-  std::fclose(maps);
-  for (const auto& [begin, end] : found) munmap(reinterpret_cast<void*>(begin), end - begin);
-}
-
 bool set_up(Child& child) {
-  forget_engines();
   if (!map_window(child) || !map_code(child) || !map_gate() || !install_handlers()) return false;
   set_up_segments(child);
   return confine();

@@ -7,9 +7,11 @@ constexpr auto kGp = Vector::kGeneralProtection;
 constexpr uint32_t kNewTss = 0x5000;
 constexpr uint16_t kNew = kFree, kGate = kFree + 8;
 
-class Tasks : public World {
+/// With memory that is reached access by access, and directly.
+class Tasks : public World, public testing::WithParamInterface<bool> {
  protected:
   Tasks() {
+    memory.direct = GetParam();
     set(kNew, descriptor(kNewTss, 0x67, kAccessTss32, 0));
     set(kGate, gate(kNew, 0, kTask));
     put32(0x20, 0x7000);
@@ -29,7 +31,9 @@ class Tasks : public World {
   }
 };
 
-TEST_F(Tasks, JumpSavesOneTaskAndLoadsTheOther) {
+INSTANTIATE_TEST_SUITE_P(Memory, Tasks, testing::Bool());
+
+TEST_P(Tasks, JumpSavesOneTaskAndLoadsTheOther) {
   state.gpr[kEbx] = 0xb;
   state.dr[7] |= 0x3ff;
   ASSERT_DONE(jump(kNew));
@@ -52,7 +56,7 @@ TEST_F(Tasks, JumpSavesOneTaskAndLoadsTheOther) {
   EXPECT_EQ(state.gpr[kEbx], 0xbu);
 }
 
-TEST_F(Tasks, CallNestsAndIretReturns) {
+TEST_P(Tasks, CallNestsAndIretReturns) {
   ASSERT_DONE(call(kGate));
   EXPECT_TRUE(state.eflags & eflags::kNt);
   EXPECT_EQ(memory.peek<uint16_t>(kNewTss), kTssSelector);
@@ -67,7 +71,7 @@ TEST_F(Tasks, CallNestsAndIretReturns) {
   EXPECT_FALSE(state.nmi_blocked);
 }
 
-TEST_F(Tasks, FaultThroughATaskGatePushesItsErrorCodeThere) {
+TEST_P(Tasks, FaultThroughATaskGatePushesItsErrorCodeThere) {
   set_gate(8, gate(kNew, 0, kTask));
   EXPECT_EQ(deliver_fault(cpu, Fault::with_error(Vector::kDoubleFault, 0)), Delivered::kOk);
   EXPECT_EQ(state.tr.selector, kNew);
@@ -76,7 +80,7 @@ TEST_F(Tasks, FaultThroughATaskGatePushesItsErrorCodeThere) {
   EXPECT_EQ(saved(0x20), kCode);
 }
 
-TEST_F(Tasks, ChecksBeforeTheSwitch) {
+TEST_P(Tasks, ChecksBeforeTheSwitch) {
   EXPECT_FAULT(jump(kTssSelector), kGp, kTssSelector);
   ring(3);
   EXPECT_FAULT(jump(kNew), kGp, kNew);
@@ -100,7 +104,7 @@ TEST_F(Tasks, ChecksBeforeTheSwitch) {
   EXPECT_FAULT(iret(cpu, OperandSize::k32, 0), Vector::kInvalidTss, kNew);
 }
 
-TEST_F(Tasks, BadSegmentsAreTheNewTasksFaults) {
+TEST_P(Tasks, BadSegmentsAreTheNewTasksFaults) {
   put32(0x54, kCode0 | 0x100);
   const auto result = jump(kNew);
   ASSERT_FALSE(result.ok());
@@ -111,7 +115,7 @@ TEST_F(Tasks, BadSegmentsAreTheNewTasksFaults) {
   EXPECT_TRUE(state.segment[kDs].unusable());
 }
 
-TEST_F(Tasks, TheTrapBitEndsInADebugException) {
+TEST_P(Tasks, TheTrapBitEndsInADebugException) {
   put32(0x64, 1);
   const auto result = jump(kNew);
   ASSERT_FALSE(result.ok());
@@ -119,7 +123,7 @@ TEST_F(Tasks, TheTrapBitEndsInADebugException) {
   EXPECT_TRUE(state.dr[6] & 1u << 15);
 }
 
-TEST_F(Tasks, SwitchToAV86Task) {
+TEST_P(Tasks, SwitchToAV86Task) {
   put32(0x24, eflags::kVm | eflags::kIf);
   put32(0x4c, 0x1234);
   ASSERT_DONE(jump(kNew));
@@ -128,7 +132,7 @@ TEST_F(Tasks, SwitchToAV86Task) {
   EXPECT_EQ(state.segment[kCs].base, 0x12340u);
 }
 
-TEST_F(Tasks, SixteenBitTasks) {
+TEST_P(Tasks, SixteenBitTasks) {
   set(kNew, descriptor(kNewTss, 0x2b, kAccessTss16, 0));
   memory.put(kNewTss, std::vector<uint8_t>(0x2c));
   const auto put16 = [&](uint32_t offset, uint16_t value) {
@@ -148,7 +152,7 @@ TEST_F(Tasks, SixteenBitTasks) {
   EXPECT_EQ(state.tr.selector, kTssSelector);
 }
 
-TEST_F(Tasks, Cr3FollowsTheTaskWhenPagingIsOn) {
+TEST_P(Tasks, Cr3FollowsTheTaskWhenPagingIsOn) {
   put32(0x1c, 0x9000);
   ASSERT_DONE(jump(kNew));
   EXPECT_EQ(state.cr3, 0u);

@@ -21,6 +21,7 @@ class FlatMemory final : public LinearMemory {
 
   std::set<uint32_t> absent, read_only, supervisor;  // Page numbers.
   uint32_t writes = 0;
+  bool direct = false;  ///< Whether reach() reaches anything.
 
   OrFault<uint64_t> read(Linear address, uint32_t size, Privilege privilege) override {
     TRAPLINE_TRY(check(address, size, privilege, false));
@@ -36,6 +37,11 @@ class FlatMemory final : public LinearMemory {
   }
   OrFault<void> probe_write(Linear address, uint32_t size, Privilege privilege) override {
     return check(address, size, privilege, true);
+  }
+  std::byte* reach(Linear address, uint32_t size, bool write, Privilege privilege) override {
+    const bool one_page = address.offset() + size <= kPageSize;
+    if (!direct || !one_page || !check(address, size, privilege, write).ok()) return nullptr;
+    return reinterpret_cast<std::byte*>(&bytes_[address.value]);
   }
   OrFault<uint8_t> fetch(Linear address) override {
     TRAPLINE_TRY(check(address, 1, Privilege::kCurrent, false));

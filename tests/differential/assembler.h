@@ -21,6 +21,9 @@ class Assembler {
   }
   void put16(uint16_t value) { append(&value, 2); }
   void put32(uint32_t value) { append(&value, 4); }
+  void patch16(uint32_t address, uint32_t value) {
+    std::memcpy(&bytes_[address - origin_], &value, 2);
+  }
   void patch32(uint32_t address, uint32_t value) {
     std::memcpy(&bytes_[address - origin_], &value, 4);
   }

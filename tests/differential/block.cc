@@ -15,6 +15,8 @@ namespace {
 ///   exit 0   the end of the body
 ///   callees  each ends by RET
 ///   exit 1   a jump target for early leaving
+///
+/// 16-bit code reaches the counters through FS, by addresses of 32 bits.
 class BlockBuilder {
  public:
   BlockBuilder(Case& test, const std::vector<Form>& forms, const std::vector<uint32_t>& block_forms,
@@ -27,9 +29,9 @@ class BlockBuilder {
     while (!loops_.empty()) close_loop();
     for (const Fixup& fixup : to_next_) resolve(fixup, length_);
     place_exit(0);
-    for (const Fixup& fixup : to_callee_) {
-      resolve(fixup, length_);
-      add_callee();
+    for (const Call& call : to_callee_) {
+      resolve(call.fixup, length_);
+      add_callee(call.wide);
     }
     for (const Fixup& fixup : to_exit_) resolve(fixup, length_);
     place_exit(1);
@@ -40,8 +42,14 @@ class BlockBuilder {
   struct Fixup {
     uint32_t offset = 0;   ///< Of the field, in the code.
     uint32_t base = 0;     ///< Relative: where the instruction ends.
+    uint32_t size = 4;     ///< Of the field.
     bool relative = true;  ///< Else the absolute address.
     bool table = false;    ///< The field is a word of the counters page at `offset`.
+  };
+  /// A call, and with which operand size its callee returns.
+  struct Call {
+    Fixup fixup;
+    bool wide = false;
   };
   struct Loop {
     uint32_t start = 0;
@@ -59,9 +67,25 @@ class BlockBuilder {
   void put(std::initializer_list<uint8_t> bytes) {
     for (const uint8_t byte : bytes) test_.code[length_++] = byte;
   }
-  void put32(uint32_t value) {
-    std::memcpy(&test_.code[length_], &value, 4);
-    length_ += 4;
+  void put_value(uint32_t value, uint32_t size) {
+    std::memcpy(&test_.code[length_], &value, size);
+    length_ += size;
+  }
+
+  bool code16() const { return test_.size == CodeSize::k16; }
+  /// The operand size of a branch or a stack operation, in bytes: mostly that of the code.
+  bool pick_wide() { return !code16() || random_.one_in(4); }
+  static uint32_t width(bool wide) { return wide ? 4 : 2; }
+  /// The prefix that 16-bit code needs for operands of 32 bits.
+  void put_width(bool wide) {
+    if (wide && code16()) put({0x66});
+  }
+  /// A word of the counters page as operand: prefixes, opcode, ModRM with that reg field, address.
+  void put_counter_operand(uint8_t opcode, uint8_t reg, uint32_t counter, bool wide) {
+    put_width(wide);
+    if (code16()) put({0x67, 0x64});
+    put({opcode, static_cast<uint8_t>(0x05 | reg << 3)});
+    put_value(counter - (code16() ? kFsBase : 0), 4);
   }
 
   void place_exit(uint32_t index) {
@@ -71,13 +95,14 @@ class BlockBuilder {
   }
 
   void resolve(const Fixup& fixup, uint32_t target) {
-    const uint32_t value = fixup.relative ? target - fixup.base : test_.initial.eip + target;
+    const uint32_t origin = test_.initial.eip - (code16() ? kCode16Base : 0);
+    const uint32_t value = fixup.relative ? target - fixup.base : origin + target;
     if (fixup.table) {
       uint8_t bytes[4];
       std::memcpy(bytes, &value, 4);
-      test_.patch(fixup.offset, bytes);
+      test_.patch(fixup.offset, std::span(bytes, fixup.size));
     } else {
-      std::memcpy(&test_.code[fixup.offset], &value, 4);
+      std::memcpy(&test_.code[fixup.offset], &value, fixup.size);
     }
   }
 
@@ -118,10 +143,22 @@ class BlockBuilder {
     for (const Fixup& fixup : to_next_) resolve(fixup, length_);
     to_next_.clear();
     begin_instruction();
+    const bool wide = pick_wide();
+    put_width(wide);
     put({0x0f, static_cast<uint8_t>(0x80 | random_.below(16))});
-    put32(0);
-    const Fixup fixup{length_ - 4, length_, true, false};
+    const Fixup fixup = put_relative(wide);
     (random_.one_in(12) ? to_exit_ : to_next_).push_back(fixup);
+  }
+
+  /// A field that is relative to what follows.
+  Fixup put_relative(bool wide) {
+    put_value(0, width(wide));
+    return {length_ - width(wide), length_, width(wide), true, false};
+  }
+  /// An absolute address as immediate.
+  Fixup put_absolute(bool wide) {
+    put_value(0, width(wide));
+    return {length_ - width(wide), 0, width(wide), false, false};
   }
 
   void open_loop() {
@@ -139,41 +176,43 @@ class BlockBuilder {
     const Loop loop = loops_.back();
     loops_.pop_back();
     begin_instruction();
-    put({0x83, 0x2d});
-    put32(loop.counter);
+    put_counter_operand(0x83, 5, loop.counter, pick_wide());
     put({1});
     begin_instruction();
     if (random_.one_in(2) && length_ + 2 - loop.start <= 128) {
       put({0x7f, static_cast<uint8_t>(loop.start - (length_ + 2))});
     } else {
+      const bool wide = pick_wide();
+      put_width(wide);
       put({0x0f, 0x8f});
-      put32(loop.start - (length_ + 4));
+      resolve(put_relative(wide), loop.start);
     }
   }
 
   void set_stack_pointer() {
-    put_move(kEsp, pick_stack_pointer(Caution::kTame, random_));
+    put_move(kEsp, pick_stack_register(test_.size, Caution::kTame, random_));
     stack_known_ = true;
   }
 
   void add_call() {
     if (!stack_known_) set_stack_pointer();
     begin_instruction();
+    const bool wide = pick_wide();
     if (random_.one_in(3)) {  // call [counter]
       const uint32_t word = take_counter();
-      put({0xff, 0x15});
-      put32(word);
-      to_callee_.push_back({word, 0, false, true});
+      put_counter_operand(0xff, 2, word, wide);
+      to_callee_.push_back({{word, 0, width(wide), false, true}, wide});
     } else {
+      put_width(wide);
       put({0xe8});
-      put32(0);
-      to_callee_.push_back({length_ - 4, length_, true, false});
+      to_callee_.push_back({put_relative(wide), wide});
     }
   }
 
-  void add_callee() {
+  void add_callee(bool wide) {
     for (uint32_t n = random_.below(3); n > 0; --n) add_instruction(true);
     begin_instruction();
+    put_width(wide);
     if (random_.one_in(4))
       put({0xc2, static_cast<uint8_t>(random_.below(4) * 4), 0});
     else
@@ -182,44 +221,49 @@ class BlockBuilder {
 
   /// jmp reg, jmp [word] or push and ret, to what follows.
   void add_indirect_jump() {
+    const bool wide = pick_wide();
     switch (random_.below(3)) {
       case 0: {
         const uint8_t reg = pick_plain_register();
         begin_instruction();
+        put_width(wide);
         put({static_cast<uint8_t>(0xb8 | reg)});
-        put32(0);
-        const Fixup fixup{length_ - 4, 0, false, false};
+        const Fixup fixup = put_absolute(wide);
         begin_instruction();
+        put_width(wide);
         put({0xff, static_cast<uint8_t>(0xe0 | reg)});
         return resolve(fixup, length_);
       }
       case 1: {
         const uint32_t word = take_counter();
         begin_instruction();
-        put({0xff, 0x25});
-        put32(word);
-        return resolve({word, 0, false, true}, length_);
+        put_counter_operand(0xff, 4, word, wide);
+        return resolve({word, 0, width(wide), false, true}, length_);
       }
       default: {
         if (!stack_known_) set_stack_pointer();
         begin_instruction();
+        put_width(wide);
         put({0x68});
-        put32(0);
-        const Fixup fixup{length_ - 4, 0, false, false};
+        const Fixup fixup = put_absolute(wide);
         begin_instruction();
+        put_width(wide);
         put({0xc3});
         return resolve(fixup, length_);
       }
     }
   }
 
-  /// push imm32; popfd, with flags that arm nothing.
+  /// push imm; popf, with flags that arm nothing.
   void add_popf() {
     if (!stack_known_) set_stack_pointer();
     begin_instruction();
+    const bool wide = pick_wide();
+    put_width(wide);
     put({0x68});
-    put32(random_.next32() & ~kUnwelcomeFlags);
+    put_value(random_.next32() & ~kUnwelcomeFlags, width(wide));
     begin_instruction();
+    put_width(wide);
     put({0x9d});
   }
 
@@ -227,6 +271,7 @@ class BlockBuilder {
     if (!stack_known_) set_stack_pointer();
     begin_instruction();
     const uint8_t reg = pick_plain_register();
+    put_width(pick_wide());
     put({static_cast<uint8_t>((random_.one_in(2) ? 0x50 : 0x58) | reg)});
   }
 
@@ -237,8 +282,9 @@ class BlockBuilder {
 
   void put_move(uint8_t reg, uint32_t value) {
     begin_instruction();
+    put_width(true);
     put({static_cast<uint8_t>(0xb8 | reg)});
-    put32(value);
+    put_value(value, 4);
   }
 
   void add_instruction(bool keep_stack = false) {
@@ -246,6 +292,8 @@ class BlockBuilder {
         forms_[block_forms_[random_.below(static_cast<uint32_t>(block_forms_.size()))]];
     Encoded encoded = encode(form, decoder_, random_);
     if (encoded.decoded.instruction.raw.imm[0].is_relative) return;
+    // All that CS shows of 16-bit code, besides code, is absent.
+    if (code16() && reads_code_segment(encoded) && !random_.one_in(16)) return;
     const bool writes_stack = writes_stack_pointer(encoded);
     if (keep_stack && (writes_stack || uses_stack(encoded))) return;
     const Steering steering = steer(encoded, test_.initial.gpr, 0, Caution::kTame, random_);
@@ -286,6 +334,14 @@ class BlockBuilder {
     return false;
   }
 
+  static bool reads_code_segment(const Encoded& encoded) {
+    for (int i = 0; i < encoded.decoded.instruction.operand_count; ++i) {
+      const ZydisDecodedOperand& operand = encoded.decoded.operands[i];
+      if (is_memory_operand(operand) && operand.mem.segment == ZYDIS_REGISTER_CS) return true;
+    }
+    return false;
+  }
+
   static bool uses_stack(const Encoded& encoded) {
     for (int i = 0; i < encoded.decoded.instruction.operand_count; ++i) {
       if (is_stack_operand(encoded.decoded.operands[i])) return true;
@@ -312,7 +368,8 @@ class BlockBuilder {
   uint32_t counters_ = 0;
   bool stack_known_ = true;
   std::vector<Loop> loops_;
-  std::vector<Fixup> to_next_, to_exit_, to_callee_;
+  std::vector<Fixup> to_next_, to_exit_;
+  std::vector<Call> to_callee_;
 };
 
 }  // namespace
@@ -322,9 +379,10 @@ Case Generator::block(uint64_t number) const {
   Case test;
   test.number = number;
   test.form = kNoForm;
+  test.size = size_;
   CpuImage& cpu = test.initial;
   for (uint32_t& gpr : cpu.gpr) gpr = interesting_integer(random);
-  cpu.gpr[kEsp] = pick_stack_pointer(Caution::kTame, random);
+  cpu.gpr[kEsp] = pick_stack_register(size_, Caution::kTame, random);
   cpu.eflags = random_eflags(random);
   random_fpu(random, random.one_in(6) ? FpuMood::kAny : FpuMood::kQuiet, cpu.fpu);
   cpu.eip = kCodeBase + random.below(kCodeBytes - kMaxCode);

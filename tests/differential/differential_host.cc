@@ -142,7 +142,7 @@ int run(Options& options) {
 int main(int argc, char** argv) {
   Options options;
   options.campaign.cases = 100'000;
-  CLI::App app("Runs random 32-bit user code on two backends and compares what they do.");
+  CLI::App app("Runs random user code on two backends and compares what they do.");
   const auto backends = CLI::IsMember({"host", "engine", "container"});
   app.add_option("--seed", options.campaign.seed, "Decides everything random")
       ->capture_default_str();
@@ -153,7 +153,7 @@ int main(int argc, char** argv) {
   app.add_flag("--blocks", options.campaign.blocks, "Blocks instead of single instructions");
   app.add_flag_callback(
       "--code16", [&options] { options.campaign.size = CodeSize::k16; },
-      "In 16-bit segments, with addresses and operands of 16 bits; not for blocks");
+      "In 16-bit segments, with addresses and operands of 16 bits");
   app.add_option("--left", options.left, "Backend")->check(backends)->capture_default_str();
   app.add_option("--right", options.right, "Backend")->check(backends)->capture_default_str();
   app.add_option("--left-switch", options.left_switches, "NAME=on|off, when left is the engine");

@@ -7,6 +7,9 @@
 
 #include "tests/differential/kernel_machine.h"
 #include "tests/differential/kernel_unicorn.h"
+#include "tests/differential/real_layout.h"
+#include "tests/differential/real_machine.h"
+#include "tests/differential/real_unicorn.h"
 #include "tests/differential/switch_options.h"
 #include "tests/differential/text.h"
 
@@ -23,26 +26,28 @@ struct Options {
   uint32_t reports = 5;
   bool random_seed = false;
   bool list = false;
+  bool code16 = false;
   std::string left = "unicorn";
   std::string right = "engine";
   std::vector<std::string> left_switches, right_switches;
 };
 
+template <typename Backend>
+std::unique_ptr<KernelBackend> taken(Result<std::unique_ptr<Backend>> backend) {
+  if (backend.ok()) return backend.take();
+  std::fprintf(stderr, "%s\n", backend.error().message.c_str());
+  return nullptr;
+}
+
 std::unique_ptr<KernelBackend> make_backend(const std::string& name,
-                                            const std::vector<std::string>& settings) {
-  if (name == "unicorn") {
-    auto unicorn = UnicornKernelBackend::create();
-    if (unicorn.ok()) return unicorn.take();
-    std::fprintf(stderr, "%s\n", unicorn.error().message.c_str());
-    return nullptr;
-  }
+                                            const std::vector<std::string>& settings, bool code16) {
+  if (name == "unicorn")
+    return code16 ? taken(UnicornRealBackend::create()) : taken(UnicornKernelBackend::create());
   Switches switches;
   switches.exact_flags = true;
   if (!apply_switches(settings, switches)) return nullptr;
-  auto machine = MachineKernelBackend::create(switches);
-  if (machine.ok()) return machine.take();
-  std::fprintf(stderr, "%s\n", machine.error().message.c_str());
-  return nullptr;
+  return code16 ? taken(MachineRealBackend::create(switches))
+                : taken(MachineKernelBackend::create(switches));
 }
 
 class Run {
@@ -51,8 +56,9 @@ class Run {
 
   /// False when a backend cannot be had.
   bool make_backends() {
-    left_ = make_backend(options_.left, options_.left_switches);
-    right_ = left_ ? make_backend(options_.right, options_.right_switches) : nullptr;
+    left_ = make_backend(options_.left, options_.left_switches, options_.code16);
+    right_ =
+        left_ ? make_backend(options_.right, options_.right_switches, options_.code16) : nullptr;
     return right_ != nullptr;
   }
 
@@ -61,7 +67,9 @@ class Run {
     constexpr uint64_t kCasesOfOne = 20'000;
     for (uint64_t i = 0; i < options_.cases; ++i) {
       if (i % kCasesOfOne == kCasesOfOne - 1 && !make_backends()) return false;
-      judge(make_kernel_case(options_.seed, options_.first + i));
+      const uint64_t number = options_.first + i;
+      judge(options_.code16 ? make_real_case(options_.seed, number)
+                            : make_kernel_case(options_.seed, number));
     }
     std::printf("%llu cases compared, %llu steps, %llu events, %llu differ\n", ull(options_.cases),
                 ull(steps_), ull(events_), ull(failed_));
@@ -89,8 +97,23 @@ class Run {
     if (++failed_ <= options_.reports) report(minimise(test));
   }
 
+  /// The fewest steps from the first one on that still differ. Nothing is left out in between:
+  /// where segments and code lie depends on it.
+  KernelCase shorten(const KernelCase& test) {
+    for (size_t count = 1; count < test.steps.size(); ++count) {
+      KernelCase attempt = test;
+      attempt.end = test.steps[count].address;
+      attempt.steps.resize(count);
+      attempt.code.resize(attempt.end - test.origin);
+      attempt.code.push_back(0xcc);
+      if (differ(attempt)) return attempt;
+    }
+    return test;
+  }
+
   /// Replaces whole steps by NOPs as long as the outcomes still differ.
   KernelCase minimise(const KernelCase& test) {
+    if (test.code16) return shorten(test);
     KernelCase best = test;
     for (size_t i = test.steps.size(); i-- > 0;) {
       KernelCase attempt = best;
@@ -105,8 +128,9 @@ class Run {
 
   void report(const KernelCase& test) {
     const bool again = differ(test);
-    std::printf("=== differ: differential_unicorn --seed %llu --first %llu --cases 1\n%s",
-                ull(options_.seed), ull(test.number), again ? "" : "(not when run again)\n");
+    std::printf("=== differ: differential_unicorn --seed %llu --first %llu --cases 1%s\n%s",
+                ull(options_.seed), ull(test.number), test.code16 ? " --code16" : "",
+                again ? "" : "(not when run again)\n");
     std::printf("%s | %s:\n%s", left_->name().c_str(), right_->name().c_str(),
                 kernel_differences(test, left_outcome_, right_outcome_).c_str());
     std::printf("%s%s:\n%s%s:\n%s\n", without_nops(describe(test)).c_str(), left_->name().c_str(),
@@ -164,6 +188,7 @@ int main(int argc, char** argv) {
   app.add_option("--right", options.right, "Backend")->check(backends)->capture_default_str();
   app.add_option("--left-switch", options.left_switches, "NAME=on|off, when left is the engine");
   app.add_option("--right-switch", options.right_switches, "NAME=on|off, when right is the engine");
+  app.add_flag("--code16", options.code16, "16-bit code in real mode and in protected mode");
   app.add_flag("--list", options.list, "Print what is not compared, and why");
   CLI11_PARSE(app, argc, argv);
   return run(options);

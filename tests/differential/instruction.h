@@ -52,7 +52,9 @@ Steering steer(Encoded& encoded, const std::array<uint32_t, 8>& gpr, uint32_t la
 
 /// A linear address for an operand of that size.
 uint32_t pick_target(uint32_t size, bool writes, Caution caution, Random& random);
-/// An ESP with room on both sides, or now and then next to the stack's ends.
+/// A linear stack pointer with room on both sides, or now and then next to the stack's ends.
 uint32_t pick_stack_pointer(Caution caution, Random& random);
+/// The same as ESP or EBP hold it; a 16-bit stack leaves the upper half alone, which is random.
+uint32_t pick_stack_register(CodeSize size, Caution caution, Random& random);
 
 }  // namespace trapline::differential

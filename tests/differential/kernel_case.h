@@ -22,9 +22,21 @@ struct Step {
   bool may_cross = false;  ///< Holds an access that may lie in two pages.
 };
 
+inline constexpr uint32_t kCaseBases = 8;
+inline constexpr uint32_t kCodeBases = 4;
+
 struct KernelCase {
   uint64_t number = 0;
   bool pae = false;
+  bool code16 = false;  ///< In the machine of real_layout.h.
+  /// 16-bit code: exceptions go through the vector table, to where the run goes on at the next
+  /// step.
+  bool delivers = false;
+  std::array<uint16_t, 6> selectors{};  ///< 16-bit code, in SegmentName's order.
+  /// 16-bit code: where the segments of the descriptor table begin.
+  std::array<uint32_t, kCaseBases> bases{};
+  std::array<uint32_t, kCodeBases> code_bases{};
+  uint32_t stack_base = 0;
   std::array<uint32_t, 8> gpr{};
   uint32_t origin = 0;  ///< Of the code, and where it starts.
   std::vector<uint8_t> code;
@@ -38,7 +50,7 @@ struct KernelCase {
 
 struct KernelEvent {
   uint8_t vector = 0;
-  uint32_t eip = 0;
+  uint32_t eip = 0;  ///< 16-bit code: linear.
   uint32_t cr2 = 0;  ///< Page faults only.
   bool operator==(const KernelEvent&) const = default;
 };

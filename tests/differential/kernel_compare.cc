@@ -99,7 +99,14 @@ const std::vector<Deviation>& unicorn_deviations() {
       {"address translation",
        "rights, faults, A and D come from the page tables, but memory is accessed at the linear "
        "address; the runner makes host mappings that follow the guest's"},
-      {"limits, types and null selectors at data accesses", "not checked; accesses go through SS"},
+      {"limits, types and null selectors at data accesses",
+       "not checked; accesses go through SS, and those of 16-bit code stay inside"},
+      {"delivery of interrupts",
+       "it only tells of them; the runner delivers those of real mode, "
+       "for which it takes SS to be a real-mode segment"},
+      {"upper half of EBP after a 32-bit ENTER on a 16-bit stack",
+       "it becomes 0, where processors copy ESP; the sequences use 16 bits"},
+      {"the second encoding of TEST (F6 /1, F7 /1)", "#UD; the sequences use the first"},
   };
   return rows;
 }
@@ -137,10 +144,17 @@ std::string kernel_differences(const KernelCase& test, const KernelOutcome& left
 }
 
 std::string describe(const KernelCase& test) {
-  const ZydisDecoder decoder = make_decoder();
+  const ZydisDecoder decoder = make_decoder(test.code16 ? CodeSize::k16 : CodeSize::k32);
   ZydisFormatter formatter;
   ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
-  std::string out = test.pae ? "PAE paging\n" : "two-level paging\n";
+  std::string out = test.code16 ? test.delivers ? "16-bit code, exceptions are delivered\n"
+                                                : "16-bit code, exceptions end the step\n"
+                    : test.pae  ? "PAE paging\n"
+                                : "two-level paging\n";
+  if (test.code16)
+    out += format("  es %04x cs %04x ss %04x ds %04x fs %04x gs %04x\n", test.selectors[0],
+                  test.selectors[1], test.selectors[2], test.selectors[3], test.selectors[4],
+                  test.selectors[5]);
   for (size_t i = 0; i < 8; i += 4)
     out += format("  gpr %zu..%zu  %08x %08x %08x %08x\n", i, i + 3, test.gpr[i], test.gpr[i + 1],
                   test.gpr[i + 2], test.gpr[i + 3]);

@@ -53,11 +53,8 @@ class Steerer {
     return encoded_.decoded.instruction.machine_mode == ZYDIS_MACHINE_MODE_LEGACY_16;
   }
 
-  /// ESP or EBP, the upper half of which a 16-bit stack leaves alone.
   uint32_t pick_stack(Caution caution) {
-    const uint32_t linear = pick_stack_pointer(caution, random_);
-    if (!code16()) return linear;
-    return ((linear - kStack16Base) & 0xffff) | (random_.next32() & 0xffff0000);
+    return pick_stack_register(code16() ? CodeSize::k16 : CodeSize::k32, caution, random_);
   }
 
   uint32_t base_of(ZydisRegister segment) const {
@@ -441,6 +438,12 @@ uint32_t pick_stack_pointer(Caution caution, Random& random) {
     return edge - 8 + random.below(16);
   }
   return (kStack.base + 1024 + random.below(2048)) & aligned;
+}
+
+uint32_t pick_stack_register(CodeSize size, Caution caution, Random& random) {
+  const uint32_t linear = pick_stack_pointer(caution, random);
+  if (size != CodeSize::k16) return linear;
+  return ((linear - kStack16Base) & 0xffff) | (random.next32() & 0xffff0000);
 }
 
 Steering steer(Encoded& encoded, const std::array<uint32_t, 8>& gpr, uint32_t landing,

@@ -182,7 +182,8 @@ class StackTracker {
     if (in.traits & trait::kWritesEbp) ebp_known_ = false;
     if (constant_esp_change(in, change))
       esp_ += change;
-    else if ((in.traits & trait::kWritesEsp) || in.mnemonic == ZYDIS_MNEMONIC_LEAVE)
+    else if ((in.traits & trait::kWritesEsp) || in.mnemonic == ZYDIS_MNEMONIC_LEAVE ||
+             in.mnemonic == ZYDIS_MNEMONIC_ENTER)
       start_segment();
   }
 

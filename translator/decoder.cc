@@ -241,6 +241,7 @@ uint8_t traits_of(const Instruction& in) {
     if (o.number == kEbp && o.written) traits |= trait::kWritesEbp;
   }
   switch (in.mnemonic) {
+    case ZYDIS_MNEMONIC_ENTER:
     case ZYDIS_MNEMONIC_LEAVE:
     case ZYDIS_MNEMONIC_POPA:
     case ZYDIS_MNEMONIC_POPAD:

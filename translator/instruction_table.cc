@@ -165,10 +165,11 @@ constexpr ZydisMnemonic kSse[] = {
     ZYDIS_MNEMONIC_SQRTPD,     ZYDIS_MNEMONIC_SQRTSD,     ZYDIS_MNEMONIC_SUBPD,
     ZYDIS_MNEMONIC_SUBSD,      ZYDIS_MNEMONIC_UCOMISD,    ZYDIS_MNEMONIC_UNPCKHPD,
     ZYDIS_MNEMONIC_UNPCKLPD,   ZYDIS_MNEMONIC_XORPD};
-constexpr ZydisMnemonic kInterpretedUser[] = {
-    ZYDIS_MNEMONIC_AAA,  ZYDIS_MNEMONIC_AAS,   ZYDIS_MNEMONIC_DAA,
-    ZYDIS_MNEMONIC_DAS,  ZYDIS_MNEMONIC_AAM,   ZYDIS_MNEMONIC_AAD,
-    ZYDIS_MNEMONIC_SALC, ZYDIS_MNEMONIC_BOUND, ZYDIS_MNEMONIC_ENTER};
+constexpr ZydisMnemonic kInterpretedUser[] = {ZYDIS_MNEMONIC_BOUND};
+constexpr ZydisMnemonic kDecimal[] = {ZYDIS_MNEMONIC_AAA, ZYDIS_MNEMONIC_AAS, ZYDIS_MNEMONIC_DAA,
+                                      ZYDIS_MNEMONIC_DAS, ZYDIS_MNEMONIC_AAM, ZYDIS_MNEMONIC_AAD,
+                                      ZYDIS_MNEMONIC_SALC};
+constexpr ZydisMnemonic kEnter[] = {ZYDIS_MNEMONIC_ENTER};
 constexpr ZydisMnemonic kPushAll[] = {ZYDIS_MNEMONIC_PUSHA, ZYDIS_MNEMONIC_PUSHAD};
 constexpr ZydisMnemonic kPopAll[] = {ZYDIS_MNEMONIC_POPA, ZYDIS_MNEMONIC_POPAD};
 constexpr ZydisMnemonic kTranslate[] = {ZYDIS_MNEMONIC_XLAT};
@@ -225,6 +226,8 @@ constexpr Group kGroups[] = {
     {lower_translate, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kTranslate},
     {lower_far_pointer, BlockEffect::kNone, FpuUse::kNone, OracleUse::kSystem, kFarPointer},
     {lower_leave, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kLeave},
+    {lower_enter, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kEnter},
+    {lower_decimal, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kDecimal},
     {lower_string, BlockEffect::kNone, FpuUse::kNone, OracleUse::kString, kString},
     {lower_jcc, BlockEffect::kBranch, FpuUse::kNone, OracleUse::kBranch, kJcc},
     {lower_loop, BlockEffect::kBranch, FpuUse::kNone, OracleUse::kBranch, kLoop},

@@ -22,10 +22,14 @@ void lower_divide(BlockEmitter& e, const Instruction& in);
 void lower_bswap(BlockEmitter& e, const Instruction& in);
 void lower_mov(BlockEmitter& e, const Instruction& in);
 
+// lower_decimal.cc
+void lower_decimal(BlockEmitter& e, const Instruction& in);
+
 // lower_stack.cc
 void lower_push(BlockEmitter& e, const Instruction& in);
 void lower_pop(BlockEmitter& e, const Instruction& in);
 void lower_leave(BlockEmitter& e, const Instruction& in);
+void lower_enter(BlockEmitter& e, const Instruction& in);
 void lower_push_all(BlockEmitter& e, const Instruction& in);
 void lower_pop_all(BlockEmitter& e, const Instruction& in);
 

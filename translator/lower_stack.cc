@@ -1,4 +1,4 @@
-// PUSH, POP and LEAVE. The store comes first, then ESP: a fault leaves ESP as it was.
+// PUSH, POP, ENTER and LEAVE. The store comes first, then ESP: a fault leaves ESP as it was.
 #include "translator/lower.h"
 #include "translator/lower_operands.h"
 
@@ -165,6 +165,30 @@ void lower_leave(BlockEmitter& e, const Instruction& in) {
   e.a.mov(value_of(size), slot);
   e.a.lea(host::kStack.r32(), x86::ptr(x86::rbp, size));
   e.a.mov(host::sized(x86::rbp, size), value_of(size));
+}
+
+/// ENTER without outer frames, which is all that compilers emit. The frame's bottom is looked up as
+/// if it were written, as processors do.
+void lower_enter(BlockEmitter& e, const Instruction& in) {
+  if (e.careful() || !e.switches().inline_system || (in.operand[1].value & 31) != 0) {
+    lower_interpreted(e, in);
+    return;
+  }
+  const uint8_t size = in.operand_size;
+  const auto bytes = static_cast<int32_t>(in.operand[0].value & 0xffff);
+  const auto open = [&](int32_t displacement) {
+    e.a.lea(host::kAddress.r32(), x86::ptr(host::kStack, displacement));
+    if (e.stack32()) return e.open_offset(kSs, size, AccessKind::kWrite);
+    e.a.movzx(host::kAddress.r32(), host::kAddress.r16());
+    return e.open_offset(kSs, size, AccessKind::kWrite, OffsetSize::k16);
+  };
+  e.flush_esp();
+  e.a.mov(open(-size), host::sized(x86::rbp, size));
+  open(-size - bytes);
+  // Processors borrow from the upper half here, also where SP alone wraps.
+  e.a.lea(host::kValue.r32(), x86::ptr(host::kStack, -size));
+  e.a.mov(host::sized(x86::rbp, size), value_of(size));
+  change_esp(e, -size - bytes);
 }
 
 }  // namespace trapline

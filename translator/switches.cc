@@ -23,7 +23,7 @@ constexpr std::array kNames = {
     SwitchName{"guest-encoding", &Switches::guest_encoding,
                "emit instructions in the guest's own encoding where it fits"},
     SwitchName{"inline-system", &Switches::inline_system,
-               "change flags, IF and known segments in emitted code"},
+               "change flags, IF and known segments, and adjust decimals, in emitted code"},
     SwitchName{"follow-jumps", &Switches::follow_jumps,
                "let blocks go on at the target of a jump in their page"},
     SwitchName{"page-loops", &Switches::page_loops,

@@ -18,7 +18,7 @@ struct Switches {
   bool inline_memory = true;    ///< Accesses look the view up in emitted code.
   bool extended_blocks = true;  ///< Blocks go on after conditional branches.
   bool guest_encoding = true;   ///< Instructions are emitted in the guest's bytes where they fit.
-  bool inline_system = true;    ///< What changes VCPU state alone does so in emitted code.
+  bool inline_system = true;    ///< VCPU state and what only legacy code has: in emitted code.
   bool follow_jumps = true;     ///< Blocks go on at the target of a direct jump in their page.
   bool page_loops = true;       ///< Loops run without checks while they stay in their pages.
   bool stores_by_call = true;   ///< A MOV to a page table or a device: by the call that finds it.

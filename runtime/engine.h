@@ -284,7 +284,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
     std::array<uint8_t, 15> bytes{};
     uint32_t count = 0;
   };
-  CodeBytes code_bytes(uint32_t eip);
+  CodeBytes code_bytes(uint32_t linear);
   bool decode_here(const CodeBytes& code, Instruction& in) const;
   /// Makes the pointers in the image, which the host has stored, the guest's.
   void sync_fpu_pointers();
@@ -394,6 +394,12 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
     uint16_t opcode = 0;
   };
   FpuPointers fpu_loaded_;
+  /// The last x87 instruction that was found: its EIP, and where its code segment began.
+  struct FpuInstruction {
+    uint32_t eip = 0;
+    uint32_t base = 0;
+  };
+  FpuInstruction fpu_instruction_;
   bool port_exit_ = false;  ///< in() or out() filled exit_ and wants to leave.
   bool port_read_waits_ = false;
   bool port_read_completed_ = false;

@@ -98,9 +98,8 @@ uint64_t Engine::raise_x87() {
 }
 
 /// Up to 15, fewer where the next page is absent.
-Engine::CodeBytes Engine::code_bytes(uint32_t eip) {
+Engine::CodeBytes Engine::code_bytes(uint32_t linear) {
   CodeBytes out;
-  const uint32_t linear = eip + context_->cpu.segment[kCs].base;
   for (; out.count < out.bytes.size(); ++out.count) {
     const auto byte = fetch({linear + out.count});
     if (!byte.ok()) break;
@@ -117,7 +116,8 @@ bool Engine::decode_here(const CodeBytes& code, Instruction& in) const {
 
 bool Engine::waits_for_x87() {
   Instruction in;
-  if (!decode_here(code_bytes(context_->cpu.eip), in)) return false;
+  const CpuState& state = context_->cpu;
+  if (!decode_here(code_bytes(state.segment[kCs].base + state.eip), in)) return false;
   switch (in.mnemonic) {
     case ZYDIS_MNEMONIC_FNSTCW:
     case ZYDIS_MNEMONIC_FNSTSW:
@@ -134,19 +134,20 @@ bool Engine::waits_for_x87() {
 bool Engine::finish_suppressed_store() {
   CpuState& state = context_->cpu;
   if ((state.fpu.control & kSuppressing) == kSuppressing) return false;
-  const CodeBytes code = code_bytes(state.eip);
+  const uint32_t base = state.segment[kCs].base;
+  const CodeBytes code = code_bytes(base + state.eip);
   Instruction in;
   if (!decode_here(code, in) || in.row->fpu != FpuUse::kX87 || !in.memory()) return false;
   FpuImage after = state.fpu;
   if (!store_into_nowhere(in.mnemonic, in.memory()->size, after)) return false;
   if (!(after.status & ~after.control & kSuppressing)) return false;
   after.ip = state.eip;
-  after.cs = after.ds = 0;
+  fpu_instruction_ = {state.eip, base};
   after.dp = offset_of(*in.memory(), in, state);
   if (const auto opcode = x87_opcode({code.bytes.data(), code.count})) after.opcode = *opcode;
   state.fpu = after;
   context_->hot.fpu_operand = after.dp;
-  fpu_loaded_ = {after.dp, after.opcode};
+  note_fpu_pointers();
   state.eip += in.length;
   if (counted_) --context_->hot.budget;
   return true;
@@ -161,9 +162,15 @@ void Engine::sync_fpu_pointers() {
   note_fpu_pointers();
 }
 
+/// Selectors read as 0, but for that of the instruction where the layouts make a linear address of
+/// it: in real mode and V86 mode.
 void Engine::note_fpu_pointers() {
+  const CpuState& state = context_->cpu;
   FpuImage& fpu = context_->cpu.fpu;
-  fpu.cs = fpu.ds = 0;
+  const bool linear = !state.protected_mode() || state.v86();
+  const bool known = fpu.ip != 0 && fpu.ip == fpu_instruction_.eip;
+  fpu.cs = linear && known ? static_cast<uint16_t>(fpu_instruction_.base >> 4) : 0;
+  fpu.ds = 0;
   fpu_loaded_ = {fpu.dp, fpu.opcode};
 }
 
@@ -178,11 +185,13 @@ void Engine::translate_fpu_instruction_pointer() {
   const auto host_opcode = x87_opcode({code, 15});
   const CodeRecord& record = cache_->record_at(*block, fpu.ip);
   fpu.ip = block->eip + static_cast<uint32_t>(record.guest);
+  const uint32_t start = block->table->page << kPageShift | block->offset;
+  fpu_instruction_ = {fpu.ip, start - block->eip};
   // It may have been the same before.
   const bool moved = fpu.opcode != fpu_loaded_.opcode || (fpu.status & kErrorSummary) ||
                      host_always_moves_opcode();
   if (!moved || host_opcode != (fpu.opcode & 0x7ff)) return;
-  const CodeBytes guest = code_bytes(fpu.ip);
+  const CodeBytes guest = code_bytes(fpu_instruction_.base + fpu.ip);
   if (const auto opcode = x87_opcode({guest.bytes.data(), guest.count})) fpu.opcode = *opcode;
 }
 

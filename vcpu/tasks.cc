@@ -135,7 +135,9 @@ OrFault<void> link_tasks(Cpu& cpu, const Descriptor& tss, const TaskSwitch& how)
   const bool nests = how.kind == TaskSwitchKind::kCall || how.kind == TaskSwitchKind::kInterrupt;
   if (!nests) {
     const Linear access{cpu.state.gdtr.base + (tr.selector & ~7u) + kAccessByte};
-    TRAPLINE_TRY(cpu.memory.write(access, 1, tr.attributes & 0xff & ~kBusy, Privilege::kSystem));
+    // The rest of the descriptor may have changed since it was loaded.
+    TRAPLINE_TRY_LET(now, cpu.memory.read(access, 1, Privilege::kSystem));
+    TRAPLINE_TRY(cpu.memory.write(access, 1, now & ~uint64_t{kBusy}, Privilege::kSystem));
   }
   if (how.kind != TaskSwitchKind::kReturn)
     TRAPLINE_TRY(cpu.memory.write(tss.address + kAccessByte, 1, (tss.attributes() & 0xff) | kBusy,

@@ -71,6 +71,7 @@ struct Block {
   uint16_t instructions = 0;
   uint16_t exit_count = 0;
   uint16_t window_misses = 0;  ///< How often the stack window could not be had for it.
+  uint16_t frame_misses = 0;   ///< Or not for its frame.
   uint32_t first_exit = 0;
   uint32_t incoming = 0;  ///< Number of the first exit that was linked here, plus 1; 0: none.
   std::span<const CodeRecord> records;

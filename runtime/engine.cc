@@ -264,6 +264,28 @@ bool Engine::move_window(uint32_t linear, int span_class) {
   return true;
 }
 
+bool Engine::widen_window(uint32_t linear, uint32_t span_class, bool in_use) {
+  constexpr uint32_t kNear = (2 * kWindowReach) << kPageShift;
+  HotFields& hot = context_->hot;
+  const uint32_t esp = context_->cpu.gpr[kEsp];
+  if (linear - esp + kNear > 2 * kNear) return false;
+  const HotFields before = hot;
+  const auto inside = [&hot](uint32_t address, size_t size_class) {
+    return int64_t{address - hot.window_base} <= hot.window_limit[size_class];
+  };
+  const bool moved = move_window(esp, 0) && inside(linear, span_class);
+  const int64_t size = hot.window_limit[0] + kWindowSpans[0];
+  const int64_t size_before = before.window_limit[0] + kWindowSpans[0];
+  const bool grown = hot.window_delta == before.window_delta &&
+                     hot.window_base <= before.window_base &&
+                     hot.window_base + size >= before.window_base + size_before;
+  if (moved && (grown || !in_use)) return true;
+  hot.window_base = before.window_base;
+  hot.window_delta = before.window_delta;
+  hot.window_limit = before.window_limit;
+  return false;
+}
+
 // --- blocks --------------------------------------------------------------------------------------
 
 uint64_t Engine::leave(Leave reason) {
@@ -301,7 +323,8 @@ uint64_t Engine::resume_variant(Variant variant) {
   state.shadow = InterruptShadow::kNone;  // The next instruction is the one in it.
   // And the one that RF lets pass a breakpoint.
   const bool passes = std::exchange(state.eflags, state.eflags & ~eflags::kRf) & eflags::kRf;
-  if (DebugRegisters(state).any() && variant != Variant::kNoWindow) {
+  if (DebugRegisters(state).any() && variant != Variant::kNoWindow &&
+      variant != Variant::kNoFrame) {
     if (passes && variant == Variant::kNormal) variant = Variant::kSingle;
     if (!passes && variant == Variant::kSingle)
       if (const auto fault = execution_breakpoint(); fault) {

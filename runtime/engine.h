@@ -192,6 +192,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void remember_block(const Block& block, Variant variant);
   uint32_t mode_number(const ModeKey& key);
   bool move_window(uint32_t linear, int span_class);
+  /// Makes the window hold ESP and `linear`; where it is `in_use`, it may only grow.
+  bool widen_window(uint32_t linear, uint32_t span_class, bool in_use);
   OrFault<Resolution> resolve_code(Linear address);
   /// Where EIP leads, with its page's slot filled.
   struct CodePlace {

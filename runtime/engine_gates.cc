@@ -140,17 +140,27 @@ struct Gates {
     if (e.move_window(address, static_cast<int>(span_class))) return stay(0);
     e.locate(from);
     Block& block = *e.cache_->block_at(from - 1);
-    if (++block.window_misses == kManyWindowMisses) do_without_window(e, block);
+    if (++block.window_misses == kManyWindowMisses) do_without(e, block, Variant::kNoWindow);
     return go(e.resume_variant(Variant::kNoWindow));
+  }
+
+  static GateResult frame(Context* context, uint32_t address, uint32_t bits, uint64_t from) {
+    Engine& e = engine(context);
+    const FrameInfo info = FrameInfo::unpack(bits);
+    if (e.widen_window(address, info.span_class, info.window_in_use)) return stay(0);
+    e.locate(from);
+    Block& block = *e.cache_->block_at(from - 1);
+    if (++block.frame_misses == kManyWindowMisses) do_without(e, block, Variant::kNoFrame);
+    return go(e.resume_variant(Variant::kNoFrame));
   }
 
   /// The block has its stack where the window cannot be, again and again: its place goes to one
   /// that needs none.
-  static void do_without_window(Engine& e, Block& block) {
+  static void do_without(Engine& e, Block& block, Variant variant) {
     CpuState& state = e.context_->cpu;
     const uint32_t eip = std::exchange(state.eip, block.eip);
     const uint64_t generation = e.cache_->counters().flushes;
-    const OrFault<Block*> other = e.find_block(Variant::kNoWindow);
+    const OrFault<Block*> other = e.find_block(variant);
     state.eip = eip;
     const bool both_there = other.ok() && generation == e.cache_->counters().flushes;
     if (both_there && (*other)->table == block.table) e.cache_->replace(block, **other);
@@ -276,6 +286,7 @@ void fill_gate_entries(ThunkTargets& targets) {
   set(Gate::kFill, Gates::fill);
   set(Gate::kSegment, Gates::segment);
   set(Gate::kWindow, Gates::window);
+  set(Gate::kFrame, Gates::frame);
   set(Gate::kOpen, Gates::open);
   set(Gate::kCommit, Gates::commit);
   set(Gate::kDivide, Gates::divide);

@@ -86,10 +86,19 @@ bool constant_esp_change(const Instruction& in, int32_t& change) {
   }
 }
 
+/// A memory operand at EBP plus a constant, on the stack's segment.
+bool frame_operand(const Operand& operand, const Instruction& in) {
+  const auto value = static_cast<int32_t>(operand.value);
+  return operand.base == kEbp && operand.index == Operand::kNoRegister && in.address_size == 4 &&
+         operand.segment == kSs && value > -kWidestSpan && value < kWidestSpan;
+}
+
 class StackTracker {
  public:
-  StackTracker(bool enabled, BlockAnalysis& out) : enabled_(enabled), out_(out) {
+  StackTracker(bool enabled, bool frames, BlockAnalysis& out)
+      : enabled_(enabled), frames_(frames), out_(out) {
     if (enabled_) out_.stack.emplace_back();
+    if (frames_) out_.frames.emplace_back();
   }
 
   void visit(const Instruction& in, InstructionAnalysis& info) {
@@ -105,9 +114,11 @@ class StackTracker {
     if (accesses) add_range(esp_ + low, esp_ + high);
     int32_t displacement = 0;
     const Operand* memory = in.memory();
-    if (memory && !memory->address_only && stack_operand(*memory, in, info, displacement) &&
+    if (memory && memory->address_only) memory = nullptr;
+    if (memory && stack_operand(*memory, in, info, displacement) &&
         fits_absolute(displacement, displacement + memory->size))
       add_range(displacement, displacement + memory->size);
+    if (frames_ && !ebp_known_) visit_frame(in, memory, info);
     if (in.traits & (trait::kStack | trait::kNamesEsp | trait::kWritesEbp)) advance(in);
     ++visited_;
   }
@@ -160,6 +171,27 @@ class StackTracker {
     if (!s.used) s.first = visited_;
     s.used = true;
   }
+  void visit_frame(const Instruction& in, const Operand* memory, InstructionAnalysis& info) {
+    info.frame = static_cast<int16_t>(out_.frames.size() - 1);
+    if (memory && frame_operand(*memory, in)) {
+      const auto at = static_cast<int32_t>(memory->value);
+      add_to_frame(at, at + memory->size);
+    } else if (in.mnemonic == ZYDIS_MNEMONIC_LEAVE) {
+      add_to_frame(0, in.operand_size);
+    }
+  }
+  /// EBP itself always belongs to it, so that no address on the way from there wraps.
+  void add_to_frame(int32_t low, int32_t high) {
+    StackSegment& frame = out_.frames.back();
+    const int32_t new_low = std::min({frame.low, low, 0});
+    const int32_t new_high = std::max({frame.high, high, 0});
+    if (new_high - new_low > kWidestSpan) return;
+    if (!frame.used) frame.first = visited_;
+    frame.low = new_low;
+    frame.high = new_high;
+    frame.used = true;
+    ++frame.count;
+  }
   void start_segment() {
     out_.stack.emplace_back();
     esp_ = 0;
@@ -172,6 +204,7 @@ class StackTracker {
         is_register(in.operand[1], kEsp)) {
       ebp_known_ = true;
       ebp_ = esp_;
+      if (frames_) out_.frames.emplace_back();
       return;
     }
     if (in.mnemonic == ZYDIS_MNEMONIC_MOV && is_register(in.operand[0], kEsp) &&
@@ -179,7 +212,10 @@ class StackTracker {
       esp_ = ebp_;
       return;
     }
-    if (in.traits & trait::kWritesEbp) ebp_known_ = false;
+    if (in.traits & trait::kWritesEbp) {
+      ebp_known_ = false;
+      if (frames_) out_.frames.emplace_back();
+    }
     if (constant_esp_change(in, change))
       esp_ += change;
     else if ((in.traits & trait::kWritesEsp) || in.mnemonic == ZYDIS_MNEMONIC_LEAVE ||
@@ -188,6 +224,7 @@ class StackTracker {
   }
 
   bool enabled_;
+  bool frames_;
   BlockAnalysis& out_;
   uint32_t visited_ = 0;
   int32_t esp_ = 0;
@@ -295,20 +332,29 @@ bool stack_operand(const Operand& operand, const Instruction& in, const Instruct
 
 namespace {
 /// Guards destroy flags, so they go where flags are dead, if such a place is near enough.
-void place_stack_guards(std::span<const Instruction> instructions, BlockAnalysis& out) {
-  for (size_t number = 0; number < out.stack.size(); ++number) {
-    const StackSegment& segment = out.stack[number];
+void place_guards(std::span<const Instruction> instructions,
+                  const std::vector<StackSegment>& segments, int16_t InstructionAnalysis::*which,
+                  bool InstructionAnalysis::*guards, BlockAnalysis& out) {
+  for (size_t number = 0; number < segments.size(); ++number) {
+    const StackSegment& segment = segments[number];
     if (!segment.used || !out.instruction[segment.first].needed) continue;
     for (size_t i = segment.first; i-- > 0;) {
       InstructionAnalysis& info = out.instruction[i];
-      if (info.stack_segment != static_cast<int16_t>(number) ||
+      if (info.*which != static_cast<int16_t>(number) ||
           instructions[i].row->effect != BlockEffect::kNone)
         break;
       if (info.needed) continue;
-      info.guards_stack = true;
+      info.*guards = true;
       break;
     }
   }
+}
+
+/// One access alone is no cheaper with a guard, and what lies only above EBP may be anything.
+void keep_likely_frames(BlockAnalysis& out) {
+  constexpr uint32_t kFewest = 2;
+  for (StackSegment& frame : out.frames)
+    frame.used = frame.used && frame.count >= kFewest && frame.low < 0;
 }
 }  // namespace
 
@@ -320,17 +366,31 @@ bool in_stack_window(const Operand& operand, const Instruction& in, const Instru
   return segment.used && displacement >= segment.low && displacement + operand.size <= segment.high;
 }
 
+bool in_frame(const Operand& operand, uint32_t size, const Instruction& in,
+              const InstructionAnalysis& info, const BlockAnalysis& analysis) {
+  if (info.frame < 0 || !frame_operand(operand, in)) return false;
+  const StackSegment& frame = analysis.frames[static_cast<size_t>(info.frame)];
+  const auto at = static_cast<int32_t>(operand.value);
+  return frame.used && at >= frame.low && at + static_cast<int32_t>(size) <= frame.high;
+}
+
 void analyse(std::span<const Instruction> instructions, const ModeKey& mode,
-             const Switches& switches, bool windows, bool loops, bool die_early,
+             const Switches& switches, const Windows& windows, bool loops, bool die_early,
              FlagLookahead& lookahead, BlockAnalysis& out) {
   out.instruction.assign(instructions.size(), {});
   out.stack.clear();
+  out.frames.clear();
   out.loop.found = false;
   const bool flat_stack = mode.stack32() && mode.segment_class(kSs) == SegmentClass::kFlat;
-  StackTracker stack(windows && flat_stack, out);
+  const bool stack_windows = windows.stack && flat_stack;
+  StackTracker stack(stack_windows, stack_windows && windows.frame, out);
   for (size_t i = 0; i < instructions.size(); ++i) stack.visit(instructions[i], out.instruction[i]);
   analyse_flags(instructions, switches, die_early, lookahead, out);
-  place_stack_guards(instructions, out);
+  keep_likely_frames(out);
+  place_guards(instructions, out.stack, &InstructionAnalysis::stack_segment,
+               &InstructionAnalysis::guards_stack, out);
+  place_guards(instructions, out.frames, &InstructionAnalysis::frame,
+               &InstructionAnalysis::guards_frame, out);
   if (loops) find_page_loop(instructions, mode, out);
 }
 

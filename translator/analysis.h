@@ -29,22 +29,28 @@ struct InstructionAnalysis {
   /// When EBP is ESP plus a constant: EBP relative to the start of the stack segment.
   bool ebp_known = false;
   int32_t ebp_offset = 0;
+  /// Between two changes of EBP, where it is not known from ESP. -1: none.
+  int16_t frame = -1;
+  /// The frame's guard belongs before this instruction, likewise.
+  bool guards_frame = false;
   /// The segment's guard belongs before this instruction: flags are dead here, and live where the
   /// segment's first access is.
   bool guards_stack = false;
 };
 
-/// The accesses of a stack segment: [low, high) relative to its start.
+/// The accesses of a stack segment or a frame: [low, high) relative to its start, or to EBP.
 struct StackSegment {
   int32_t low = 0;
   int32_t high = 0;
   bool used = false;
   uint32_t first = 0;  ///< The instruction of its first access.
+  uint32_t count = 0;  ///< Of its accesses.
 };
 
 struct BlockAnalysis {
   std::vector<InstructionAnalysis> instruction;
   std::vector<StackSegment> stack;
+  std::vector<StackSegment> frames;
   /// Flags live at the target of a direct branch out of the block, by instruction index.
   uint32_t live_at_entry = eflags::kArithmetic;
   PageLoop loop;
@@ -75,13 +81,23 @@ class FlagLookahead {
   Instruction room_;
 };
 
+/// Which accesses may share guards.
+struct Windows {
+  bool stack = false;
+  bool frame = false;
+};
+
 void analyse(std::span<const Instruction> instructions, const ModeKey& mode,
-             const Switches& switches, bool windows, bool loops, bool die_early,
+             const Switches& switches, const Windows& windows, bool loops, bool die_early,
              FlagLookahead& lookahead, BlockAnalysis& out);
 
 /// Whether the stack window covers a memory operand.
 bool in_stack_window(const Operand& operand, const Instruction& in, const InstructionAnalysis& info,
                      const BlockAnalysis& analysis);
+
+/// Whether the guard of the instruction's frame covers a memory operand.
+bool in_frame(const Operand& operand, uint32_t size, const Instruction& in,
+              const InstructionAnalysis& info, const BlockAnalysis& analysis);
 
 /// How a memory operand relates to the stack: its displacement from the stack segment's start.
 bool stack_operand(const Operand& operand, const Instruction& in, const InstructionAnalysis& info,

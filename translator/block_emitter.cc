@@ -110,6 +110,7 @@ void BlockEmitter::emit_instruction(const Instruction& in) {
   const size_t record = out_.records.size() - 1;
   note_comparison(in);
   if (current_->guards_stack) ensure_window(*current_);
+  if (current_->guards_frame) ensure_frame(*current_);
   bool possible = true;
   if (in.row->fpu != FpuUse::kNone) possible = prepare_fpu(in);
   if (possible) in.row->lower(*this, in);
@@ -377,7 +378,7 @@ void BlockEmitter::emit_cold() {
         break;
       case Cold::Kind::kWindow:
         emit_comparison_flags(cold);
-        a.lea(host::kAddress.r32(), x86::ptr(host::kStack, cold.window_offset));
+        a.lea(host::kAddress.r32(), x86::ptr(host::guest64(cold.window_base), cold.window_offset));
         gate(cold.gate, cold.info);
         a.jmp(cold.resume);
         break;

@@ -155,6 +155,7 @@ class BlockEmitter {
     uint32_t info = 0;                ///< Or the payload of the system operation.
     uint8_t address_register = 0xff;  ///< Guest register to copy into the address register first.
     int32_t window_offset = 0;
+    uint8_t window_base = kEsp;
     CodeLabel misaligned;  ///< Valid: a look-up that comes here when misaligned.
     bool write = false;    ///< Which table it looks up.
     uint8_t size = 0;
@@ -197,6 +198,8 @@ class BlockEmitter {
   void add_record(uint32_t host_offset);
   uint32_t offset() const { return static_cast<uint32_t>(a.offset()); }
   void ensure_window(const InstructionAnalysis& info);
+  void ensure_frame(const InstructionAnalysis& info);
+  void guard_window(Gate gate, uint8_t base, int32_t low, int32_t span, bool in_use);
   asmjit::x86::Mem window_operand(uint8_t base, int32_t displacement, uint32_t size);
   asmjit::x86::Mem lookup(uint32_t size, AccessKind kind, uint8_t address_register);
   void note_comparison(const Instruction& in);
@@ -247,6 +250,7 @@ class BlockEmitter {
   bool ended_ = false;
   int32_t esp_pending_ = 0;
   int guarded_segment_ = -1;
+  int guarded_frame_ = -1;
   uint32_t shadow_ends_after_ = ~0u;
 
   /// The unchecked copy of a loop.

@@ -87,20 +87,36 @@ x86::Mem BlockEmitter::window_operand(uint8_t base, int32_t displacement, uint32
 void BlockEmitter::ensure_window(const InstructionAnalysis& info) {
   if (guarded_segment_ == info.stack_segment) return;
   guarded_segment_ = info.stack_segment;
+  guarded_frame_ = -1;  // The window may move.
   const StackSegment& segment = analysis_.stack[static_cast<size_t>(info.stack_segment)];
-  int span_class = 0;
-  while (segment.high - segment.low > static_cast<int32_t>(kWindowSpans[span_class])) ++span_class;
-  const int32_t low = segment.low - info.esp_offset + esp_pending_;
+  guard_window(Gate::kWindow, kEsp, segment.low - info.esp_offset + esp_pending_,
+               segment.high - segment.low, false);
+}
+
+void BlockEmitter::ensure_frame(const InstructionAnalysis& info) {
+  if (guarded_frame_ == info.frame) return;
+  if (info.stack_segment >= 0 && analysis_.stack[static_cast<size_t>(info.stack_segment)].used)
+    ensure_window(info);
+  guarded_frame_ = info.frame;
+  const StackSegment& frame = analysis_.frames[static_cast<size_t>(info.frame)];
+  guard_window(Gate::kFrame, kEbp, frame.low, frame.high - frame.low, guarded_segment_ >= 0);
+}
+
+void BlockEmitter::guard_window(Gate gate, uint8_t base, int32_t low, int32_t span, bool in_use) {
+  uint32_t span_class = 0;
+  while (span > static_cast<int32_t>(kWindowSpans[span_class])) ++span_class;
   clobber_flags();
   Cold& cold = add_cold(Cold::Kind::kWindow);
-  cold.gate = Gate::kWindow;
-  cold.info = static_cast<uint32_t>(span_class);
+  cold.gate = gate;
+  cold.info = FrameInfo{span_class, in_use}.pack();
   cold.window_offset = low;
+  cold.window_base = base;
   a.bind(cold.resume);
-  a.lea(host::kAddress.r32(), x86::ptr(host::kStack, low));
+  a.lea(host::kAddress.r32(), x86::ptr(host::guest64(base), low));
   a.sub(host::kAddress.r32(), host::context(TRAPLINE_CONTEXT_OFFSET(hot.window_base), 4));
   a.cmp(host::kAddress,
-        host::context(TRAPLINE_CONTEXT_OFFSET(hot.window_limit) + span_class * 8, 8));
+        host::context(
+            TRAPLINE_CONTEXT_OFFSET(hot.window_limit) + static_cast<int32_t>(span_class * 8), 8));
   a.jg(cold.entry);
 }
 
@@ -134,6 +150,11 @@ x86::Mem BlockEmitter::open(const Operand& operand, const Instruction& in, uint3
     }
   }
   if (copy_.emitting && analysis_.loop.stream_at(index_) >= 0) return stream_operand(operand, size);
+  if (!careful_ && in_frame(operand, size, in, *current_, analysis_)) {
+    ensure_frame(*current_);
+    aligned_ = false;
+    return window_operand(kEbp, static_cast<int32_t>(operand.value), size);
+  }
   const bool plain_register = operand.base != Operand::kNoRegister && operand.base != kEsp &&
                               operand.index == Operand::kNoRegister && operand.value == 0 &&
                               in.address_size == 4;

@@ -67,10 +67,11 @@ struct ModeKey {
 enum class Variant : uint8_t {
   kNormal,
   kNoWindow,  ///< Stack accesses are like any other: where the stack window cannot be had.
+  kNoFrame,   ///< Those relative to EBP are: it is no frame pointer, or its frame is elsewhere.
   kCareful,   ///< One instruction whose every access goes through C++: MMIO, traced frames, page
               ///< crossings, code being written.
   kSingle,    ///< One instruction, otherwise normal: budgets that run out, interrupt shadows.
 };
-inline constexpr int kVariantCount = 4;
+inline constexpr int kVariantCount = 5;
 
 }  // namespace trapline

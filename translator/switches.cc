@@ -11,6 +11,8 @@ constexpr std::array kNames = {
                "look indirect branch targets up in emitted code"},
     SwitchName{"stack-window", &Switches::stack_window,
                "one check per block for stack-relative accesses"},
+    SwitchName{"frame-window", &Switches::frame_window,
+               "one check per block for accesses relative to a frame pointer"},
     SwitchName{"lazy-flags", &Switches::lazy_flags, "save flags only where live ones are lost"},
     SwitchName{"recompute-flags", &Switches::recompute_flags,
                "repeat a comparison in place of saving its flags"},

@@ -23,6 +23,7 @@ enum class Gate : uint8_t {
   kFill,     ///< Linear address -> delta for an access (AccessInfo).
   kSegment,  ///< Offset: the full segment check (AccessInfo).
   kWindow,   ///< Moves the stack window to a linear address; information: the span's class.
+  kFrame,    ///< Makes the stack window reach there as well as the stack (FrameInfo).
   kOpen,     ///< As kFill, but always gives an address, possibly of a buffer (AccessInfo).
   kCommit,   ///< Writes back what kOpen gave a buffer for.
   kDivide,   ///< Leaves with #DE when the signed division would overflow (value register: divisor).
@@ -30,7 +31,7 @@ enum class Gate : uint8_t {
   kVerify,   ///< Selector, whether writable: VERW or VERR's ZF.
   kFpuLoad,  ///< Puts the guest's FPU state into the host's FPU. Changes no register at all.
 };
-inline constexpr int kGateCount = 9;
+inline constexpr int kGateCount = 10;
 
 /// Jumps into C++ that end the block. In: CpuState::eip = the instruction, address register =
 /// value, delta register = payload, flags register = saved flags. C++ says where to go on.
@@ -101,6 +102,15 @@ struct AccessInfo {
             static_cast<uint8_t>(bits >> 18 & 7),
             static_cast<uint8_t>(bits >> 21 & 15)};
   }
+};
+
+/// Packed description of a frame, for Gate::kFrame.
+struct FrameInfo {
+  uint32_t span_class = 0;
+  bool window_in_use = false;  ///< The block relies on where the window is.
+
+  constexpr uint32_t pack() const { return span_class | (window_in_use ? 0x100u : 0u); }
+  static constexpr FrameInfo unpack(uint32_t bits) { return {bits & 0xff, (bits & 0x100) != 0}; }
 };
 
 /// Addresses in code memory of what every block uses. All below 2 GiB.

@@ -164,15 +164,17 @@ std::optional<uint32_t> Translator::followed_jump(const TranslationRequest& requ
 }
 
 void Translator::emit(const TranslationRequest& request) {
-  const bool windows = switches_.stack_window && request.variant == Variant::kNormal &&
-                       !one_instruction(request, switches_);
+  const bool usual = request.variant == Variant::kNormal || request.variant == Variant::kNoFrame;
+  const Windows windows{
+      .stack = switches_.stack_window && usual && !one_instruction(request, switches_),
+      .frame = switches_.frame_window && request.variant == Variant::kNormal};
   // What comes next may be a breakpoint's handler, which looks at the flags.
   const bool looks_ahead =
       switches_.flag_lookahead && !switches_.exact_flags && request.guest_breakpoints.empty();
   FlagLookahead lookahead(request, looks_ahead, *memo_, translation_.lookahead);
-  const bool loops = switches_.page_loops && request.variant == Variant::kNormal &&
-                     !request.mode.has(mode::kCounted) && request.mode.code32() &&
-                     !translation_.straddles && !one_instruction(request, switches_);
+  const bool loops = switches_.page_loops && usual && !request.mode.has(mode::kCounted) &&
+                     request.mode.code32() && !translation_.straddles &&
+                     !one_instruction(request, switches_);
   analyse(instructions(), request.mode, switches_, windows, loops,
           request.mutation == Mutation::kFlagsDieEarly, lookahead, analysis_);
   BlockEmitter emitter(*workspace_, thunks_, switches_, request, analysis_, translation_);

@@ -20,7 +20,8 @@ constexpr uint32_t kMissSaved = 0x20002010;
 constexpr uint32_t kStep = 0x10;
 
 constexpr std::array<const char*, kGateCount> kGateNames = {
-    "fill", "segment", "window", "open", "commit", "divide", "fpu-sync", "verify", "fpu-load"};
+    "fill",   "segment", "window",   "frame",  "open",
+    "commit", "divide",  "fpu-sync", "verify", "fpu-load"};
 constexpr std::array<const char*, kSystemOpCount> kSystemNames = {
     "link",       "lookup",           "straddle",   "interpret",    "raise",       "trap-step",
     "breakpoint", "guest-breakpoint", "budget",     "halt",         "interrupt",   "iret",

@@ -189,6 +189,7 @@ class StackTracker {
     if (!frame.used) frame.first = visited_;
     frame.low = new_low;
     frame.high = new_high;
+    frame.last = visited_;
     frame.used = true;
     ++frame.count;
   }

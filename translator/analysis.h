@@ -44,6 +44,7 @@ struct StackSegment {
   int32_t high = 0;
   bool used = false;
   uint32_t first = 0;  ///< The instruction of its first access.
+  uint32_t last = 0;   ///< And that of its last one.
   uint32_t count = 0;  ///< Of its accesses.
 };
 

@@ -95,10 +95,13 @@ void BlockEmitter::ensure_window(const InstructionAnalysis& info) {
 
 void BlockEmitter::ensure_frame(const InstructionAnalysis& info) {
   if (guarded_frame_ == info.frame) return;
-  if (info.stack_segment >= 0 && analysis_.stack[static_cast<size_t>(info.stack_segment)].used)
-    ensure_window(info);
-  guarded_frame_ = info.frame;
   const StackSegment& frame = analysis_.frames[static_cast<size_t>(info.frame)];
+  if (info.stack_segment >= 0) {
+    // The stack's guard comes first where it would come in between, and have this one made again.
+    const StackSegment& stack = analysis_.stack[static_cast<size_t>(info.stack_segment)];
+    if (stack.used && stack.first <= frame.last) ensure_window(info);
+  }
+  guarded_frame_ = info.frame;
   guard_window(Gate::kFrame, kEbp, frame.low, frame.high - frame.low, guarded_segment_ >= 0);
 }
 

@@ -46,12 +46,17 @@ void BlockEmitter::clobber_flags() {
 
 void BlockEmitter::need_flags() {
   if (flags_in_host_) return;
-  if (recompute_)
-    emit_comparison(comparison_);
-  else
-    emit_restore_flags();
   flags_in_host_ = true;
-  if (std::exchange(recompute_, false)) return;
+  if (std::exchange(recompute_, false)) {
+    emit_comparison(comparison_);
+    // The image never was good: a fault from here on finds the flags in the host's.
+    Record record = out_.records.back();
+    record.host = static_cast<uint16_t>(offset());
+    record.flags_saved = false;
+    out_.records.push_back(record);
+    return;
+  }
+  emit_restore_flags();
   // The image is still good, which is what a fault of this instruction needs.
   out_.records.back().flags_saved = true;
 }

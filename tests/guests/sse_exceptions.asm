@@ -99,6 +99,26 @@ main:
     mov eax, [exc_eflags]
     and eax, ARITHMETIC
     expect_eq "flags stay", eax, ZF | PF
+    ; flags that a comparison gave which an access in between could have repeated
+    ldmxcsr [unmask_divide]
+    movss xmm0, [one]
+    xorps xmm1, xmm1
+    mov ebx, 0xc8
+    try .compared
+    xor eax, eax                        ; sets ZF, which the test clears
+    push eax
+    pop eax
+    test bl, 0x1d
+    push eax
+.dividing:
+    divss xmm0, xmm1
+.compared:
+    expect_exception "#XM after a test and a push", XM, 0, .dividing
+    mov eax, [exc_eflags]
+    and eax, ARITHMETIC
+    expect_eq "the test's flags", eax, 0
+    add esp, 4
+    ldmxcsr [unmask_invalid]
     expect_no_fault "masked ones do not count", divss xmm0, [zero]
     ; a handler that masks and goes on
     ldmxcsr [unmask_divide]

@@ -110,7 +110,8 @@ void BlockEmitter::emit_instruction(const Instruction& in) {
   const size_t record = out_.records.size() - 1;
   note_comparison(in);
   if (current_->guards_stack) ensure_window(*current_);
-  if (current_->guards_frame) ensure_frame(*current_);
+  // A loop's copy has streams in the registers that a guard needs, and may need no guard for them.
+  if (current_->guards_frame && !copy_.emitting) ensure_frame(*current_);
   bool possible = true;
   if (in.row->fpu != FpuUse::kNone) possible = prepare_fpu(in);
   if (possible) in.row->lower(*this, in);

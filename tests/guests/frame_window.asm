@@ -96,6 +96,37 @@ main:
     expect_eq "across the edge, the lower half", [FRAME_ONE + 0xffc], 0x22110195
     expect_eq "read back", ebx, 0x22110195
 
+    ; in a loop that runs through memory: as long as there are blanks
+    mov edi, HEAP + 0x800
+    mov ecx, 300
+    mov al, ' '
+    rep stosb
+    mov byte [edi], '-'
+    mov ebp, esp
+    sub esp, 0x200
+    mov byte [ebp - 0x160], 0
+    mov eax, HEAP + 0x800
+    jmp .blank
+    align 16
+.blank:
+    mov cl, [eax]
+    lea edx, [ecx - 9]
+    cmp cl, ' '
+    setne [ebp - 0x160]
+    cmp dl, 4
+    seta dl
+    and dl, [ebp - 0x160]
+    jnz .other
+    test cl, cl
+    je .other
+    inc eax
+    jmp .blank
+.other:
+    lea esp, [ebp]
+    sub eax, HEAP + 0x800
+    expect_eq "blanks", eax, 300
+    movzx eax, byte [ebp - 0x160]
+    expect_eq "the last one is none", eax, 1
     ; EBP and the frame change between accesses
     mov ebp, HEAP
     mov esi, HEAP + 0x100

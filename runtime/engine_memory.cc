@@ -5,50 +5,13 @@
 #include <cstring>
 
 #include "runtime/engine.h"
+#include "vcpu/host_access.h"
 
 namespace trapline {
 
 namespace {
 bool inside_page(uint32_t linear, uint32_t size) {
   return (linear & kPageMask) + size <= kPageSize;
-}
-
-template <typename T>
-uint64_t load_as(uint64_t host) {
-  T value;
-  std::memcpy(&value, reinterpret_cast<const void*>(host), sizeof value);
-  return value;
-}
-template <typename T>
-void store_as(uint64_t host, uint64_t value) {
-  const auto part = static_cast<T>(value);
-  std::memcpy(reinterpret_cast<void*>(host), &part, sizeof part);
-}
-
-// Copies of a constant size, which need no call.
-uint64_t load_sized(uint64_t host, uint32_t size) {
-  switch (size) {
-    case 1:
-      return load_as<uint8_t>(host);
-    case 2:
-      return load_as<uint16_t>(host);
-    case 4:
-      return load_as<uint32_t>(host);
-    default:
-      return load_as<uint64_t>(host);
-  }
-}
-void store_sized(uint64_t host, uint32_t size, uint64_t value) {
-  switch (size) {
-    case 1:
-      return store_as<uint8_t>(host, value);
-    case 2:
-      return store_as<uint16_t>(host, value);
-    case 4:
-      return store_as<uint32_t>(host, value);
-    default:
-      return store_as<uint64_t>(host, value);
-  }
 }
 }  // namespace
 
@@ -65,7 +28,7 @@ OrFault<uint64_t> Engine::read(Linear address, uint32_t size, Privilege privileg
   View& view = view_for(privilege);
   if (const uint64_t delta = view.read_entry(address.page());
       delta && inside_page(address.value, size))
-    return load_sized(delta + address.value, size);
+    return load_sized(reinterpret_cast<const std::byte*>(delta + address.value), size);
   return read_slow(view, address, size);
 }
 
@@ -96,7 +59,7 @@ OrFault<void> Engine::write(Linear address, uint32_t size, uint64_t value, Privi
   View& view = view_for(privilege);
   if (const uint64_t delta = view.write_entry(address.page());
       delta && inside_page(address.value, size)) {
-    store_sized(delta + address.value, size, value);
+    store_sized(reinterpret_cast<std::byte*>(delta + address.value), size, value);
     return {};
   }
   return write_slow(view, address, size, value);

@@ -1,7 +1,7 @@
 #include "shadowmmu/page_walk.h"
 
-#include "shadowmmu/host_access.h"
 #include "shadowmmu/paging_bits.h"
+#include "vcpu/host_access.h"
 
 namespace trapline {
 namespace {

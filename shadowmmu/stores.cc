@@ -1,10 +1,10 @@
 #include <algorithm>
 #include <cstring>
 
-#include "shadowmmu/host_access.h"
 #include "shadowmmu/paging_bits.h"
 #include "shadowmmu/shadow_mmu_impl.h"
 #include "vcpu/assert.h"
+#include "vcpu/host_access.h"
 
 namespace trapline {
 namespace {

@@ -1,9 +1,9 @@
 #include "vcpu/tasks.h"
 
 #include <array>
-#include <cstring>
 
 #include "vcpu/flags.h"
+#include "vcpu/host_access.h"
 #include "vcpu/stack.h"
 
 namespace trapline {
@@ -37,17 +37,6 @@ const Layout& layout(bool is_wide) {
   return is_wide ? kLayout32 : kLayout16;
 }
 
-template <typename T>
-T load_at(const std::byte* host) {
-  T value;
-  std::memcpy(&value, host, sizeof value);
-  return value;
-}
-template <typename T>
-void store_at(std::byte* host, T value) {
-  std::memcpy(host, &value, sizeof value);
-}
-
 struct TaskImage {
   uint32_t cr3 = 0;
   uint32_t eip = 0;
@@ -64,8 +53,7 @@ OrFault<TaskImage> read_task(Cpu& cpu, const Descriptor& tss) {
   const std::byte* host = cpu.memory.reach(base, at.min_limit + 1, false, Privilege::kSystem);
   const auto field = [&](uint32_t offset) -> OrFault<uint64_t> {
     if (!host) return cpu.memory.read(base + offset, at.step, Privilege::kSystem);
-    if (at.step == 2) return load_at<uint16_t>(host + offset);
-    return load_at<uint32_t>(host + offset);
+    return load_sized(host + offset, at.step);
   };
   TaskImage image;
   TRAPLINE_TRY_LET(eip, field(at.eip));
@@ -113,10 +101,7 @@ OrFault<void> save_task(Cpu& cpu, const TaskSwitch& how) {
   std::byte* host = cpu.memory.reach(base, at.min_limit + 1, true, Privilege::kSystem);
   const auto put = [&](uint32_t offset, uint32_t size, uint32_t value) -> OrFault<void> {
     if (!host) return cpu.memory.write(base + offset, size, value, Privilege::kSystem);
-    if (size == 2)
-      store_at(host + offset, static_cast<uint16_t>(value));
-    else
-      store_at(host + offset, value);
+    store_sized(host + offset, size, value);
     return {};
   };
   const bool returns = how.kind == TaskSwitchKind::kReturn;

@@ -57,19 +57,19 @@ OrFault<Descriptor> read_handler(Cpu& cpu, const Descriptor& gate, uint32_t ext)
   return code;
 }
 
-void push_return(const CpuState& state, const Event& event, Frame& frame) {
+void push_return(const CpuState& state, const Event& event, StackFrame& frame) {
   frame.push(event.flags);
   frame.push(state.segment[kCs].selector);
   frame.push(event.eip);
   if (event.has_error_code) frame.push(event.error_code);
 }
 
-void push_v86_segments(const CpuState& state, Frame& frame) {
+void push_v86_segments(const CpuState& state, StackFrame& frame) {
   for (SegmentName name : {kGs, kFs, kDs, kEs}) frame.push(state.segment[name].selector);
 }
 
 OrFault<void> deliver_to_inner(Cpu& cpu, const Event& event, const Descriptor& gate,
-                               const Descriptor& code, Frame& frame) {
+                               const Descriptor& code, StackFrame& frame) {
   CpuState& state = cpu.state;
   const uint32_t ext = event.ext();
   const uint8_t level = code.dpl();
@@ -98,7 +98,7 @@ OrFault<void> deliver_to_inner(Cpu& cpu, const Event& event, const Descriptor& g
 }
 
 // Pushes of a delivery that stays in ring 3 are checked like others.
-OrFault<void> check_alignment(const CpuState& state, const Frame& frame, uint32_t ext) {
+OrFault<void> check_alignment(const CpuState& state, const StackFrame& frame, uint32_t ext) {
   const uint32_t top = state.segment[kSs].base + state.gpr[kEsp];
   if ((top & (frame.size - 1)) && alignment_checked(state))
     return Fault::with_error(Vector::kAlignment, ext);
@@ -106,7 +106,7 @@ OrFault<void> check_alignment(const CpuState& state, const Frame& frame, uint32_
 }
 
 OrFault<void> deliver_to_same(Cpu& cpu, const Event& event, const Descriptor& gate,
-                              const Descriptor& code, Frame& frame) {
+                              const Descriptor& code, StackFrame& frame) {
   CpuState& state = cpu.state;
   const uint32_t ext = event.ext();
   const Segment cs = code.load(with_rpl(gate.gate_selector(), state.cpl));
@@ -138,7 +138,7 @@ OrFault<void> deliver_protected(Cpu& cpu, const Event& event) {
   }
 
   TRAPLINE_TRY_LET(code, read_handler(cpu, gate, event.ext()));
-  Frame frame(gate.gate32() ? OperandSize::k32 : OperandSize::k16);
+  StackFrame frame(gate.gate32() ? OperandSize::k32 : OperandSize::k16);
   if (!code.conforming() && code.dpl() < state.cpl)
     TRAPLINE_TRY(deliver_to_inner(cpu, event, gate, code, frame));
   else
@@ -154,7 +154,7 @@ OrFault<void> deliver_through_ivt(Cpu& cpu, const Event& event, Linear table) {
   CpuState& state = cpu.state;
   TRAPLINE_TRY_LET(entry, cpu.memory.read(table + event.vector * 4u, 4,
                                           state.v86() ? Privilege::kUser : Privilege::kSystem));
-  Frame frame(OperandSize::k16);
+  StackFrame frame(OperandSize::k16);
   frame.push(event.flags);
   frame.push(state.segment[kCs].selector);
   frame.push(event.eip);

@@ -140,7 +140,7 @@ OrFault<void> Execution::go_to(uint32_t eip) {
 }
 
 OrFault<void> Execution::push(uint32_t value) {
-  Frame frame(operand_size_);
+  StackFrame frame(operand_size_);
   frame.push(value);
   TRAPLINE_TRY_LET(esp, push_frame(cpu, frame));
   state.gpr[kEsp] = esp;

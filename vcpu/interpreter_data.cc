@@ -65,7 +65,7 @@ OrFault<void> pop(Execution& x) {
 }
 
 OrFault<void> push_all(Execution& x) {
-  Frame frame(x.operand_size());
+  StackFrame frame(x.operand_size());
   for (uint32_t value : x.state.gpr) frame.push(value);
   TRAPLINE_TRY_LET(esp, push_frame(x.cpu, frame));
   x.state.gpr[kEsp] = esp;

@@ -4,7 +4,7 @@ namespace trapline {
 namespace {
 
 // The whole frame lies in one page: when its first write succeeds, all do.
-OrFault<void> write_in_page(Cpu& cpu, const Frame& frame, Linear bottom, Privilege privilege) {
+OrFault<void> write_in_page(Cpu& cpu, const StackFrame& frame, Linear bottom, Privilege privilege) {
   Linear address = bottom + frame.count * frame.size;
   uint32_t i = 0;
   const auto write_one = [&] {
@@ -24,7 +24,7 @@ OrFault<void> write_in_page(Cpu& cpu, const Frame& frame, Linear bottom, Privile
 }
 
 // Pages or the end of a 16-bit stack in between: look first, then write.
-OrFault<void> write_scattered(Cpu& cpu, const Frame& frame, const StackPlace& place) {
+OrFault<void> write_scattered(Cpu& cpu, const StackFrame& frame, const StackPlace& place) {
   const uint32_t mask = stack_mask(place.ss);
   for (const bool probing : {true, false}) {
     uint32_t offset = place.esp;
@@ -40,7 +40,7 @@ OrFault<void> write_scattered(Cpu& cpu, const Frame& frame, const StackPlace& pl
   return {};
 }
 
-bool every_push_fits(const Frame& frame, const StackPlace& place) {
+bool every_push_fits(const StackFrame& frame, const StackPlace& place) {
   const uint32_t mask = stack_mask(place.ss);
   uint32_t offset = place.esp;
   for (uint32_t i = 0; i < frame.count; ++i) {
@@ -61,7 +61,7 @@ bool crosses_page(Linear address, uint32_t size) {
 
 }  // namespace
 
-OrFault<void> check_frame(const Frame& frame, const StackPlace& place) {
+OrFault<void> check_frame(const StackFrame& frame, const StackPlace& place) {
   const uint32_t mask = stack_mask(place.ss);
   const uint32_t total = frame.count * frame.size;
   const uint32_t bottom = (place.esp - total) & mask;
@@ -71,7 +71,7 @@ OrFault<void> check_frame(const Frame& frame, const StackPlace& place) {
   return {};
 }
 
-OrFault<uint32_t> write_frame(Cpu& cpu, const Frame& frame, const StackPlace& place) {
+OrFault<uint32_t> write_frame(Cpu& cpu, const StackFrame& frame, const StackPlace& place) {
   const Segment& ss = place.ss;
   const uint32_t mask = stack_mask(ss);
   const uint32_t total = frame.count * frame.size;
@@ -84,12 +84,12 @@ OrFault<uint32_t> write_frame(Cpu& cpu, const Frame& frame, const StackPlace& pl
   return merge_sp(ss, place.esp, bottom);
 }
 
-OrFault<uint32_t> push_frame(Cpu& cpu, const Frame& frame, const StackPlace& place) {
+OrFault<uint32_t> push_frame(Cpu& cpu, const StackFrame& frame, const StackPlace& place) {
   TRAPLINE_TRY(check_frame(frame, place));
   return write_frame(cpu, frame, place);
 }
 
-OrFault<uint32_t> push_frame(Cpu& cpu, const Frame& frame) {
+OrFault<uint32_t> push_frame(Cpu& cpu, const StackFrame& frame) {
   const CpuState& state = cpu.state;
   const Segment& ss = state.segment[kSs];
   if (((ss.base + state.gpr[kEsp]) & (frame.size - 1)) && alignment_checked(state))

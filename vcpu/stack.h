@@ -11,11 +11,11 @@
 namespace trapline {
 
 /// What one instruction pushes, in the order of the pushes.
-struct Frame {
+struct StackFrame {
   static constexpr uint32_t kCapacity = 40;  ///< A call gate's 31 parameters and two far pointers.
 
   // The values stay uninitialised: clearing them would cost more than a delivery's pushes.
-  explicit Frame(OperandSize operand) : size(static_cast<uint32_t>(operand)) {}
+  explicit StackFrame(OperandSize operand) : size(static_cast<uint32_t>(operand)) {}
   void push(uint32_t value) { values[count++] = value; }
 
   uint32_t size;
@@ -40,13 +40,13 @@ constexpr uint32_t merge_sp(const Segment& ss, uint32_t esp, uint32_t value) {
 }
 
 /// Whether the frame's bytes lie inside the stack segment; `values` are not looked at.
-OrFault<void> check_frame(const Frame& frame, const StackPlace& place);
+OrFault<void> check_frame(const StackFrame& frame, const StackPlace& place);
 /// Writes all of the frame, which check_frame has seen, or nothing; the result is the new ESP.
-OrFault<uint32_t> write_frame(Cpu& cpu, const Frame& frame, const StackPlace& place);
+OrFault<uint32_t> write_frame(Cpu& cpu, const StackFrame& frame, const StackPlace& place);
 /// Both.
-OrFault<uint32_t> push_frame(Cpu& cpu, const Frame& frame, const StackPlace& place);
+OrFault<uint32_t> push_frame(Cpu& cpu, const StackFrame& frame, const StackPlace& place);
 /// The same on the current stack, with the current privilege and #SS(0).
-OrFault<uint32_t> push_frame(Cpu& cpu, const Frame& frame);
+OrFault<uint32_t> push_frame(Cpu& cpu, const StackFrame& frame);
 
 /// Reads consecutive values of the current stack, the first one `skip` bytes above its top.
 OrFault<void> peek_stack(Cpu& cpu, uint32_t skip, OperandSize size, std::span<uint32_t> out);

@@ -222,7 +222,7 @@ OrFault<void> load_task_cr3(Cpu& cpu, const Descriptor& tss, uint32_t cr3) {
 OrFault<void> push_error_code(Cpu& cpu, const Descriptor& tss, const TaskSwitch& how) {
   if (!how.error_code) return {};
   CpuState& state = cpu.state;
-  Frame frame(wide(tss) ? OperandSize::k32 : OperandSize::k16);
+  StackFrame frame(wide(tss) ? OperandSize::k32 : OperandSize::k16);
   frame.push(*how.error_code);
   TRAPLINE_TRY_LET(
       esp,

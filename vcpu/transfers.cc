@@ -53,7 +53,7 @@ OrFault<void> enter(Cpu& cpu, const Descriptor& descriptor, const Segment& cs, u
 OrFault<void> enter_with_frame(Cpu& cpu, const Descriptor& descriptor, const Segment& cs,
                                uint32_t eip, OperandSize size, uint32_t next_eip) {
   CpuState& state = cpu.state;
-  Frame frame(size);
+  StackFrame frame(size);
   frame.push(state.segment[kCs].selector);
   frame.push(next_eip);
   if (!inside(cs, eip)) {
@@ -82,7 +82,8 @@ OrFault<void> jump_through_gate(Cpu& cpu, uint16_t selector, const Descriptor& g
 }
 
 // The parameters that a call gate copies, the last one pushed first.
-OrFault<void> push_parameters(Cpu& cpu, const Descriptor& gate, OperandSize size, Frame& frame) {
+OrFault<void> push_parameters(Cpu& cpu, const Descriptor& gate, OperandSize size,
+                              StackFrame& frame) {
   std::array<uint32_t, 31> parameters;
   const std::span<uint32_t> used(parameters.data(), gate.gate_parameters());
   if (used.empty()) return {};
@@ -99,7 +100,7 @@ OrFault<void> call_inner(Cpu& cpu, const Descriptor& gate, const Descriptor& tar
   TRAPLINE_TRY_LET(stack, load_inner_stack(cpu, level, 0));
   const Segment cs = target.load(with_rpl(gate.gate_selector(), level));
 
-  Frame frame(size);
+  StackFrame frame(size);
   frame.push(state.segment[kSs].selector);
   frame.push(state.gpr[kEsp]);
   const StackPlace place{stack.ss, stack.esp, Privilege::kSystem, stack.ss.selector & 0xfffcu};
@@ -153,7 +154,7 @@ OrFault<void> unprotected_jump(Cpu& cpu, uint16_t selector, uint32_t eip) {
 OrFault<void> unprotected_call(Cpu& cpu, uint16_t selector, uint32_t eip, OperandSize size,
                                uint32_t next_eip) {
   CpuState& state = cpu.state;
-  Frame frame(size);
+  StackFrame frame(size);
   frame.push(state.segment[kCs].selector);
   frame.push(next_eip);
   if (!inside(state.segment[kCs], eip)) return Fault::general_protection();

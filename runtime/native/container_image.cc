@@ -2,11 +2,13 @@
 
 asm(".pushsection .rodata\n"
     ".balign 16\n"
-    ".local trapline_container_begin\n"
+    ".globl trapline_container_begin\n"
+    ".hidden trapline_container_begin\n"
     "trapline_container_begin:\n"
     ".incbin \"" TRAPLINE_CONTAINER_PROGRAM
     "\"\n"
-    ".local trapline_container_end\n"
+    ".globl trapline_container_end\n"
+    ".hidden trapline_container_end\n"
     "trapline_container_end:\n"
     ".popsection\n");
 

@@ -7,6 +7,7 @@
 #include "translator/context.h"
 #include "translator/decode_memo.h"
 #include "translator/instruction_table.h"
+#include "translator/register_use.h"
 
 namespace trapline {
 namespace {
@@ -29,16 +30,6 @@ bool ends_flow(const Instruction& in) {
 
 bool direct_branch(const Instruction& in) {
   return in.operand_count > 0 && in.operand[0].kind == Operand::Kind::kRelative;
-}
-
-uint32_t branch_target(const Instruction& in) {
-  const uint32_t target = in.next_eip() + static_cast<uint32_t>(in.operand[0].value);
-  return in.operand_size == 2 ? target & 0xffff : target;
-}
-
-bool is_register(const Operand& o, uint8_t number) {
-  return o.kind == Operand::Kind::kRegister && o.register_kind == RegisterKind::kGpr32 &&
-         o.number == number;
 }
 
 /// The constant that the instruction adds to ESP, if that is all it does to ESP.
@@ -246,11 +237,11 @@ void analyse_flags_once(std::span<const Instruction> instructions, const Switche
   if (!ends_flow(last)) {
     live = live_at(last.next_eip());
   } else if (direct_branch(last) && !switches.exact_flags) {
-    live = live_at(branch_target(last));
+    live = live_at(last.target());
   }
   for (size_t i = instructions.size(); i-- > 0;) {
     const Instruction& in = instructions[i];
-    if (in.row->effect == BlockEffect::kBranch) live |= live_at(branch_target(in));
+    if (in.row->effect == BlockEffect::kBranch) live |= live_at(in.target());
     InstructionAnalysis& info = out.instruction[i];
     info.live_after = live;
     live = (live & ~kills_of(in, switches.exact_flags)) | reads_of(in);

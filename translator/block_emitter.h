@@ -134,9 +134,6 @@ class BlockEmitter {
   bool linkable(uint32_t eip) const;
   /// Checks a constant target against CS's limit; raises and returns false when it is outside.
   bool target_in_limit(uint32_t eip, const Instruction& in);
-  uint32_t mask_eip(uint32_t eip, uint8_t operand_size) const {
-    return operand_size == 2 ? eip & 0xffff : eip;
-  }
 
   // --- FPU ---
   /// Raises what the mode makes of the instruction, or makes sure that the guest's FPU state is

@@ -102,6 +102,11 @@ struct Instruction {
   bool operator==(const Instruction&) const = default;
 
   uint32_t next_eip() const { return eip + length; }
+  /// Of relative branches: where they go.
+  uint32_t target() const {
+    const uint32_t to = next_eip() + static_cast<uint32_t>(operand[0].value);
+    return operand_size == 2 ? to & 0xffff : to;
+  }
   const Operand* memory() const {
     return memory_operand < 0 ? nullptr : &operand[static_cast<uint8_t>(memory_operand)];
   }

@@ -59,10 +59,6 @@ void take_branch(BlockEmitter& e, const Instruction& in, uint32_t target) {
   e.continue_block();
 }
 
-uint32_t relative_target(const BlockEmitter& e, const Instruction& in) {
-  return e.mask_eip(in.next_eip() + static_cast<uint32_t>(in.operand[0].value), in.operand_size);
-}
-
 /// The target of an indirect branch into the address register.
 void load_target(BlockEmitter& e, const Instruction& in) {
   const Operand& target = in.operand[0];
@@ -134,7 +130,7 @@ void lower_jump(BlockEmitter& e, const Instruction& in) {
   }
   if (in.operand[0].kind == Operand::Kind::kRelative) {
     if (e.follows_jump()) return;
-    const uint32_t target = relative_target(e, in);
+    const uint32_t target = in.target();
     if (e.target_in_limit(target, in)) e.jump_to(target);
     return;
   }
@@ -148,7 +144,7 @@ void lower_call(BlockEmitter& e, const Instruction& in) {
     return;
   }
   if (in.operand[0].kind == Operand::Kind::kRelative) {
-    const uint32_t target = relative_target(e, in);
+    const uint32_t target = in.target();
     if (!e.target_in_limit(target, in)) return;
     push_return(e, in);
     e.commit();
@@ -200,7 +196,7 @@ void lower_ret(BlockEmitter& e, const Instruction& in) {
 
 void lower_jcc(BlockEmitter& e, const Instruction& in) {
   const uint8_t condition = in.opcode & 15;
-  const uint32_t target = relative_target(e, in);
+  const uint32_t target = in.target();
   const int32_t lost = e.mutated(Mutation::kSideExitLosesStack) ? e.forget_esp() : 0;
   e.flush_esp();
   uint32_t mask = 0;
@@ -231,7 +227,7 @@ void lower_jcc(BlockEmitter& e, const Instruction& in) {
 }
 
 void lower_jecxz(BlockEmitter& e, const Instruction& in) {
-  const uint32_t target = relative_target(e, in);
+  const uint32_t target = in.target();
   e.flush_esp();
   if (target > e.mode().cs_limit) e.save_flags_for_exit();
   CodeLabel other = e.a.new_label();
@@ -249,7 +245,7 @@ void lower_jecxz(BlockEmitter& e, const Instruction& in) {
 }
 
 void lower_loop(BlockEmitter& e, const Instruction& in) {
-  const uint32_t target = relative_target(e, in);
+  const uint32_t target = in.target();
   e.flush_esp();
   e.save_flags_for_exit();
   CodeLabel done = e.a.new_label();

@@ -8,9 +8,6 @@ namespace x86 = asmjit::x86;
 
 namespace {
 
-x86::Mem state_flags() {
-  return host::context(TRAPLINE_CONTEXT_OFFSET(cpu.eflags), 4);
-}
 x86::Mem interrupt_waits() {
   return host::context(TRAPLINE_CONTEXT_OFFSET(hot.interrupt_waits), 1);
 }

@@ -5,6 +5,14 @@
 
 namespace trapline {
 
+/// The flags that the host's registers do not hold: all but the arithmetic ones.
+inline asmjit::x86::Mem state_flags() {
+  return host::context(TRAPLINE_CONTEXT_OFFSET(cpu.eflags), 4);
+}
+/// The register that values pass through, as a part of `size` bytes.
+inline asmjit::x86::Gp value_of(uint8_t size) {
+  return host::sized(host::kValue, size);
+}
 asmjit::x86::Gp general_register(const Operand& operand);
 asmjit::Operand host_register(const Operand& operand);
 /// Sign-extended from the operand's size, as the assembler wants it.

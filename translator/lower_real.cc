@@ -18,9 +18,6 @@ constexpr uint32_t kCallFrame = 4;       ///< IP and CS.
 constexpr uint32_t kInterruptFrame = 6;  ///< And FLAGS.
 constexpr uint32_t kRoom = 8;            ///< For either.
 
-x86::Mem state_flags() {
-  return host::context(TRAPLINE_CONTEXT_OFFSET(cpu.eflags), 4);
-}
 x86::Mem scratch() {
   return host::context(TRAPLINE_CONTEXT_OFFSET(hot.scratch), 4);
 }

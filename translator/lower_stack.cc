@@ -18,10 +18,6 @@ void change_esp(BlockEmitter& e, int32_t bytes) {
 
 namespace {
 
-x86::Gp value_of(uint8_t size) {
-  return host::sized(host::kValue, size);
-}
-
 void push_segment(BlockEmitter& e, const Instruction& in) {
   const int32_t field =
       TRAPLINE_CONTEXT_OFFSET(cpu.segment) +

@@ -71,10 +71,6 @@ void advance(BlockEmitter& e, const StringOp& op, const x86::Gp& reg, int32_t by
   }
 }
 
-x86::Gp value_of(uint8_t size) {
-  return host::sized(host::kValue, size);
-}
-
 /// One element's access and arithmetic; leaves flags of comparisons in the host's.
 void element(BlockEmitter& e, const StringOp& op) {
   const auto open = [&](const x86::Gp& pointer, SegmentName segment, AccessKind kind) {

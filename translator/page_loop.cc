@@ -17,18 +17,9 @@ constexpr int32_t kWidestStride = 256;  ///< Beyond that, a page is left too soo
 constexpr int32_t kWidestStream = 256;
 constexpr int64_t kFarthest = int64_t{1} << 30;
 
-uint32_t branch_target(const Instruction& in) {
-  return in.next_eip() + static_cast<uint32_t>(in.operand[0].value);
-}
-
 bool relative(const Instruction& in) {
   return in.operand_count > 0 && in.operand[0].kind == Operand::Kind::kRelative &&
          in.operand_size == 4;
-}
-
-bool is_register(const Operand& o, uint8_t number) {
-  return o.kind == Operand::Kind::kRegister && o.register_kind == RegisterKind::kGpr32 &&
-         o.number == number;
 }
 
 /// The constant that the instruction adds to the register, if that is all it does to it.
@@ -127,7 +118,7 @@ class LoopFinder {
         return false;
       const bool branch = in.row->lower == lower_jcc || in.row->lower == lower_jump;
       if (branch && !relative(in)) return false;
-      if (branch && branch_target(in) == head) {
+      if (branch && in.target() == head) {
         loop_.back_edge = i;
         return i > 0;
       }
@@ -248,7 +239,7 @@ void find_page_loop(std::span<const Instruction> instructions, const ModeKey& mo
                     BlockAnalysis& out) {
   const uint32_t head = instructions.front().eip;
   const bool loops = std::ranges::any_of(instructions, [head](const Instruction& in) {
-    return in.row->effect != BlockEffect::kNone && relative(in) && branch_target(in) == head;
+    return in.row->effect != BlockEffect::kNone && relative(in) && in.target() == head;
   });
   if (!loops) return;
   out.loop = {};

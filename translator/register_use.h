@@ -18,5 +18,10 @@ uint32_t written_registers(const Instruction& in);
 inline bool is_general(const Operand& o) {
   return o.kind == Operand::Kind::kRegister && o.register_kind <= RegisterKind::kGpr32;
 }
+/// Whether the operand is the whole of that general register.
+inline bool is_register(const Operand& o, uint8_t number) {
+  return o.kind == Operand::Kind::kRegister && o.register_kind == RegisterKind::kGpr32 &&
+         o.number == number;
+}
 
 }  // namespace trapline

@@ -155,7 +155,7 @@ std::optional<uint32_t> Translator::followed_jump(const TranslationRequest& requ
       in.operand[0].kind != Operand::Kind::kRelative || !request.mode.has(mode::kFlatCode) ||
       !request.mode.code32() || count_ > kJumpsUntil || one_instruction(request, switches_))
     return std::nullopt;
-  const uint32_t target = in.next_eip() + static_cast<uint32_t>(in.operand[0].value);
+  const uint32_t target = in.target();
   if (target >> kPageShift != request.eip >> kPageShift) return std::nullopt;
   const bool seen = std::ranges::any_of(
       instructions(), [target](const Instruction& other) { return other.eip == target; });

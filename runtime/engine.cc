@@ -9,6 +9,7 @@
 #include "vcpu/assert.h"
 #include "vcpu/debug_registers.h"
 #include "vcpu/descriptor.h"
+#include "vcpu/flags.h"
 
 namespace trapline {
 
@@ -320,6 +321,8 @@ uint64_t Engine::resume_variant(Variant variant) {
     return leave_with(std::move(exit));
   }
   CpuState& state = context_->cpu;
+  if (virtual_interrupt_due(state))
+    return leave(deliver(Fault::general_protection()) ? Leave::kAttention : Leave::kExit);
   state.shadow = InterruptShadow::kNone;  // The next instruction is the one in it.
   // And the one that RF lets pass a breakpoint.
   const bool passes = std::exchange(state.eflags, state.eflags & ~eflags::kRf) & eflags::kRf;

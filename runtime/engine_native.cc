@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "runtime/engine.h"
+#include "vcpu/flags.h"
 
 namespace trapline {
 
@@ -87,6 +88,7 @@ bool Engine::native_allowed() const {
   if (state.tsc_offset != 0 || (state.dr[7] & 0xff) != 0 || state.shadow != InterruptShadow::kNone)
     return false;
   if (!breakpoints_.empty() || context_->hot.compare_unfinished) return false;
+  if (virtual_interrupt_due(state)) return false;
   const auto& segment = state.segment;
   return flat_code(segment[kCs]) && segment[kSs].klass == SegmentClass::kFlat &&
          segment[kSs].big() && flat_or_null(segment[kDs]) && flat_or_null(segment[kEs]) &&

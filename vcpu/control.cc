@@ -29,12 +29,6 @@ OrFault<void> load_pdptes(Cpu& cpu, uint32_t cr3) {
   return {};
 }
 
-// CR4.PVI: CLI and STI at CPL 3 work on VIF.
-bool virtual_cli(const CpuState& state) {
-  return virtual_if(state) ||
-         (!state.v86() && state.cpl == 3 && state.iopl() < 3 && (state.cr4 & cr4::kPvi));
-}
-
 }  // namespace
 
 OrFault<void> write_cr0(Cpu& cpu, uint32_t value) {

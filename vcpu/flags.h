@@ -37,7 +37,18 @@ constexpr uint32_t replace_flags(uint32_t old, uint32_t image, uint32_t mask) {
 inline bool virtual_if(const CpuState& state) {
   return state.v86() && state.iopl() < 3 && (state.cr4 & cr4::kVme);
 }
-/// What a 16-bit POPF or IRET does then: VIF stands for IF.
+/// CLI and STI change VIF in place of IF: then too, and at CPL 3 by CR4.PVI.
+inline bool virtual_cli(const CpuState& state) {
+  return virtual_if(state) ||
+         (!state.v86() && state.cpl == 3 && state.iopl() < 3 && (state.cr4 & cr4::kPvi));
+}
+/// VIF and VIP are both set where they count, as an IRET or a task switch may leave them: the next
+/// instruction is #GP(0).
+inline bool virtual_interrupt_due(const CpuState& state) {
+  constexpr uint32_t kBoth = eflags::kVif | eflags::kVip;
+  return (state.eflags & kBoth) == kBoth && virtual_cli(state);
+}
+/// What a 16-bit POPF or IRET does with CR4.VME: VIF stands for IF.
 constexpr uint32_t replace_virtual_flags(uint32_t old, uint32_t image) {
   const uint32_t flags = replace_flags(old, image, user_flags(2)) & ~eflags::kVif;
   return image & eflags::kIf ? flags | eflags::kVif : flags;

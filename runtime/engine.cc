@@ -323,9 +323,12 @@ uint64_t Engine::resume_variant(Variant variant) {
   CpuState& state = context_->cpu;
   if (virtual_interrupt_due(state))
     return leave(deliver(Fault::general_protection()) ? Leave::kAttention : Leave::kExit);
-  state.shadow = InterruptShadow::kNone;  // The next instruction is the one in it.
-  // And the one that RF lets pass a breakpoint.
-  const bool passes = std::exchange(state.eflags, state.eflags & ~eflags::kRf) & eflags::kRf;
+  // The next instruction is the one in the shadow, and the one that RF lets pass a breakpoint. A
+  // load of SS does so too.
+  const bool behind_ss =
+      std::exchange(state.shadow, InterruptShadow::kNone) == InterruptShadow::kMovSs;
+  const bool rf = std::exchange(state.eflags, state.eflags & ~eflags::kRf) & eflags::kRf;
+  const bool passes = rf || behind_ss;
   if (DebugRegisters(state).any() && variant != Variant::kNoWindow &&
       variant != Variant::kNoFrame) {
     if (passes && variant == Variant::kNormal) variant = Variant::kSingle;

@@ -107,6 +107,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void forget_injected();
   void set_interrupt_line(bool asserted, InterruptSource* source);
   void set_a20_gate(bool open);
+  void ignore_x87_errors(bool ignore);
   /// Async-signal-safe.
   void request_stop();
 
@@ -134,7 +135,6 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void invalidate_page(Linear address) override;
   uint64_t read_physical(Physical address) override;
   uint64_t time_stamp() override;
-  void x87_error() override;
   bool has_local_apic() const override;
   void local_apic_base_written(uint64_t value) override;
   // --- MmuObserver ---
@@ -297,6 +297,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   /// Whether the instruction at EIP reports pending x87 exceptions.
   bool waits_for_x87();
   uint64_t raise_x87();
+  void mask_x87();
+  void unmask_x87(bool completed);
   /// When the instruction at EIP, whose operand cannot be accessed, is an x87 store that an
   /// unmasked exception of its own keeps from storing: it touches no memory, and has been executed.
   bool finish_suppressed_store();
@@ -402,6 +404,11 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
     uint32_t base = 0;
   };
   FpuInstruction fpu_instruction_;
+  bool x87_ignored_ = false;  ///< IGNNE#: waiting instructions run in spite of an error.
+  bool x87_held_ = false;     ///< An instruction has not begun because of an error.
+  bool x87_passes_ = false;   ///< ... and is to run in spite of it.
+  uint16_t x87_masks_ = 0;    ///< The guest's while one does: for the host, all are masked.
+  bool x87_sets_control_ = false;
   bool port_exit_ = false;  ///< in() or out() filled exit_ and wants to leave.
   bool port_read_waits_ = false;
   bool port_read_completed_ = false;

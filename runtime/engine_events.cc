@@ -132,6 +132,7 @@ bool Engine::deliver_pending(Exit& exit) {
   state.halted = false;
   if (native_ && state.cpl == 3) note_user_code();
   context_->hot.compare_unfinished = 0;
+  x87_passes_ = false;
   ++counters_.interrupts;
   Delivered delivered = Delivered::kOk;
   if (nmi_due()) {
@@ -176,6 +177,7 @@ uint64_t Engine::interpret_instruction(uint32_t payload) {
   }
   switch (result.step) {
     case Step::kFault:
+      if (result.fault.vector == Vector::kX87) return raise_x87();
       return raise(result.fault);
     case Step::kNotHandled:
       TRAPLINE_ASSERT(!"the interpreter was given an instruction that is not its own");

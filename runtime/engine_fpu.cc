@@ -12,7 +12,8 @@ namespace {
 /// All exceptions but the one about precision: a store with that has been done.
 constexpr uint16_t kSuppressing = 0x1f;
 
-constexpr uint16_t kErrorSummary = 0x80;
+constexpr uint16_t kErrorSummary = 0x80, kBusy = 0x8000;
+constexpr uint16_t kMasks = 0x3f;  ///< Of the control word; the flags in the status word, too.
 
 /// Many hosts do for unmasked exceptions only.
 bool host_always_moves_opcode() {
@@ -89,12 +90,42 @@ std::optional<uint16_t> x87_opcode(std::span<const uint8_t> bytes) {
 }  // namespace
 
 /// Without NE the waiting instruction does not begin until an interrupt has dealt with the error;
-/// the run loop tries it again and again.
+/// the run loop tries it again and again. While the board asserts IGNNE#, it runs nevertheless.
 uint64_t Engine::raise_x87() {
   if ((context_->cpu.cr0 & cr0::kNe) || !options_.board) return raise(Fault::plain(Vector::kX87));
-  x87_error();
-  context_->hot.attention = 1;
-  return resume();
+  x87_held_ = true;
+  if (x87_ignored_)
+    x87_passes_ = true;
+  else
+    options_.board->x87_error();
+  return leave(Leave::kAttention);
+}
+
+/// Until the error is cleared, the run loop looks after each instruction.
+void Engine::ignore_x87_errors(bool ignore) {
+  x87_ignored_ = ignore && options_.board;
+  if (x87_ignored_) context_->hot.attention = 1;
+}
+
+/// The host has no IGNNE#: for one instruction, it sees all exceptions masked.
+void Engine::mask_x87() {
+  FpuImage& fpu = context_->cpu.fpu;
+  x87_masks_ = fpu.control & kMasks;
+  fpu.control |= kMasks;
+  fpu.status = static_cast<uint16_t>(fpu.status & ~(kErrorSummary | kBusy));
+  const CpuState& state = context_->cpu;
+  Instruction in;
+  const bool known = decode_here(code_bytes(state.segment[kCs].base + state.eip), in);
+  x87_sets_control_ =
+      known && (in.mnemonic == ZYDIS_MNEMONIC_FLDCW || in.mnemonic == ZYDIS_MNEMONIC_FLDENV ||
+                in.mnemonic == ZYDIS_MNEMONIC_FRSTOR);
+}
+
+void Engine::unmask_x87(bool completed) {
+  FpuImage& fpu = context_->cpu.fpu;
+  if (!completed || !x87_sets_control_)
+    fpu.control = static_cast<uint16_t>((fpu.control & ~kMasks) | x87_masks_);
+  if (fpu.status & ~fpu.control & kMasks) fpu.status |= kErrorSummary | kBusy;
 }
 
 /// Up to 15, fewer where the next page is absent.

@@ -129,10 +129,6 @@ uint64_t Engine::time_stamp() {
                                                      : __rdtsc();
 }
 
-void Engine::x87_error() {
-  if (options_.board) options_.board->x87_error();
-}
-
 bool Engine::has_local_apic() const {
   return options_.board && options_.board->has_local_apic();
 }

@@ -88,7 +88,8 @@ Exit Engine::loop() {
     }
     const bool trap = state.eflags & eflags::kTf;
     const bool single = std::exchange(step_translated_, false) || trap || answered ||
-                        state.shadow != InterruptShadow::kNone || step_over_breakpoint_;
+                        state.shadow != InterruptShadow::kNone || step_over_breakpoint_ ||
+                        x87_ignored_;
     const uint64_t exceptions = counters_.exceptions + counters_.software_interrupts;
     hot.attention = 0;
     if (!single && native_due()) {
@@ -98,6 +99,9 @@ Exit Engine::loop() {
     if (step_over_breakpoint_) flush_code();
     const uint64_t code = single ? resume_variant(Variant::kSingle) : resume();
     if (single) hot.attention = 1;
+    const bool passes_x87 = std::exchange(x87_passes_, false) &&
+                            exceptions == counters_.exceptions + counters_.software_interrupts;
+    if (passes_x87) mask_x87();
     enter(&state, code);
     import_flags();
     at_breakpoint_ = false;
@@ -106,7 +110,11 @@ Exit Engine::loop() {
       step_over_breakpoint_ = false;
       flush_code();
     }
-    const bool completed = exceptions == counters_.exceptions + counters_.software_interrupts;
+    const bool completed = !std::exchange(x87_held_, false) &&
+                           exceptions == counters_.exceptions + counters_.software_interrupts;
+    if (passes_x87) unmask_x87(completed);
+    if (x87_ignored_ && !(state.fpu.status & ~state.fpu.control & 0x3f))
+      options_.board->x87_error_cleared();
     if (static_cast<Leave>(hot.exit_code) == Leave::kExit) {
       at_breakpoint_ = exit_.kind == Exit::Kind::kBreakpoint;
       if (at_breakpoint_) breakpoint_at_ = state.eip;
@@ -131,7 +139,7 @@ void Engine::set_state(const CpuState& state) {
   context_->hot.fpu_loaded = 0;
   context_->hot.compare_unfinished = 0;
   debug_met_ = 0;
-  step_translated_ = false;
+  step_translated_ = x87_held_ = x87_passes_ = false;
   context_->cpu.fpu.mxcsr &= kMxcsrBits;
   note_fpu_pointers();
   views_ = {};

@@ -111,8 +111,10 @@ struct SystemOps {
     Fault fault = Fault::plain(static_cast<Vector>(payload & 0xff));
     if (payload & 0x100) fault = Fault::with_error(fault.vector, error);
     if (fault.vector == Vector::kGeneralProtection && (context->cpu.fpu.status & 0x80) &&
-        e.waits_for_x87())
-      fault = Fault::plain(Vector::kX87);
+        e.waits_for_x87()) {
+      refund(e, payload, false);
+      return e.raise_x87();
+    }
     return faulted(e, payload, fault);
   }
 

@@ -73,6 +73,9 @@ void Machine::set_interrupt_line(bool asserted, InterruptSource* source) {
 void Machine::set_a20_gate(bool open) {
   impl_->engine->set_a20_gate(open);
 }
+void Machine::ignore_x87_errors(bool ignore) {
+  impl_->engine->ignore_x87_errors(ignore);
+}
 void Machine::request_stop() {
   impl_->engine->request_stop();
 }

@@ -40,6 +40,8 @@ class BoardEvents {
   virtual ~BoardEvents() = default;
   /// FERR#: an unmasked x87 exception with CR0.NE clear (IRQ 13 on a PC).
   virtual void x87_error() {}
+  /// That exception is no more, while errors were ignored.
+  virtual void x87_error_cleared() {}
   virtual bool has_local_apic() const { return false; }
   virtual void local_apic_base_written(uint64_t) {}
 };
@@ -230,6 +232,9 @@ class Machine {
   /// A PC's gate for bit 20 of physical addresses, which is 0 in all that the CPU sends out while
   /// the gate is shut. It is open at first.
   void set_a20_gate(bool open);
+  /// IGNNE#: with CR0.NE clear, x87 instructions run in spite of an error that has been reported.
+  /// For a board, which releases it when the error is cleared.
+  void ignore_x87_errors(bool ignore);
   /// Async-signal-safe; may come from any thread.
   void request_stop();
 

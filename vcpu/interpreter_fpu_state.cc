@@ -130,10 +130,9 @@ OrFault<void> check_available(const Execution& x) {
   return {};
 }
 
+// Without CR0.NE, too: the caller then waits for an interrupt in place of raising it.
 OrFault<void> check_pending(const Execution& x) {
-  if (!(x.state.fpu.status & kErrorSummary)) return {};
-  if (x.state.cr0 & cr0::kNe) return Fault::plain(Vector::kX87);
-  x.cpu.events.x87_error();
+  if (x.state.fpu.status & kErrorSummary) return Fault::plain(Vector::kX87);
   return {};
 }
 

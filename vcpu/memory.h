@@ -55,8 +55,6 @@ class CpuEvents {
   /// Reads physical memory for PDPTE loads (aligned quadword).
   virtual uint64_t read_physical(Physical address) = 0;
   virtual uint64_t time_stamp() = 0;  ///< The virtual clock's TSC, before CpuState::tsc_offset.
-  /// FERR#: an unmasked x87 exception with CR0.NE clear (IRQ 13 on a PC).
-  virtual void x87_error() = 0;
   /// Whether the board has a local APIC for this CPU; models of family 6 show it then.
   virtual bool has_local_apic() const { return false; }
   /// IA32_APIC_BASE was written.

@@ -34,7 +34,7 @@ PcBoard::PcBoard(const Clock& clock, bool has_local_apic, BoardEnds ends)
       uart(ends_.serial, &router.isa(kSerialIrq)),
       debug_console(ends_.debug_console),
       debug_exit(ends_.debug_exit),
-      coprocessor_error(router.isa(kCoprocessorIrq)) {
+      coprocessor_error(router.isa(kCoprocessorIrq), ends_.ignne) {
   local_apic.on_end_of_level([this](uint8_t vector) { io_apic.end_of(vector); });
   local_apic.on_init(ends_.reset);
   pci.add(HostBridge::kDevice, HostBridge::kFunction, host_bridge);

@@ -34,6 +34,7 @@ struct BoardEnds {
   std::function<void()> nmi;
   /// Whether bit 20 of addresses gets through; called when it may have changed.
   std::function<void(bool)> a20;
+  std::function<void(bool)> ignne;  ///< Whether the CPU is to ignore x87 errors.
   std::function<void()> power_off;
   std::function<void()> reset;
   std::function<void()> debug_exit;

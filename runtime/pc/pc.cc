@@ -85,6 +85,7 @@ struct Pc::Board {
                 {.intr = intr,
                  .nmi = [&pc] { pc.machine_->inject_nmi(); },
                  .a20 = [&pc](bool open) { pc.machine_->set_a20_gate(open); },
+                 .ignne = [&pc](bool ignore) { pc.machine_->ignore_x87_errors(ignore); },
                  .power_off = [this, &pc] { ask(pc, power_off); },
                  .reset = [this, &pc] { ask(pc, reset); },
                  .debug_exit = [&pc] { pc.machine_->request_stop(); },
@@ -210,6 +211,10 @@ void Pc::wake() {
 
 void Pc::x87_error() {
   board_->devices.coprocessor_error.raise();
+}
+
+void Pc::x87_error_cleared() {
+  board_->devices.coprocessor_error.clear();
 }
 
 /// Whether time is a count of instructions.

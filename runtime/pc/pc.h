@@ -92,6 +92,7 @@ class Pc : private BoardEvents {
   explicit Pc(const PcOptions& options);
 
   void x87_error() override;
+  void x87_error_cleared() override;
   bool counts_time() const;
   bool has_local_apic() const override;
   void local_apic_base_written(uint64_t value) override;

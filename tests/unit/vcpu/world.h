@@ -105,9 +105,8 @@ class RecordingEvents final : public CpuEvents {
   void invalidate_page(Linear address) override { invalidated.push_back(address.value); }
   uint64_t read_physical(Physical address) override { return physical[address.value]; }
   uint64_t time_stamp() override { return tsc; }
-  void x87_error() override { ++x87_errors; }
 
-  int flushes = 0, changes = 0, x87_errors = 0;
+  int flushes = 0, changes = 0;
   std::vector<uint32_t> invalidated;
   std::map<uint64_t, uint64_t> physical;
   uint64_t tsc = 1000;

@@ -14,9 +14,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <span>
 
 #include "runtime/native/container_image.h"
+#include "runtime/native/silence.h"
 #include "vcpu/assert.h"
 
 namespace trapline {
@@ -275,23 +277,23 @@ bool Container::wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
     if (load(mailbox_->stopped) == ticket) return true;
     __builtin_ia32_pause();
   }
-  const auto begin = steady_clock::now();
-  steady_clock::time_point kicked{};
+  std::optional<Silence> silence;  // Since something was wanted of it.
   for (;;) {
     store(mailbox_->trapline_waits, 1);
     const uint32_t stopped = load(mailbox_->stopped);
     if (stopped != ticket) futex_wait(&mailbox_->stopped, stopped, kLook);
     store(mailbox_->trapline_waits, 0);
     if (load(mailbox_->stopped) == ticket) return true;
-    const auto now = steady_clock::now();
     if (!still_alive()) return false;
-    if (attention ? *attention != 0 : true) {
-      if (attention) kick();
-      if (kicked == steady_clock::time_point{}) kicked = attention ? now : begin;
-      if (now - kicked > patience) {
-        end();
-        return false;
-      }
+    if (attention && *attention == 0) continue;
+    if (attention) kick();
+    const auto now = steady_clock::now();
+    const ProcessUse use = ProcessUse::of(pid_);
+    if (!silence) silence.emplace(now, use);
+    silence->look(now, use);
+    if (silence->length() > patience) {
+      end();
+      return false;
     }
   }
 }

@@ -85,6 +85,8 @@ Exit Engine::loop() {
       Exit exit;
       if (deliver_pending(exit)) return exit;
       if (deliverable()) continue;  // Another one, before the handler's first instruction.
+      // The interrupt's frame has met a breakpoint.
+      if (debug_met_ && state.shadow == InterruptShadow::kNone) continue;
     }
     const bool trap = state.eflags & eflags::kTf;
     const bool single = std::exchange(step_translated_, false) || trap || answered ||

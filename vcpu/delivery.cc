@@ -76,7 +76,7 @@ OrFault<void> deliver_to_inner(Cpu& cpu, const Event& event, const Descriptor& g
   const bool from_v86 = state.v86();
   TRAPLINE_TRY_LET(stack, load_inner_stack(cpu, level, ext));
   const Segment cs = code.load(with_rpl(gate.gate_selector(), level));
-  const StackPlace place{stack.ss, stack.esp, Privilege::kSystem,
+  const StackPlace place{stack.ss, stack.esp, Privilege::kInnerStack,
                          (stack.ss.selector & 0xfffcu) | ext};
   if (from_v86) push_v86_segments(state, frame);
   frame.push(state.segment[kSs].selector);

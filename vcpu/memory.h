@@ -10,9 +10,9 @@
 
 namespace trapline {
 
-/// Whose rights an access has. System accesses (descriptor tables, the TSS, interrupt frames on
-/// inner stacks) are supervisor accesses whatever the CPL.
-enum class Privilege : uint8_t { kCurrent, kSystem, kUser };
+/// Whose rights an access has. System accesses (descriptor tables, the TSS) and those to inner
+/// stacks are supervisor accesses whatever the CPL; system accesses meet no breakpoints.
+enum class Privilege : uint8_t { kCurrent, kSystem, kInnerStack, kUser };
 
 /// Guest memory by linear address, with paging, faults, A and D bits, MMIO, and accesses that cross
 /// pages all done right. A write that faults has written nothing.

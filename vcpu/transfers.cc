@@ -103,7 +103,7 @@ OrFault<void> call_inner(Cpu& cpu, const Descriptor& gate, const Descriptor& tar
   StackFrame frame(size);
   frame.push(state.segment[kSs].selector);
   frame.push(state.gpr[kEsp]);
-  const StackPlace place{stack.ss, stack.esp, Privilege::kSystem, stack.ss.selector & 0xfffcu};
+  const StackPlace place{stack.ss, stack.esp, Privilege::kInnerStack, stack.ss.selector & 0xfffcu};
   frame.count += gate.gate_parameters() + 2u;
   TRAPLINE_TRY(check_frame(frame, place));
   if (!inside(cs, gate.gate_offset())) return Fault::general_protection();

@@ -119,14 +119,18 @@ void NativeSpace::become(uint32_t view) {
 uint16_t NativeSpace::selector_of(uint32_t base, uint32_t limit) {
   const Descriptor wanted{base, limit};
   const auto found = std::ranges::find(descriptors_, wanted);
-  if (found != descriptors_.end())
-    return Container::selector(static_cast<uint32_t>(found - descriptors_.begin()));
-  size_t slot = descriptors_.size();
-  if (slot < kDescriptors)
-    descriptors_.push_back(wanted);
-  else
-    descriptors_[slot = next_descriptor_++ % kDescriptors] = wanted;
-  container_->describe(static_cast<uint32_t>(slot), base, limit);
+  auto slot = static_cast<size_t>(found - descriptors_.begin());
+  if (found == descriptors_.end()) {
+    if (slot < kDescriptors) {
+      descriptors_.push_back(wanted);
+    } else {
+      do slot = next_descriptor_++ % kDescriptors;
+      while (slot == last_descriptor_);
+      descriptors_[slot] = wanted;
+    }
+    container_->describe(static_cast<uint32_t>(slot), base, limit);
+  }
+  last_descriptor_ = slot;
   return Container::selector(static_cast<uint32_t>(slot));
 }
 

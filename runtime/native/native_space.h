@@ -53,7 +53,7 @@ class NativeSpace {
   void settle();
   /// Everything goes, and the container mirrors another view.
   void become(uint32_t view);
-  /// A selector for a data segment.
+  /// A selector for a data segment. It and the one asked for before it stay good: %fs and %gs.
   uint16_t selector_of(uint32_t base, uint32_t limit);
 
  private:
@@ -84,7 +84,8 @@ class NativeSpace {
   std::vector<uint32_t> read_only_;
   std::vector<uint32_t> touched_;  ///< Pages that were mapped or marked since forget_all().
   std::vector<Descriptor> descriptors_;
-  size_t next_descriptor_ = 0;
+  size_t next_descriptor_ = 0;  ///< To be replaced, when there are no more.
+  size_t last_descriptor_ = 0;
 };
 
 }  // namespace trapline

@@ -13,43 +13,9 @@
 ;   a load of SS holds debug exceptions back until the next instruction is through (volume 3, 6.8.3 and 17.3.1.1)
 ; deviates: qemu "int1 in ring 3": INT1 is an instruction (volume 2, INT n/INTO/INT3/INT1)
 %include "include/guest.inc"
+%include "include/debug.inc"
 
 WATCHED equ SCRATCH + 0x1000            ; so that accesses around it are on both sides of a page's end
-CONDITIONS equ 0xe00f                   ; of DR6
-
-; watch number, kind (0 execute, 1 write, 2 port, 3 access), bytes, address: beside those that are armed
-%macro watch 4
-    mov eax, %4
-    mov dr%1, eax
-    mov eax, dr7
-    and eax, ~(15 << (16 + 4 * %1))
-    or eax, 0x400 | (2 << (2 * %1)) | ((%2 | ((%3) - 1) << 2) << (16 + 4 * %1))
-    mov dr7, eax
-%endmacro
-%macro watch_nothing 0
-    mov eax, 0x400
-    mov dr7, eax
-    xor eax, eax
-    mov dr6, eax
-%endmacro
-; met "name", bits of DR6; nothing is watched afterwards
-%macro met 2
-    mov eax, dr6
-    and eax, CONDITIONS
-    expect_eq %1, eax, %2
-    watch_nothing
-%endmacro
-; traps "name", bits of DR6, {instruction}: comes behind the instruction
-%macro traps 3+
-    expect_trap %1, DB_, 0, %3
-    %strcat %%dr6 %1, ": dr6"
-    met %%dr6, %2
-%endmacro
-%macro passes 2+
-    expect_no_fault %1, %2
-    %strcat %%dr6 %1, ": dr6"
-    met %%dr6, 0
-%endmacro
 
 main:
     watch_nothing

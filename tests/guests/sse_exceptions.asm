@@ -8,6 +8,7 @@
 ; deviates: qemu "#XM*", "destination*", "handled", "without OSXMMEXCPT", "in ring 3": an unmasked
 ;   exception is #XM, or #UD without CR4.OSXMMEXCPT (SDM volume 1, 11.5.2 and 11.6.2); QEMU raises none.
 %include "include/guest.inc"
+%include "include/float_exceptions.inc"
 
 ; flags "name", expected: MXCSR's six flags, then cleared
 %macro flags_are 2
@@ -21,12 +22,6 @@
     movups [SCRATCH + 16], %2
     expect_eq %1, [SCRATCH + 16], %3
 %endmacro
-IE equ 1
-DE_ equ 2
-ZE equ 4
-OE equ 8
-UE equ 16
-PE equ 32
 
 main:
     change_cr4 0, CR4_OSFXSR | CR4_OSXMMEXCPT

@@ -7,6 +7,7 @@
 ;   "unmasked: no pop": the denormal operand flag, C1 and the rule that an unmasked exception
 ;   keeps operands, destination and stack (SDM volume 1, 8.5); QEMU follows none.
 %include "include/guest.inc"
+%include "include/float_exceptions.inc"
 
 ; flags_are "name", the six flags and SF
 %macro flags_are 2
@@ -20,12 +21,6 @@
     expect_eq %1, [SCRATCH + 4], %2
     expect_eq %1, [SCRATCH], %3
 %endmacro
-IE equ 1
-DE_ equ 2
-ZE equ 4
-OE equ 8
-UE equ 16
-PE equ 32
 
 main:
     change_cr0 CR0_EM | CR0_TS, CR0_NE | CR0_MP

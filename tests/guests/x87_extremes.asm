@@ -9,13 +9,8 @@
 ; deviates: qemu "fprem1: quotient": C0, C3 and C1 are the quotient's low bits (SDM volume 2, FPREM1)
 ; deviates: qemu "fsin of infinity": an invalid operation (SDM volume 2, FSIN)
 %include "include/guest.inc"
+%include "include/float_exceptions.inc"
 
-IE equ 1
-DE_ equ 2
-ZE equ 4
-OE equ 8
-UE equ 16
-PE equ 32
 C0 equ 0x100
 C1 equ 0x200
 C2 equ 0x400

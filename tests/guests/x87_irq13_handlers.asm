@@ -5,14 +5,13 @@
 ; expect: exit 33
 ; qemu: skip it aborts on an assertion of its own when WAIT raises IRQ 13
 %include "include/guest.inc"
+%include "include/float_exceptions.inc"
 %include "include/pc.inc"
 %include "include/real_mode.inc"
 
 DOS_PIC1 equ 0x08
 DOS_PIC2 equ 0x70
 ES_ equ 0x80
-ZE equ 4
-IE equ 1
 
 main:
     change_cr0 CR0_NE | CR0_EM | CR0_TS, CR0_MP

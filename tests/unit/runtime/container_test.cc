@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/unit/runtime/container_fixture.h"
 #include "vcpu/state.h"
 
 namespace trapline {
@@ -24,18 +25,11 @@ constexpr uint64_t kDataOffset = 0x5000;
 constexpr uint32_t kReadExecute = native_access::kRead | native_access::kExecute;
 constexpr uint32_t kReadWrite = native_access::kRead | native_access::kWrite;
 
-class ContainerTest : public testing::Test {
+class ContainerTest : public ContainerFixture {
  protected:
   void SetUp() override {
-    ram_ = memfd_create("test-ram", MFD_CLOEXEC);
-    ASSERT_GE(ram_, 0);
-    ASSERT_EQ(ftruncate(ram_, 0x10000), 0);
-    auto files = ContainerFiles::create(ram_);
-    ASSERT_TRUE(files.ok()) << files.error().message;
-    files_ = files.take();
-    auto container = Container::start(*files_);
-    ASSERT_TRUE(container.ok()) << container.error().message;
-    container_ = container.take();
+    ContainerFixture::SetUp();
+    ASSERT_TRUE(container_);
     container_->map(kCode, 0x1000, kReadExecute, kCodeOffset);
     container_->map(kData, 0x1000, kReadWrite, kDataOffset);
     registers_.eip = kCode;
@@ -45,7 +39,6 @@ class ContainerTest : public testing::Test {
     FpuImage fpu;
     std::memcpy(registers_.fpu, &fpu, sizeof fpu);
   }
-  void TearDown() override { close(ram_); }
 
   void put_code(const std::vector<uint8_t>& bytes, uint64_t at = 0) {
     ASSERT_EQ(pwrite(ram_, bytes.data(), bytes.size(), static_cast<off_t>(kCodeOffset + at)),
@@ -63,9 +56,6 @@ class ContainerTest : public testing::Test {
     return run();
   }
 
-  int ram_ = -1;
-  std::unique_ptr<ContainerFiles> files_;
-  std::unique_ptr<Container> container_;
   NativeRegisters registers_{};
   volatile uint8_t attention_ = 0;
 };

@@ -1,33 +1,25 @@
 #include "runtime/native/native_space.h"
 
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <memory>
+#include <utility>
+
+#include "tests/unit/runtime/container_fixture.h"
 
 namespace trapline {
 namespace {
 
-class NativeSpaceTest : public testing::Test {
+class NativeSpaceTest : public ContainerFixture {
  protected:
   void SetUp() override {
-    ram_ = memfd_create("test-ram", MFD_CLOEXEC);
-    ASSERT_GE(ram_, 0);
-    ASSERT_EQ(ftruncate(ram_, 0x10000), 0);
-    auto files = ContainerFiles::create(ram_);
-    ASSERT_TRUE(files.ok()) << files.error().message;
-    files_ = files.take();
-    auto container = Container::start(*files_);
-    ASSERT_TRUE(container.ok()) << container.error().message;
-    space_ = NativeSpace::make(container.take(), 1000, counters_);
+    ContainerFixture::SetUp();
+    ASSERT_TRUE(container_);
+    space_ = NativeSpace::make(std::move(container_), 1000, counters_);
     ASSERT_TRUE(space_);
   }
-  void TearDown() override { close(ram_); }
 
-  int ram_ = -1;
   NativeMapCounters counters_;
-  std::unique_ptr<ContainerFiles> files_;
   std::unique_ptr<NativeSpace> space_;
 };
 

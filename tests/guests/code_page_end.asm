@@ -2,6 +2,9 @@
 ; remapped, the second one absent or forbidden, a branch at the last byte, running on into the next.
 ;
 ; expect: exit 33
+; deviates: bochs "other frame", "second page absent", "second page absent: cr2", "second page supervisor's",
+;   "second page supervisor's: cr2": INVLPG ends the use of a translation (SDM volume 3, 4.10.4.1); Bochs keeps
+;   an instruction that lies across two pages by the first one's address.
 %include "include/guest.inc"
 
 FIRST equ 0x800000                      ; frame FREE_FRAMES + 0x3000

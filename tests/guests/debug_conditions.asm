@@ -12,6 +12,10 @@
 ; deviates: qemu "mov ss, int n: in the handler", "pop ss: after the next one", "mov ss: no breakpoint at the next one":
 ;   a load of SS holds debug exceptions back until the next instruction is through (volume 3, 6.8.3 and 17.3.1.1)
 ; deviates: qemu "int1 in ring 3": INT1 is an instruction (volume 2, INT n/INTO/INT3/INT1)
+; deviates: bochs "guard: ring 3", "guard: it still is set": the manual orders DR7.GD and the check of the CPL nowhere;
+;   processors check the CPL of privileged instructions first.
+; deviates: bochs "mov ss, int n: *": what MOV SS holds back comes when the INT n is through, in its handler (volume 3,
+;   6.8.3); Bochs forgets it.
 %include "include/guest.inc"
 %include "include/debug.inc"
 

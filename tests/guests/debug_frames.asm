@@ -3,6 +3,8 @@
 ;
 ; expect: exit 33
 ; qemu: skip it aborts on an assertion of its own when an interrupt's frame meets a breakpoint
+; deviates: bochs "an interrupt's frame: in the handler": a trap comes before the next instruction, which is the
+;   handler's first (volume 3, 17.3.1.2); Bochs executes that one.
 %include "include/guest.inc"
 %include "include/pc.inc"
 %include "include/debug.inc"

@@ -4,6 +4,7 @@
 ; expect: exit 33
 ; options: --cpu 486
 ; qemu: options -cpu 486
+; bochs: skip it has no CPU model of a 486
 %include "include/guest.inc"
 %include "include/real_mode.inc"
 HAS_VIRTUAL_INTERRUPTS equ 0

@@ -5,6 +5,7 @@
 ; options: --cpu pentium
 ; qemu: options -cpu pentium
 ; deviates: qemu "vif and vip": IRET loads both in ring 0 where the processor has them (SDM volume 2, IRET)
+; bochs: cpu pentium
 %include "include/guest.inc"
 %include "include/real_mode.inc"
 HAS_VIRTUAL_INTERRUPTS equ 1

@@ -3,6 +3,7 @@
 ; expect: exit halted
 ; expect: output "before"
 ; qemu: skip a processor that is halted with interrupts off waits for ever
+; bochs: skip a processor that is halted with interrupts off waits for ever
 %include "include/guest.inc"
 
 main:

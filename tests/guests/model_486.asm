@@ -8,6 +8,7 @@
 ;   "needs: pmovmskb", "needs: movntq", "needs: prefetcht0", "needs: paddq mm", "needs: pmuludq
 ;   mm", "mov from cr4", "mov to cr4", "sysenter", "wrmsr", "nopl": an instruction that the
 ;   processor lacks is #UD (SDM volume 3, 6.15, "Interrupt 6"); QEMU knows fewer models.
+; bochs: skip it has no CPU model of a 486
 %define MODEL FEATURE_FPU
 %include "include/guest.inc"
 %include "include/models.inc"

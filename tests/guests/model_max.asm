@@ -3,6 +3,7 @@
 ; expect: exit 33
 ; options: --cpu max
 ; qemu: options -cpu Conroe,-sse3,-ssse3
+; bochs: cpu athlon64_clawhammer
 %define MODEL FEATURES_KNOWN
 %include "include/guest.inc"
 %include "include/models.inc"

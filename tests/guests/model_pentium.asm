@@ -9,6 +9,8 @@
 ;   movntq", "needs: prefetcht0", "needs: paddq mm", "needs: pmuludq mm", "sysenter", "nopl",
 ;   "cr4 bits that came later": an instruction that the processor lacks is #UD (SDM volume 3,
 ;   6.15, "Interrupt 6"); QEMU knows fewer models.
+; bochs: cpu pentium
+; deviates: bochs "nopl": 0F 1F is undefined before family 6 (SDM volume 2, NOP); Bochs decodes it always.
 %define MODEL FEATURE_FPU | FEATURE_PSE | FEATURE_TSC | FEATURE_MSR | FEATURE_CX8
 %include "include/guest.inc"
 %include "include/models.inc"

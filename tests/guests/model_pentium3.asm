@@ -7,6 +7,7 @@
 ;   "needs: paddq mm", "needs: pmuludq mm", "needs: cvtps2pd", "needs: cvtdq2ps", "needs:
 ;   lfence", "rdmsr of EFER": an instruction that the processor lacks is #UD (SDM volume 3, 6.15,
 ;   "Interrupt 6"); QEMU knows fewer models.
+; bochs: cpu p3_katmai
 %define MODEL FEATURES_KNOWN & ~(FEATURE_SSE2 | FEATURE_CLFLUSH)
 %include "include/guest.inc"
 %include "include/models.inc"

@@ -4,6 +4,8 @@
 ; expect: exit 33
 ; deviates: qemu "an IRET that faults": it unblocks NMIs as well (SDM volume 3, 6.7.1); QEMU leaves
 ;   them blocked.
+; deviates: bochs "wakes from HLT", "not delivered as an interrupt": LINT0 is an NMI where its delivery mode says
+;   so (SDM volume 3, 10.5.1); Bochs does not look at it.
 %include "include/guest.inc"
 %include "include/pc.inc"
 

@@ -88,6 +88,7 @@ main:
     faulting "popad across", STACK - 16, PFE_U, STACK, popad
     faulting "pop across", STACK - 2, PFE_U, STACK, pop eax
     present ABOVE
+    mov dword [STACK], 0
     absent BELOW
     faulting "push across", STACK + 2, PFE_U | PFE_W, STACK - 2, push eax
     mov eax, [STACK]

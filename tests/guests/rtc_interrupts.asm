@@ -3,6 +3,8 @@
 ; expect: exit 33
 ; deviates: qemu "the flag without the line": the periodic flag is set whatever the enable bits are
 ;   (MC146818 data sheet, register C); QEMU stops the divider when nothing is enabled.
+; deviates: bochs "the flag without the line": register C's flags rise whether or not register B enables them
+;   (MC146818 data sheet, register C); Bochs lets the periodic one rise only then.
 %include "include/guest.inc"
 %include "include/pc.inc"
 

@@ -3,6 +3,7 @@
 
     run_guest.py --source seg_limits.asm --image seg_limits.bin --trapline build/release/trapline
     run_guest.py --source seg_limits.asm --image seg_limits.bin --qemu qemu-system-i386
+    run_guest.py --source seg_limits.asm --image seg_limits.bin --bochs bochs --bochs-rom bochs_rom.bin
 
 Under Trapline the program runs once in every mode: as it is, then with each translator switch away
 from its default, and in a few combinations. docs/guest-programs.md describes the header.
@@ -15,12 +16,35 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 
 PASS_STATUS = 33
 FAIL_STATUS = 35
-TRIPLE_FAULT = {"trapline": 80, "qemu": 0}  # -no-reboot makes QEMU shut down
+STRAY_STATUS = 37
+TRIPLE_FAULT = {"trapline": 80, "qemu": 0, "bochs": 0}  # the other two are reset by it
+JUDGES = {"qemu": "QEMU", "bochs": "Bochs"}
 GUEST_TIMEOUT = 60
 TINY_CACHE = ["--code-cache", "256K"]
+
+# Bochs is given firmware (bochs/rom.asm) whose beginning is the guest program; so it needs neither a
+# BIOS nor a disk. What the program prints, and how it ended, comes through COM1.
+BOCHS_ROM_SIZE = 128 * 1024
+BOCHS_CPU = "core_duo_t2400_yonah"
+BOCHS_CONFIGURATION = """\
+plugin_ctrl: unmapped=1, biosdev=0, speaker=0, extfpuirq=1, serial=1
+cpu: model={cpu}, count=1, ips=50000000, reset_on_triple_fault=1, ignore_bad_msrs=0
+megs: 64
+romimage: file=rom
+display_library: rfb, options="timeout=0"
+log: log
+panic: action=fatal
+error: action=report
+info: action=report
+port_e9_hack: enabled=1
+com1: enabled=1, mode=file, dev=serial
+sound: driver=default
+"""
+BOCHS_STATUS = {"PASS": PASS_STATUS, "FAILED": FAIL_STATUS, "STRAY": STRAY_STATUS, "RESET": 0}
 
 
 class HeaderError(Exception):
@@ -35,8 +59,9 @@ class Header:
     output: list = dataclasses.field(default_factory=list)
     options: list = dataclasses.field(default_factory=list)
     qemu_options: list = dataclasses.field(default_factory=list)
-    qemu_skip: str = ""
-    deviations: list = dataclasses.field(default_factory=list)
+    bochs_cpu: str = BOCHS_CPU
+    skip: dict = dataclasses.field(default_factory=dict)
+    deviations: dict = dataclasses.field(default_factory=lambda: {judge: [] for judge in JUDGES})
 
 
 def parse_header(text):
@@ -51,10 +76,13 @@ def parse_header(text):
             header.options += shlex.split(value)
         elif key == "qemu" and value.startswith("options "):
             header.qemu_options += shlex.split(value[len("options "):])
-        elif key == "qemu" and value.startswith("skip "):
-            header.qemu_skip = value[len("skip "):]
+        elif key == "bochs" and value.startswith("cpu "):
+            header.bochs_cpu = value[len("cpu "):]
+        elif key in JUDGES and value.startswith("skip "):
+            header.skip[key] = value[len("skip "):]
         elif key == "deviates":
-            header.deviations += deviating_checks(value)
+            judge, checks = deviating_checks(value)
+            header.deviations[judge] += checks
         else:
             raise HeaderError(f"cannot understand '{key}: {value}'")
     if header.exit not in ("triple-fault", "halted") and not header.exit.isdigit():
@@ -69,7 +97,7 @@ def header_entries(text):
     for line in text.splitlines():
         if not line.startswith(";"):
             break
-        match = re.match(r"; (expect|options|qemu|deviates): (.*)", line)
+        match = re.match(r"; (expect|options|qemu|bochs|deviates): (.*)", line)
         if match:
             if entry:
                 yield entry
@@ -88,11 +116,11 @@ def quoted(text):
 
 
 def deviating_checks(value):
-    """qemu "check", "check": the reason, citing the manual."""
-    match = re.fullmatch(r'qemu ((?:"[^"]*"(?:, *)?)+): (.+)', value)
+    """qemu "check", "check": the reason, citing the manual. The same with bochs."""
+    match = re.fullmatch(r'(qemu|bochs) ((?:"[^"]*"(?:, *)?)+): (.+)', value)
     if not match:
         raise HeaderError(f"cannot understand 'deviates: {value}'")
-    return quoted(match[1])
+    return match[1], quoted(match[2])
 
 
 @dataclasses.dataclass
@@ -102,10 +130,10 @@ class Outcome:
     errors: str
 
 
-def run(command):
+def run(command, folder=None, typed=b""):
     """None as the status means that it had to be killed."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True,
+        done = subprocess.run(command, input=typed, capture_output=True, cwd=folder,
                               timeout=GUEST_TIMEOUT, check=False)
         return Outcome(done.returncode, done.stdout.decode("latin-1"),
                        done.stderr.decode("latin-1"))
@@ -115,7 +143,7 @@ def run(command):
 
 
 def failed_checks(output):
-    """Names of the checks that failed or, under QEMU, had to be left out."""
+    """Names of the checks that failed or, under another machine, had to be left out."""
     return differing_checks(output) + re.findall(r"^SKIP (.*?)\r?$", output, re.MULTILINE)
 
 
@@ -140,7 +168,7 @@ def covers(pattern, name):
 
 def judge(header, outcome, runner):
     """What is wrong, as a list of sentences."""
-    expected_failures = header.deviations if runner == "qemu" else []
+    expected_failures = header.deviations.get(runner, [])
     failures = failed_checks(outcome.output)
     wanted = expected_status(header, runner)
     if expected_failures and differing_checks(outcome.output):
@@ -155,7 +183,8 @@ def judge(header, outcome, runner):
             problems.append(f"check failed: {name}")
     for pattern in expected_failures:
         if not any(covers(pattern, name) for name in failures):
-            problems.append(f"check passed, although the header says that QEMU deviates: {pattern}")
+            problems.append("check passed, although the header says that "
+                            f"{JUDGES[runner]} deviates: {pattern}")
     missing = missing_lines(outcome.output, header.output)
     if missing is not None:
         problems.append(f"output lacks the line: {missing}")
@@ -225,15 +254,42 @@ def report(mode, command, outcome, problems):
             print(f"{title}:\n" + "\n".join("  | " + line for line in text.splitlines()[-60:]))
 
 
-def run_qemu(arguments, header):
-    if header.qemu_skip:
-        print(f"skipped under QEMU: {header.qemu_skip}")
+def run_bochs(arguments, header):
+    """The command and its outcome, as the program's output tells it."""
+    image = pathlib.Path(arguments.image).read_bytes()
+    loader = arguments.bochs_rom.read_bytes()
+    command = [arguments.bochs, "-q", "-f", "configuration"]
+    with tempfile.TemporaryDirectory(prefix="guest_bochs.") as name:
+        folder = pathlib.Path(name)
+        (folder / "rom").write_bytes(image.ljust(BOCHS_ROM_SIZE - len(loader), b"\0") + loader)
+        (folder / "configuration").write_text(BOCHS_CONFIGURATION.format(cpu=header.bochs_cpu))
+        # Built with its debugger, as Debian's is, it wants to be told to go on, at first and after
+        # a triple fault.
+        outcome = run(command, folder=folder, typed=b"continue\n" * 2)
+        serial = folder / "serial"
+        printed = serial.read_text("latin-1") if serial.exists() else ""
+        log = (folder / "log").read_text("latin-1") if (folder / "log").exists() else ""
+    ends = re.findall(rf"^({'|'.join(BOCHS_STATUS)})\b", printed, re.MULTILINE)
+    if outcome.status is not None:
+        outcome.status = BOCHS_STATUS[ends[-1]] if ends else outcome.status
+    panics = [line for line in log.splitlines() if re.match(r"\d+[pe]", line)]
+    outcome.output = printed + outcome.output
+    outcome.errors += "\n".join(panics)
+    return command, outcome
+
+
+def run_judge(runner, arguments, header):
+    if runner in header.skip:
+        print(f"skipped under {JUDGES[runner]}: {header.skip[runner]}")
         return 0
-    command = qemu_command(arguments.qemu, arguments.image, header)
-    outcome = run(command)
-    problems = judge(header, outcome, "qemu")
+    if runner == "bochs":
+        command, outcome = run_bochs(arguments, header)
+    else:
+        command = qemu_command(arguments.qemu, arguments.image, header)
+        outcome = run(command)
+    problems = judge(header, outcome, runner)
     if problems:
-        report("qemu", command, outcome, problems)
+        report(runner, command, outcome, problems)
     return 1 if problems else 0
 
 
@@ -260,14 +316,20 @@ def main():
     runner = parser.add_mutually_exclusive_group(required=True)
     runner.add_argument("--trapline", help="the trapline program")
     runner.add_argument("--qemu", help="qemu-system-i386")
+    runner.add_argument("--bochs", help="bochs")
+    parser.add_argument("--bochs-rom", type=pathlib.Path, help="the firmware for Bochs, bochs_rom.bin")
     here = pathlib.Path(__file__).resolve().parent
     parser.add_argument("--switches", type=pathlib.Path, default=here / "../../translator",
                         help="the folder with switches.h and switches.cc")
     parser.add_argument("--mode", action="append", help="run only this mode (may be repeated)")
     arguments = parser.parse_args()
+    if arguments.bochs and not arguments.bochs_rom:
+        parser.error("--bochs needs --bochs-rom")
     try:
         header = parse_header(arguments.source.read_text())
-        return run_qemu(arguments, header) if arguments.qemu else run_trapline(arguments, header)
+        if arguments.trapline:
+            return run_trapline(arguments, header)
+        return run_judge("qemu" if arguments.qemu else "bochs", arguments, header)
     except (HeaderError, OSError) as error:
         print(f"{arguments.source}: {error}", file=sys.stderr)
         return 2

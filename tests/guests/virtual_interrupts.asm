@@ -4,6 +4,10 @@
 ; expect: exit 33
 ; deviates: qemu "vme:*", "pvi:*": its TCG has neither (volume 3, 20.3 and 20.4; volume 2, CLI, STI, PUSHF, POPF,
 ;   IRET, INT n)
+; deviates: bochs "vme: iopl 3: vif and vip at entry", "without vme: vif and vip at entry", "pvi: iopl 3: vif and vip at
+;   entry", "vme: iopl 3: pushfd", "vme: iopl 3: pushfd: image", "vme: iopl 3: iret", "vme: iopl 3: iret: flags":
+;   VIF and VIP are looked at where they stand for IF, which is with CR4.VME or CR4.PVI and an IOPL below 3 (volume
+;   3, 20.3.2 and 20.4); Bochs raises #GP(0) in all of ring 3 and virtual-8086 mode.
 %include "include/guest.inc"
 %include "include/pc.inc"
 

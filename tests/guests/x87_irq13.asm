@@ -3,6 +3,8 @@
 ;
 ; expect: exit 33
 ; qemu: skip it aborts on an assertion of its own when WAIT raises IRQ 13
+; deviates: bochs "before the waiting instruction": the processor freezes before the waiting instruction (SDM volume
+;   1, D.2.1.1); Bochs executes it.
 %include "include/guest.inc"
 %include "include/pc.inc"
 

@@ -4,6 +4,12 @@
 ;
 ; expect: exit 33
 ; qemu: skip it aborts on an assertion of its own when WAIT raises IRQ 13
+; deviates: bochs "fclex in the handler: once", "fldcw in the handler: once", "fldcw in the handler: the next
+;   error", "fldpi: before it", "frstor waits: before it", "frstor: before it", "fstenv in the handler: once",
+;   "fstenv in the handler: status", "not cleared: once", "ring 3: before it", "ring 3: five", "the next error is
+;   reported", "unmasked: before it", "wait: before it": the processor freezes before the waiting instruction until
+;   the interrupt comes, and a write to port 0xF0 lets its handler go on (SDM volume 1, D.2.1); Bochs executes the
+;   instruction and raises IRQ 13 anew with each one.
 %include "include/guest.inc"
 %include "include/float_exceptions.inc"
 %include "include/pc.inc"

@@ -1,6 +1,5 @@
 #include "runtime/native/vetting.h"
 
-#include <Zydis/Decoder.h>
 #include <Zydis/Mnemonic.h>
 
 #include <algorithm>
@@ -176,15 +175,26 @@ bool only_loads(const Instruction& in) {
   }
 }
 
-/// Lengths of instructions that any processor may have.
-const ZydisDecoder& length_decoder() {
-  static const ZydisDecoder decoder = [] {
-    ZydisDecoder made;
-    ZydisDecoderInit(&made, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
-    ZydisDecoderEnableMode(&made, ZYDIS_DECODER_MODE_MINIMAL, ZYAN_TRUE);
-    return made;
-  }();
-  return decoder;
+/// First bytes of instructions that any model has, with any ModRM byte, and that neither differ nor
+/// branch. Most code is these, and needs no more than its length.
+bool is_plain(uint8_t byte) {
+  if (byte < 0x40) return (byte & 7) < 6;  // Arithmetic. The others are segments, prefixes, BCD.
+  switch (byte) {
+    case 0x68:  // PUSH, IMUL
+    case 0x69:
+    case 0x6a:
+    case 0x6b:
+    case 0x8d:  // LEA
+    case 0xa8:  // TEST
+    case 0xa9:
+    case 0xc0:  // shifts
+    case 0xc1:
+      return true;
+    default:
+      return byte < 0x60 ||                    // INC, DEC, PUSH, POP
+             (byte >= 0x80 && byte < 0x8c) ||  // arithmetic, TEST, XCHG, MOV
+             (byte >= 0xb0 && byte < 0xc0) || (byte >= 0xd0 && byte < 0xd4);
+  }
 }
 
 bool ends_flow(const Instruction& in) {
@@ -238,6 +248,17 @@ const PageVetter::Step& PageVetter::step(uint32_t at) {
   return known;
 }
 
+/// The same, for less where the first byte tells enough.
+const PageVetter::Step& PageVetter::followed_step(uint32_t at) {
+  Step& known = steps_[at];
+  if (known.length != 0 || !is_plain(bytes_[at])) return step(at);
+  const uint8_t bytes = length(at);
+  if (bytes == InstructionLengths::kNone) return step(at);
+  known.length = bytes;
+  known.valid = true;
+  return known;
+}
+
 PageVetter::Step PageVetter::decode_step(uint32_t at) const {
   const std::span<const uint8_t> bytes = std::span(bytes_).subspan(at, count_ - at);
   Step out;
@@ -279,7 +300,7 @@ PageVetter::Step PageVetter::decode_step(uint32_t at) const {
 void PageVetter::follow(uint16_t entry) {
   uint32_t at = entry;
   while (at < kHead + kPageSize && owner_[at] != at + 1) {
-    const Step& here = step(at);
+    const Step& here = followed_step(at);
     if (!here.valid) return;
     if (here.differs) {
       sensitive_ = true;
@@ -320,15 +341,10 @@ bool PageVetter::may_differ(uint32_t opcode) const {
   }
 }
 
-/// Of whatever is there, in this model or not; kNoInstruction if nothing can be.
+/// Of whatever is there, in this model or not.
 uint8_t PageVetter::length(uint32_t at) {
   uint8_t& known = lengths_[at];
-  if (known == 0) {
-    ZydisDecodedInstruction in;
-    const ZyanStatus status = ZydisDecoderDecodeInstruction(&length_decoder(), nullptr,
-                                                            bytes_.data() + at, count_ - at, &in);
-    known = ZYAN_SUCCESS(status) ? in.length : kNoInstruction;
-  }
+  if (known == 0) known = known_lengths_.of(std::span(bytes_).subspan(at, count_ - at));
   return known;
 }
 
@@ -348,16 +364,23 @@ bool PageVetter::matters(uint32_t at) {
 bool PageVetter::agreed(uint32_t from) {
   const uint32_t begin = std::max(from - kHead, first_);
   if (begin + kStarts > from) return false;
+  std::array<uint8_t, kHead + 1> arriving{};  // How many starts lead to a byte, from `begin` on.
+  std::fill_n(arriving.begin(), kStarts, uint8_t{1});
   uint32_t agreeing = 0;
-  for (uint32_t start = begin; start < begin + kStarts; ++start) {
-    uint32_t at = start;
-    while (at < from && length(at) != kNoInstruction && at + length(at) <= from) at += length(at);
-    if (at == from) return false;
-    if (length(at) == kNoInstruction) continue;  // Not what anybody executes.
-    if (matters(at)) return false;
-    ++agreeing;
+  for (uint32_t at = begin; at < from; ++at) {
+    const uint8_t starts = arriving[at - begin];
+    if (starts == 0) continue;
+    const uint8_t bytes = length(at);
+    if (bytes == InstructionLengths::kNone) continue;  // Not what anybody executes.
+    if (at + bytes <= from) {
+      arriving[at + bytes - begin] = static_cast<uint8_t>(arriving[at + bytes - begin] + starts);
+    } else if (matters(at)) {
+      return false;
+    } else {
+      agreeing += starts;
+    }
   }
-  return agreeing >= 2;
+  return arriving[from - begin] == 0 && agreeing >= 2;
 }
 
 bool PageVetter::look_for_patterns() {

@@ -16,6 +16,7 @@
 #include <span>
 #include <vector>
 
+#include "runtime/native/instruction_lengths.h"
 #include "vcpu/address.h"
 #include "vcpu/cpu_model.h"
 
@@ -64,9 +65,8 @@ class PageVetter {
     uint16_t target = 0;      ///< there.
   };
 
-  static constexpr uint8_t kNoInstruction = 0xff;
-
   const Step& step(uint32_t at);
+  const Step& followed_step(uint32_t at);
   bool may_differ(uint32_t opcode) const;
   uint8_t length(uint32_t at);
   bool matters(uint32_t at);
@@ -86,6 +86,7 @@ class PageVetter {
   uint32_t first_ = 0;  ///< Of bytes, the first and the last that is known.
   uint32_t count_ = 0;
   std::array<Step, kHead + kPageSize> steps_{};
+  InstructionLengths known_lengths_;
   std::array<uint8_t, kHead + kPageSize> lengths_{};  ///< 0: not looked at.
   /// Which known instruction a byte belongs to: its offset plus 1. 0: none.
   std::array<uint16_t, kHead + kPageSize> owner_{};

@@ -266,7 +266,8 @@ bool Container::flush() {
 // --- running -----------------------------------------------------------------------------------
 
 void Container::kick() const {
-  if (pid_ > 0) ::kill(pid_, TRAPLINE_KICK_SIGNAL);
+  // Where it has stopped already, the signal would end its next stay.
+  if (pid_ > 0 && load(mailbox_->stopped) != ticket_) ::kill(pid_, TRAPLINE_KICK_SIGNAL);
 }
 
 /// Waits for the mailbox to say so. The processes are looked at every now and then; what the
@@ -278,16 +279,19 @@ bool Container::wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
     __builtin_ia32_pause();
   }
   std::optional<Silence> silence;  // Since something was wanted of it.
+  auto looked = steady_clock::now();
   for (;;) {
     store(mailbox_->trapline_waits, 1);
     const uint32_t stopped = load(mailbox_->stopped);
     if (stopped != ticket) futex_wait(&mailbox_->stopped, stopped, kLook);
     store(mailbox_->trapline_waits, 0);
     if (load(mailbox_->stopped) == ticket) return true;
+    const auto now = steady_clock::now();
+    if (now - looked < kLook) continue;  // A signal came, of which the container was kicked, too.
+    looked = now;
     if (!still_alive()) return false;
     if (attention && *attention == 0) continue;
     if (attention) kick();
-    const auto now = steady_clock::now();
     const ProcessUse use = ProcessUse::of(pid_);
     if (!silence) silence.emplace(now, use);
     silence->look(now, use);
@@ -309,6 +313,7 @@ NativeEvent Container::run(const NativeRegisters& registers, const volatile uint
   ++ticket_;
   store(mailbox_->go, ticket_);
   if (load(mailbox_->container_waits)) futex(&mailbox_->go, FUTEX_WAKE, 1, nullptr);
+  if (attention != 0) kick();  // What came before there was anything to stop went nowhere.
   event.kind = NativeEvent::Kind::kLost;
   if (!wait_stopped(ticket_, &attention, kKickPatience)) return event;
   looked_at_ = now;

@@ -25,6 +25,7 @@
 #include "runtime/machine.h"
 #include "runtime/native/native_user.h"
 #include "runtime/native/policy.h"
+#include "runtime/native/shared_processor.h"
 #include "runtime/signals.h"
 #include "shadowmmu/shadow_mmu.h"
 #include "translator/context.h"
@@ -264,6 +265,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   // engine_native.cc
   enum class AfterEvent : uint8_t { kNatively, kTranslated, kEnded };
   Result<void> build_native(const MachineOptions& options);
+  void prepare_thread_for_native();
   bool native_allowed() const;
   bool native_due();
   bool native_wanted(const View& user);
@@ -353,6 +355,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::string native_refusal_;
   std::atomic<const Container*> native_running_{nullptr};
   int native_failures_ = 0;
+  SharedProcessor processor_;
   /// What the instruction at `eip` is to access when the guest's kernel returns to it.
   struct ExpectedAccess {
     uint32_t view = 0;

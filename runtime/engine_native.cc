@@ -112,6 +112,11 @@ CodeKnown Engine::code_known(Linear address, bool entry) const {
           .tail = page_at(begin + kPageSize)};
 }
 
+void Engine::prepare_thread_for_native() {
+  thread_local bool prepared = false;
+  if (native_ && !std::exchange(prepared, true)) ask_for_short_slices();
+}
+
 bool Engine::native_wanted(const View& user) {
   return options_.direct_execution == DirectExecution::kAlways || policy_.native(user.serial());
 }
@@ -230,6 +235,9 @@ std::optional<Exit> Engine::run_native() {
     const NativeRegisters given = to_native(*space);
     native_->settle();
     const uint64_t begin = nanoseconds_now();
+    if (options_.switches.one_processor)
+      if (const int processor = processor_.hold(begin); processor >= 0)
+        space->container().move_to(processor);
     native_running_ = &space->container();
     const NativeEvent event = space->container().run(given, context_->hot.attention);
     native_running_ = nullptr;

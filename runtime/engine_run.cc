@@ -44,12 +44,14 @@ Exit Engine::run(const RunLimits& limits) {
       counted_ ? std::min(limits.instructions.value_or(kLargestBudget), kLargestBudget) : 0;
   hot.budget = static_cast<int64_t>(budget_given_);
   deadline_passed_ = false;
+  prepare_thread_for_native();
   if (options_.sample_interval.count() > 0 && !sampling_timer_)
     sampling_timer_.emplace(options_.sample_interval);
   const RunningEngine running(*this, limits.time);
   running_ = true;
   Exit exit = running.ok() ? loop() : exit_of(Exit::Kind::kError);
   running_ = false;
+  processor_.release();
   sync_fpu_pointers();
   if (exit.kind == Exit::Kind::kError && exit.message.empty())
     exit.message = "the host gives no timer for the deadline";

@@ -34,6 +34,8 @@ constexpr std::array kNames = {
                "make a MOV to a page table or a device in the call that finds it"},
     SwitchName{"cold-apart", &Switches::cold_apart,
                "keep what is rarely run of a block away from the rest"},
+    SwitchName{"one-processor", &Switches::one_processor,
+               "run native code where the VCPU's thread runs"},
     SwitchName{"shrx", &Switches::shrx, "use BMI2 shifts where the host has them"},
     SwitchName{"exact-flags", &Switches::exact_flags, "keep flags exact at every fault"},
     SwitchName{"single-instruction", &Switches::single_instruction,

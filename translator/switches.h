@@ -24,8 +24,9 @@ struct Switches {
   bool page_loops = true;       ///< Loops run without checks while they stay in their pages.
   bool stores_by_call = true;   ///< A MOV to a page table or a device: by the call that finds it.
   bool cold_apart = true;       ///< What is rarely run of a block lies at the cache's other end.
-  bool shrx = true;             ///< BMI2 forms where the host has them.
-  bool exact_flags = false;     ///< Flags at every fault exact, even where nothing can read them.
+  bool one_processor = true;  ///< Native code and the VCPU's thread run in turns on one processor.
+  bool shrx = true;           ///< BMI2 forms where the host has them.
+  bool exact_flags = false;   ///< Flags at every fault exact, even where nothing can read them.
   bool single_instruction = false;  ///< One guest instruction per block.
 };
 

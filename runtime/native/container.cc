@@ -161,7 +161,8 @@ Result<void> Container::launch(const ContainerFiles& files, Confinement confinem
   commands_->trapline_pid = static_cast<uint32_t>(getpid());
   commands_->one = 1;
   commands_->unconfined = confinement == Confinement::kNoneForTests;
-  mailbox_->spins = spins();
+  spins_ = spins();
+  mailbox_->spins = spins_;
   store(mailbox_->stopped, ~0u);
   pid_ = spawn(control, files.ram(), files.program());
   close(control);
@@ -265,6 +266,18 @@ bool Container::flush() {
 
 // --- running -----------------------------------------------------------------------------------
 
+void Container::move_to(int processor) {
+  if (processor == processor_ || lost_) return;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(static_cast<size_t>(processor), &one);
+  for (const pid_t pid : {pid_, mapper_pid_})
+    if (sched_setaffinity(pid, sizeof one, &one) != 0) return;
+  processor_ = processor;
+  spins_ = 0;
+  mailbox_->spins = 0;
+}
+
 void Container::kick() const {
   // Where it has stopped already, the signal would end its next stay.
   if (pid_ > 0 && load(mailbox_->stopped) != ticket_) ::kill(pid_, TRAPLINE_KICK_SIGNAL);
@@ -274,7 +287,7 @@ void Container::kick() const {
 /// mailbox holds decides nothing but how long that takes.
 bool Container::wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
                              std::chrono::nanoseconds patience) {
-  for (uint32_t i = spins(); i > 0; --i) {
+  for (uint32_t i = spins_; i > 0; --i) {
     if (load(mailbox_->stopped) == ticket) return true;
     __builtin_ia32_pause();
   }

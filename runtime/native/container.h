@@ -89,6 +89,9 @@ class Container {
   /// are flat ones. `attention` is what a kick follows from: a container that does not answer kicks
   /// while it is set is ended.
   NativeEvent run(const NativeRegisters& registers, const volatile uint8_t& attention);
+  /// Both processes run there from now on, and so must the calling thread: neither side looks at
+  /// the mailbox again and again any more.
+  void move_to(int processor);
   /// Makes a running container stop soon. Async-signal-safe.
   void kick() const;
 
@@ -115,6 +118,8 @@ class Container {
   uint32_t ticket_ = 0;
   uint32_t sequence_ = 0;
   uint32_t pending_ = 0;
+  uint32_t spins_ = 0;
+  int processor_ = -1;
   bool lost_ = false;
   bool cpuid_faults_ = false;
   std::chrono::steady_clock::time_point looked_at_;  ///< When it surely was alive.

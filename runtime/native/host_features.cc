@@ -165,10 +165,7 @@ HostFeature processors() {
   cpu_set_t set;
   CPU_ZERO(&set);
   const int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  return {"processors", std::to_string(count),
-          count > 1 ? "Trapline and a container may run side by side"
-                    : "Trapline and a container take turns",
-          false};
+  return {"processors", std::to_string(count), "Trapline and a container take turns on one", false};
 }
 
 }  // namespace

@@ -238,7 +238,8 @@ def modes(switches):
     yield "default", []
     yield "direct-exec", ["--direct-exec=always"]
     for name, on in switches:
-        yield f"{name}={'off' if on else 'on'}", flip(name, on)
+        options = ["--direct-exec=always"] if name == "one-processor" else []
+        yield f"{name}={'off' if on else 'on'}", flip(name, on) + options
     known = dict(switches)
     links = [name for name in ("link-blocks", "inline-indirect") if name in known]
     yield "no-links", [option for name in links for option in flip(name, True)]

@@ -1,0 +1,172 @@
+// What a container costs: handing over and back, mapping, and the time from a kick to the stop;
+// on two processors, and together with the calling thread on one. A Google Benchmark program.
+#include <benchmark/benchmark.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "runtime/native/container.h"
+#include "runtime/native/shared_processor.h"
+
+namespace trapline {
+namespace {
+
+constexpr uint32_t kCode = 0x400000;
+constexpr uint64_t kRamBytes = 64 << 20;
+
+/// A container that has the first page of its RAM, with this code.
+class Setup {
+ public:
+  explicit Setup(std::initializer_list<uint8_t> code, const benchmark::State& state) {
+    ram_ = memfd_create("native_bench", MFD_CLOEXEC);
+    if (ram_ < 0 || ftruncate(ram_, kRamBytes) != 0 ||
+        pwrite(ram_, code.begin(), code.size(), 0) != static_cast<ssize_t>(code.size()))
+      return;
+    auto files = ContainerFiles::create(ram_);
+    if (!files.ok()) return;
+    files_ = files.take();
+    auto started = Container::start(*files_);
+    if (!started.ok()) return;
+    container_ = started.take();
+    container_->map(kCode, 4096, native_access::kRead | native_access::kExecute, 0);
+    container_->flush();
+    if (state.range(0) == 0) return;
+    processor_.hold(0);  // The first time is the kernel's choice.
+    if (const int here = processor_.hold(1); here >= 0) container_->move_to(here);
+  }
+  ~Setup() {
+    processor_.release();
+    if (ram_ >= 0) close(ram_);
+  }
+  Container* operator->() const { return container_.get(); }
+  explicit operator bool() const { return container_ != nullptr; }
+
+  static NativeRegisters registers() {
+    NativeRegisters out{};
+    out.eip = kCode;
+    out.eflags = 0x202;
+    out.cs = TRAPLINE_FLAT_CS;
+    out.ss = out.ds = out.es = TRAPLINE_FLAT_DATA;
+    out.fpu[0] = 0x7f;  // FNINIT's control word and MXCSR's first value.
+    out.fpu[1] = 0x03;
+    out.fpu[24] = 0x80;
+    out.fpu[25] = 0x1f;
+    return out;
+  }
+
+ private:
+  int ram_ = -1;
+  std::unique_ptr<ContainerFiles> files_;
+  SharedProcessor processor_;
+  std::unique_ptr<Container> container_;
+};
+
+constexpr const char* kRefused = "the host gives no container";
+
+void container_round_trip(benchmark::State& state) {
+  Setup setup({0x0f, 0x0b}, state);
+  if (!setup) return state.SkipWithError(kRefused);
+  const volatile uint8_t attention = 0;
+  for (auto _ : state) benchmark::DoNotOptimize(setup->run(Setup::registers(), attention));
+}
+
+/// The same when both sides are busy for so many microseconds in between, so that they may have
+/// gone to sleep; without that time.
+void container_round_trip_after(benchmark::State& state) {
+  using Clock = std::chrono::steady_clock;
+  const auto busy = std::chrono::microseconds(state.range(1));
+  // 1: rdtsc; sub eax, esi; cmp eax, edi; jb 1b; ud2
+  Setup setup({0x0f, 0x31, 0x29, 0xf0, 0x39, 0xf8, 0x72, 0xf8, 0x0f, 0x0b}, state);
+  if (!setup) return state.SkipWithError(kRefused);
+  const volatile uint8_t attention = 0;
+  const auto ticks_begin = __rdtsc();
+  const auto clock_begin = Clock::now();
+  while (Clock::now() - clock_begin < std::chrono::milliseconds(10)) {
+  }
+  const auto ticks = static_cast<uint32_t>((__rdtsc() - ticks_begin) / 10'000 * state.range(1));
+  for (auto _ : state) {
+    for (const auto begin = Clock::now(); Clock::now() - begin < busy;) {
+    }
+    NativeRegisters registers = Setup::registers();
+    registers.gpr[6] = static_cast<uint32_t>(__rdtsc());
+    registers.gpr[7] = ticks;
+    const auto begin = Clock::now();
+    const NativeEvent event = setup->run(registers, attention);
+    const std::chrono::duration<double> spent = Clock::now() - begin;
+    const double guest = static_cast<double>(event.guest_ticks) / static_cast<double>(event.ticks);
+    state.SetIterationTime(spent.count() * (1 - guest));
+  }
+}
+
+void container_map(benchmark::State& state) {
+  Setup setup({0x0f, 0x0b}, state);
+  if (!setup) return state.SkipWithError(kRefused);
+  uint64_t page = 0;
+  for (auto _ : state) {
+    page = (page + 2) % 8192;
+    setup->map(0x10000000 + page * 4096, 4096, native_access::kRead, page * 4096);
+    setup->flush();
+  }
+}
+
+void container_map_and_run(benchmark::State& state) {
+  Setup setup({0x0f, 0x0b}, state);
+  if (!setup) return state.SkipWithError(kRefused);
+  const volatile uint8_t attention = 0;
+  uint64_t page = 0;
+  for (auto _ : state) {
+    page = (page + 2) % 8192;
+    setup->map(0x10000000 + page * 4096, 4096, native_access::kRead, page * 4096);
+    benchmark::DoNotOptimize(setup->run(Setup::registers(), attention));
+  }
+}
+
+/// From the kick of a thread that the guest's code knows nothing of to the end of run().
+void container_kick(benchmark::State& state) {
+  using Clock = std::chrono::steady_clock;
+  Setup setup({0xeb, 0xfe}, state);
+  if (!setup) return state.SkipWithError(kRefused);
+  double worst = 0;
+  for (auto _ : state) {
+    std::atomic<Clock::rep> kicked{0};
+    volatile uint8_t attention = 0;
+    std::thread kicker([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      kicked = Clock::now().time_since_epoch().count();
+      attention = 1;
+      setup->kick();
+    });
+    do {
+      setup->run(Setup::registers(), attention);  // A late kick of before may end it at once.
+    } while (kicked == 0);
+    const auto stopped = Clock::now().time_since_epoch().count();
+    kicker.join();
+    const double seconds = static_cast<double>(stopped - kicked.load()) / 1e9;
+    worst = std::max(worst, seconds);
+    state.SetIterationTime(seconds);
+  }
+  state.counters["worst_us"] = worst * 1e6;
+}
+
+const std::vector<int64_t> kPlaces = {0, 1};
+
+BENCHMARK(container_round_trip)->ArgName("together")->Arg(0)->Arg(1)->UseRealTime();
+BENCHMARK(container_round_trip_after)
+    ->ArgNames({"together", "us"})
+    ->ArgsProduct({kPlaces, {10, 100, 1000}})
+    ->UseManualTime();
+BENCHMARK(container_map)->ArgName("together")->Arg(0)->Arg(1)->UseRealTime();
+BENCHMARK(container_map_and_run)->ArgName("together")->Arg(0)->Arg(1)->UseRealTime();
+BENCHMARK(container_kick)->ArgName("together")->Arg(0)->Arg(1)->UseManualTime()->Iterations(1000);
+
+}  // namespace
+}  // namespace trapline
+
+BENCHMARK_MAIN();

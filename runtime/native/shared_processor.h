@@ -1,0 +1,38 @@
+// Keeps a thread where it is while it and containers run in turns. They never run at once, so one
+// processor is enough, and a switch there costs far less than waking up another one.
+#pragma once
+
+#include <sched.h>
+
+#include <cstdint>
+
+namespace trapline {
+
+class SharedProcessor {
+ public:
+  SharedProcessor() = default;
+  /// The thread that holds must release, too.
+  SharedProcessor(const SharedProcessor&) = delete;
+  SharedProcessor& operator=(const SharedProcessor&) = delete;
+
+  /// Binds the calling thread to the processor that it runs on, which is returned. Every now and
+  /// then it does not, so that the kernel can put the thread elsewhere the next time that it wakes
+  /// up; then, and if it cannot be done, -1.
+  int hold(uint64_t nanoseconds_now);
+  /// The thread may run again where it was allowed to before.
+  void release();
+
+ private:
+  static constexpr uint64_t kStay = 200'000'000;  ///< In one place.
+
+  cpu_set_t allowed_{};
+  int processor_ = -1;  ///< That it is bound to.
+  uint64_t since_ = 0;  ///< When the kernel could last choose.
+};
+
+/// Asks the kernel to let the calling thread run soon whenever it wakes up, for short times: it
+/// interrupts a container that may be busy for as long as it likes. Kernels before Linux 6.12 have
+/// nothing of that kind.
+void ask_for_short_slices();
+
+}  // namespace trapline

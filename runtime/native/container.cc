@@ -248,12 +248,22 @@ void Container::describe(uint32_t slot, uint32_t base, uint32_t limit) {
   add(command);
 }
 
-bool Container::flush() {
-  if (pending_ == 0 || lost_) return !lost_;
+/// Hands the collected changes to the mapper.
+void Container::post(uint32_t starts) {
   commands_->count = pending_;
+  commands_->starts = starts;
+  commands_->ticket = ticket_;
   pending_ = 0;
   store(commands_->sequence, ++sequence_);
   futex(&commands_->sequence, FUTEX_WAKE, 1, nullptr);
+}
+
+bool Container::carried_out() const {
+  return load(status_->done) == sequence_ && load(status_->failed) == 0;
+}
+
+/// Waits for the mapper. False when it has failed, or is gone.
+bool Container::acknowledged() {
   for (;;) {
     const uint32_t done = load(status_->done);
     if (done == sequence_) break;
@@ -262,6 +272,12 @@ bool Container::flush() {
   }
   if (load(status_->failed) != 0) end();
   return !lost_;
+}
+
+bool Container::flush() {
+  if (pending_ == 0 || lost_) return !lost_;
+  post(0);
+  return acknowledged();
 }
 
 // --- running -----------------------------------------------------------------------------------
@@ -321,14 +337,22 @@ NativeEvent Container::run(const NativeRegisters& registers, const volatile uint
   const uint64_t begin = __rdtsc();
   const auto now = steady_clock::now();
   if (now - looked_at_ > kLook && !still_alive()) return event;
-  if (!flush()) return event;
+  // Where all take turns, the mapper itself goes on to the container: one turn less.
+  const bool by_mapper = processor_ >= 0 && pending_ != 0 && !lost_;
+  if (!by_mapper && !flush()) return event;
   std::memcpy(&mailbox_->registers, &registers, sizeof registers);
   ++ticket_;
-  store(mailbox_->go, ticket_);
-  if (load(mailbox_->container_waits)) futex(&mailbox_->go, FUTEX_WAKE, 1, nullptr);
+  if (by_mapper) {
+    post(1);
+  } else {
+    store(mailbox_->go, ticket_);
+    if (load(mailbox_->container_waits)) futex(&mailbox_->go, FUTEX_WAKE, 1, nullptr);
+  }
   if (attention != 0) kick();  // What came before there was anything to stop went nowhere.
+  const bool stopped = wait_stopped(ticket_, &attention, kKickPatience);
+  if (by_mapper && !acknowledged() && !carried_out()) return event;
   event.kind = NativeEvent::Kind::kLost;
-  if (!wait_stopped(ticket_, &attention, kKickPatience)) return event;
+  if (!stopped || lost_) return event;
   looked_at_ = now;
   event.kind = NativeEvent::Kind::kEvent;
   event.signal = mailbox_->signal;

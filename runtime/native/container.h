@@ -107,6 +107,9 @@ class Container {
   bool wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
                     std::chrono::nanoseconds patience);
   void add(const NativeCommand& command);
+  void post(uint32_t starts);
+  bool carried_out() const;
+  bool acknowledged();
   bool still_alive();
   void end();
 

@@ -39,9 +39,13 @@
 #define TRAPLINE_COUNT 4
 #define TRAPLINE_TRAPLINE_PID 8
 #define TRAPLINE_ONE 12
+#define TRAPLINE_STARTS 20
+#define TRAPLINE_TICKET 24
 #define TRAPLINE_COMMAND 64
 #define TRAPLINE_DONE 0
 #define TRAPLINE_FAILED 4
+#define TRAPLINE_GO 0
+#define TRAPLINE_STOPPED 4
 
 /* The kick. */
 #define TRAPLINE_KICK_SIGNAL 10 /* SIGUSR1 */
@@ -68,7 +72,9 @@ struct NativeCommands {
   uint32_t trapline_pid;
   uint32_t one;        /* 1, to be written from. */
   uint32_t unconfined; /* For tests of the confinement: there is none. */
-  uint32_t reserved[11];
+  uint32_t starts;     /* When the mapper is through it lets the guest run, */
+  uint32_t ticket;     /* by this value of `go`; of `stopped`, when something has failed. */
+  uint32_t reserved[9];
   struct NativeCommand command[TRAPLINE_MAX_COMMANDS];
 };
 
@@ -114,6 +120,10 @@ TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, count) == TRAPLINE_COUN
 TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, trapline_pid) == TRAPLINE_TRAPLINE_PID,
                          "mapper");
 TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, one) == TRAPLINE_ONE, "mapper");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, starts) == TRAPLINE_STARTS, "mapper");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, ticket) == TRAPLINE_TICKET, "mapper");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeMailbox, go) == TRAPLINE_GO, "mapper");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeMailbox, stopped) == TRAPLINE_STOPPED, "mapper");
 TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, command) == TRAPLINE_COMMAND, "mapper");
 TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeStatus, done) == TRAPLINE_DONE, "mapper");
 TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeStatus, failed) == TRAPLINE_FAILED, "mapper");

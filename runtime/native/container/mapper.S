@@ -4,7 +4,9 @@
  * write permission in an address space where the guest has no system call to change that. Its file
  * descriptors are its own.
  *
- *   rbx command    ebp how many are left    r12 the page of commands    r13d last sequence number
+ *   rbx command     ebp how many are left         r12 the page of commands
+ *   r13d last sequence number                     r14d whether one of the commands has failed
+ *   afterwards: ebx the ticket, ebp whether to start the guest by it
  */
 #include <asm/unistd.h>
 
@@ -18,7 +20,7 @@
 #define SIGKILL 9
 #define FUTEX_WAIT 0
 #define FUTEX_WAKE 1
-#define MAP_SHARED_FIXED 0x11
+#define MAP_SHARED_FIXED_POPULATE 0x8011
 
         .text
         .globl  start_mapper
@@ -76,6 +78,7 @@ mapper:
 
 .Lcommands:
         mov     %eax, %r13d
+        xor     %r14d, %r14d
         mov     TRAPLINE_COUNT(%r12), %ebp
         lea     TRAPLINE_COMMAND(%r12), %rbx
 .Lnext:
@@ -100,7 +103,7 @@ mapper:
         ud2
 
 .Lmap:
-        mov     $MAP_SHARED_FIXED, %r10d
+        mov     $MAP_SHARED_FIXED_POPULATE, %r10d
         mov     $TRAPLINE_RAM_FILE, %r8d
         mov     24(%rbx), %r9
         mov     $__NR_mmap, %eax
@@ -125,6 +128,7 @@ mapper:
 .Ldone:
         cmp     $-4095, %rax
         jb      .Lgood
+        mov     $1, %r14d
         mov     $__NR_pwrite64, %eax
         mov     $TRAPLINE_CONTROL_FILE, %edi
         lea     TRAPLINE_ONE(%r12), %rsi
@@ -137,14 +141,25 @@ mapper:
         jmp     .Lnext
 
 .Lacknowledge:
+        mov     TRAPLINE_STARTS(%r12), %ebp     /* Trapline may write them when it has the answer. */
+        mov     TRAPLINE_TICKET(%r12), %ebx
         mov     $__NR_pwrite64, %eax
         mov     $TRAPLINE_CONTROL_FILE, %edi
         lea     TRAPLINE_SEQUENCE(%r12), %rsi
         mov     $4, %edx
         mov     $(TRAPLINE_STATUS_OFFSET + TRAPLINE_DONE), %r10d
         syscall
-        mov     $__NR_futex, %eax
         movabs  $(TRAPLINE_STATUS_ADDRESS + TRAPLINE_DONE), %rdi
+        test    %ebp, %ebp
+        jz      .Lwake
+        movabs  $(TRAPLINE_MAILBOX_ADDRESS + TRAPLINE_GO), %rdi
+        test    %r14d, %r14d
+        jz      .Lstart
+        movabs  $(TRAPLINE_MAILBOX_ADDRESS + TRAPLINE_STOPPED), %rdi
+.Lstart:
+        mov     %ebx, (%rdi)
+.Lwake:
+        mov     $__NR_futex, %eax
         mov     $FUTEX_WAKE, %esi
         mov     $1, %edx
         syscall

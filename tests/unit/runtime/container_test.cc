@@ -1,4 +1,5 @@
 #include "runtime/native/container.h"
+#include "runtime/native/shared_processor.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -187,6 +188,56 @@ TEST_F(ContainerTest, MappingsComeAndGo) {
     container_->map(0x40000000 + i * 0x2000, 0x1000, kReadWrite, kDataOffset);
   EXPECT_EQ(run({0xc7, 0x05, 0, 0x60, 0x3e, 0x40, 9, 0, 0, 0, 0xf4}).trap, 13u);
   EXPECT_EQ(data(0), 9u);
+}
+
+/// The thread and the container on one processor, where the mapper starts the guest.
+class ContainerInTurnsTest : public ContainerTest {
+ protected:
+  void SetUp() override {
+    ContainerTest::SetUp();
+    if (HasFatalFailure()) return;
+    processor_.hold(0);  // The first time is the kernel's choice.
+    const int here = processor_.hold(1);
+    ASSERT_GE(here, 0);
+    container_->move_to(here);
+  }
+  void TearDown() override {
+    processor_.release();
+    ContainerTest::TearDown();
+  }
+
+  SharedProcessor processor_;
+};
+
+TEST_F(ContainerInTurnsTest, ChangesAreMadeBeforeTheGuestGoesOn) {
+  for (uint32_t i = 0; i < 100; ++i) {
+    const uint32_t address = 0x40000000 + i % 7 * 0x1000;
+    container_->map(address, 0x1000, kReadWrite, kDataOffset);
+    std::vector<uint8_t> store = {0xc7, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0xf4};
+    std::memcpy(&store[2], &address, 4);
+    std::memcpy(&store[6], &i, 4);
+    ASSERT_EQ(run(store).trap, 13u) << i;
+    ASSERT_EQ(data(0), i);
+    container_->unmap(address, 0x1000);
+    const NativeEvent event = run(store);
+    ASSERT_EQ(event.trap, 14u) << i;
+    ASSERT_EQ(event.address, address);
+  }
+}
+
+TEST_F(ContainerInTurnsTest, AChangeThatFailsStartsNothing) {
+  put_code({0xc7, 0x05, 0, 0, 5, 8, 9, 0, 0, 0, 0xf4});
+  container_->protect(0x70000000, 0x1000, native_access::kRead);  // Nothing is mapped there.
+  EXPECT_EQ(run().kind, NativeEvent::Kind::kNotStarted);
+  EXPECT_TRUE(container_->lost());
+  EXPECT_EQ(data(0), 0u);
+}
+
+TEST_F(ContainerInTurnsTest, AMapperThatIsGoneStartsNothing) {
+  kill(container_->mapper_pid(), SIGKILL);
+  container_->unmap(kData, 0x1000);
+  EXPECT_EQ(run({0xf4}).kind, NativeEvent::Kind::kNotStarted);
+  EXPECT_TRUE(container_->lost());
 }
 
 TEST_F(ContainerTest, AKickStopsALoop) {

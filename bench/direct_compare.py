@@ -47,7 +47,7 @@ TUNABLES = "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX2,-AVX,-SSE4_2,-SSE4_1,-SSSE
 
 PERL = r"""
 my (%seen, @list); my $seed = 7;
-for my $i (1 .. 500000) {
+for my $i (1 .. 2500000) {
   $seed = ($seed * 69069 + 5) % 4294967296;
   my $word = sprintf "%05x", $seed >> 12;
   $seen{$word}++; push @list, $word if $word =~ /^(?:[0-9a-e]{2})+f/;

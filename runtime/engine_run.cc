@@ -220,6 +220,7 @@ Statistics Engine::statistics() const {
     const NativeUserCounters& user = native_->counters();
     const NativeMapCounters& maps = native_->map_counters();
     s.native_promotions = policy_.counters().promotions;
+    s.native_rests = policy_.counters().rests;
     s.native_demotions = policy_.counters().demotions;
     s.native_pages_fine = user.pages_fine;
     s.native_pages_sensitive = user.pages_sensitive;

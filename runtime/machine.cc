@@ -143,6 +143,7 @@ std::vector<std::pair<std::string, uint64_t>> Statistics::named() const {
           {"native_instructions", native_instructions},
           {"native_segment_loads", native_segment_loads},
           {"native_promotions", native_promotions},
+          {"native_rests", native_rests},
           {"native_demotions", native_demotions},
           {"native_pages_fine", native_pages_fine},
           {"native_pages_sensitive", native_pages_sensitive},

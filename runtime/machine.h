@@ -161,6 +161,7 @@ struct Statistics {
   uint64_t native_segment_loads = 0;
   std::vector<NativeEventCount> native_events;
   uint64_t native_promotions = 0;
+  uint64_t native_rests = 0;
   uint64_t native_demotions = 0;
   uint64_t native_pages_fine = 0;
   uint64_t native_pages_sensitive = 0;

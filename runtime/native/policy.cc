@@ -8,14 +8,22 @@ namespace {
 // Nanoseconds. docs/direct-execution.md tells where they come from.
 constexpr uint64_t kMostCost = 50'000;  ///< More is because the host is busy.
 constexpr int64_t kFirstCredit = 4'000'000;
-constexpr int64_t kMostCredit = 20'000'000;
+constexpr int64_t kEarned = 16'000'000;  ///< On top of the first credit: it has done well.
 constexpr uint64_t kShortestLook = 500'000;
 constexpr uint64_t kWorth = 200'000;
 constexpr uint64_t kFirstPenalty = 20'000'000;
 constexpr uint64_t kMostPenalty = 4'000'000'000;
 
+constexpr uint64_t kShortStay = 20'000;
+constexpr uint32_t kBurst = 16;  ///< Short stays in a row that ended in the guest's page faults.
+
 constexpr uint32_t kGoodLooks = 2;
-constexpr uint64_t kGain = 3;  ///< A third of a stay is taken for gained.
+/// What a stay is taken to have gained, of its own time.
+constexpr uint64_t kGainThirds = 2;
+/// What is mapped stays mapped: later stays are to pay for it, too.
+constexpr uint64_t kMappingShare = 4;
+/// The first credit of a long demotion's end is this part of it.
+constexpr uint64_t kCreditShare = 16;
 constexpr size_t kMostSpaces = 1024;
 }  // namespace
 
@@ -25,7 +33,7 @@ const std::array<const char*, kNativeCauses> kNativeCauseNames = {
 void NativePolicy::recall(uint32_t view) {
   const auto found = spaces_.find(view);
   recent_view_ = view;
-  recent_native_ = found != spaces_.end() && found->second.native;
+  recent_native_ = view != resting_view_ && found != spaces_.end() && found->second.native;
 }
 
 void NativePolicy::look(uint32_t view, uint64_t now, uint64_t entries) {
@@ -36,6 +44,10 @@ void NativePolicy::look(uint32_t view, uint64_t now, uint64_t entries) {
   looked_view_ = view;
   looked_at_ = now;
   looked_entries_ = entries;
+  if (view == resting_view_) {
+    resting_view_ = 0;
+    recall(view);
+  }
   if (!again) return;
   if (spaces_.size() >= kMostSpaces)
     std::erase_if(spaces_, [](const auto& s) { return !s.second.native; });
@@ -44,7 +56,8 @@ void NativePolicy::look(uint32_t view, uint64_t now, uint64_t entries) {
   if (space.native || space.good < kGoodLooks || now < space.not_before) return;
   space.native = true;
   space.good = 0;
-  space.credit = kFirstCredit;
+  space.credit = std::max(kFirstCredit, static_cast<int64_t>(space.penalty / kCreditShare));
+  space.most = space.credit + kEarned;
   space.events.fill(0);
   ++counters_.promotions;
   recall(view);
@@ -54,11 +67,20 @@ void NativePolicy::stayed(uint32_t view, uint64_t now, uint64_t time, uint64_t c
                           NativeCause cause) {
   Space& space = spaces_[view];
   ++space.events[static_cast<size_t>(cause)];
-  space.credit +=
-      static_cast<int64_t>(time / kGain) - static_cast<int64_t>(std::min(cost, kMostCost));
-  if (space.credit >= kMostCredit) {
-    space.credit = kMostCredit;
+  const uint64_t lasting = cause == NativeCause::kMapping ? kMappingShare : 1;
+  const auto gained = static_cast<int64_t>(time * kGainThirds / 3);
+  space.credit += gained - static_cast<int64_t>(std::min(cost, kMostCost) / lasting);
+  if (space.credit >= space.most) {
+    space.most = kFirstCredit + kEarned;
+    space.credit = std::min(space.credit, space.most);
     space.penalty = 0;
+  }
+  space.burst = cause == NativeCause::kReflected && time < kShortStay ? space.burst + 1 : 0;
+  if (space.burst >= kBurst) {
+    space.burst = 0;
+    resting_view_ = view;
+    ++counters_.rests;
+    recall(view);
   }
   if (space.credit >= 0 || !space.native) return;
   space.native = false;
@@ -72,6 +94,7 @@ void NativePolicy::stayed(uint32_t view, uint64_t now, uint64_t time, uint64_t c
 
 void NativePolicy::forget(uint32_t view) {
   spaces_.erase(view);
+  if (view == resting_view_) resting_view_ = 0;
   if (view == recent_view_) recall(0);
 }
 

@@ -33,6 +33,7 @@ class NativePolicy {
   struct Counters {
     uint64_t promotions = 0;
     uint64_t demotions = 0;
+    uint64_t rests = 0;  ///< Bursts of page faults, which are left to translated code.
     /// By the kind of event that cost most of the credit.
     std::array<uint64_t, kNativeCauses> demotions_by{};
   };
@@ -60,6 +61,8 @@ class NativePolicy {
     bool native = false;
     uint32_t good = 0;  ///< Looks in a row that spoke for it.
     int64_t credit = 0;
+    int64_t most = 0;  ///< Credit that shows that it has done well.
+    uint32_t burst = 0;
     uint64_t not_before = 0;
     uint64_t penalty = 0;                          ///< How long the next demotion is.
     std::array<uint32_t, kNativeCauses> events{};  ///< Since the promotion.
@@ -70,7 +73,8 @@ class NativePolicy {
   std::unordered_map<uint32_t, Space> spaces_;
   uint32_t recent_view_ = 0;
   bool recent_native_ = false;
-  uint32_t looked_view_ = 0;  ///< Whom the last look found.
+  uint32_t resting_view_ = 0;  ///< Translated until the next look at it.
+  uint32_t looked_view_ = 0;   ///< Whom the last look found.
   uint64_t looked_at_ = 0;
   uint64_t looked_entries_ = 0;
   Counters counters_;

@@ -18,10 +18,10 @@ class Policy : public testing::Test {
       policy_.look(view, now_, entries_);
     }
   }
-  void stays(int count, uint64_t time) {
+  void stays(int count, uint64_t time, NativeCause cause = NativeCause::kInstruction) {
     for (int i = 0; i < count; ++i) {
       now_ += time;
-      policy_.stayed(kView, now_, time, 12'000, NativeCause::kMapping);
+      policy_.stayed(kView, now_, time, 12'000, cause);
     }
   }
 
@@ -51,19 +51,63 @@ TEST_F(Policy, LeavesProcessesThatTakeTurnsAlone) {
 
 TEST_F(Policy, DemotesWhatHasManyEventsButNotWhileItWarmsUp) {
   ticks(3, 1);
-  stays(300, 5'000);
+  stays(300, 1'000);
   EXPECT_TRUE(policy_.native(kView));
-  stays(1000, 5'000);
+  stays(1000, 1'000);
   EXPECT_FALSE(policy_.native(kView));
   EXPECT_EQ(policy_.counters().demotions, 1u);
 }
 
 TEST_F(Policy, KeepsWhatComputesBetweenEvents) {
   ticks(3, 1);
-  stays(300, 5'000);
+  stays(300, 1'000);
   stays(10'000, 150'000);
   EXPECT_TRUE(policy_.native(kView));
   EXPECT_EQ(policy_.counters().demotions, 0u);
+}
+
+TEST_F(Policy, KeepsWhatComputesLongerThanHandingOverTakes) {
+  ticks(3, 1);
+  stays(10'000, 20'000);
+  EXPECT_TRUE(policy_.native(kView));
+}
+
+TEST_F(Policy, LetsItsPagesBeMapped) {
+  ticks(3, 1);
+  stays(1000, 2'000, NativeCause::kMapping);
+  EXPECT_TRUE(policy_.native(kView));
+  stays(5000, 2'000, NativeCause::kMapping);  // Again and again the same ones.
+  EXPECT_FALSE(policy_.native(kView));
+}
+
+TEST_F(Policy, LetsMoreBeInvestedAfterALongWait) {
+  int before = 0;
+  for (int i = 0; i < 8; ++i) {
+    while (!policy_.native(kView)) ticks(1, 1);
+    int events = 0;
+    for (; policy_.native(kView); ++events) stays(1, 1'000);
+    EXPECT_GE(events, before);
+    if (i == 7) {
+      EXPECT_GT(events, 5'000);
+    }
+    before = events;
+  }
+}
+
+TEST_F(Policy, LeavesBurstsOfPageFaultsToTranslatedCode) {
+  ticks(3, 1);
+  stays(10, 5'000, NativeCause::kReflected);
+  stays(1, 50'000, NativeCause::kReflected);
+  stays(10, 5'000, NativeCause::kReflected);
+  EXPECT_TRUE(policy_.native(kView));
+  stays(10, 5'000, NativeCause::kReflected);
+  EXPECT_FALSE(policy_.native(kView));
+  EXPECT_EQ(policy_.counters().rests, 1u);
+  EXPECT_EQ(policy_.counters().demotions, 0u);
+  EXPECT_FALSE(policy_.native(kView + 1));
+  EXPECT_FALSE(policy_.native(kView));
+  ticks(1, 1000);
+  EXPECT_TRUE(policy_.native(kView));
 }
 
 TEST_F(Policy, WaitsLongerEachTime) {

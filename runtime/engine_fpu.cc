@@ -73,12 +73,18 @@ bool store_into_nowhere(uint16_t mnemonic, uint8_t size, FpuImage& guest) {
 #undef TRAPLINE_STORE
 }
 
-/// Before segmentation.
-uint32_t offset_of(const Operand& memory, const Instruction& in, const CpuState& state) {
+/// Real mode and V86 mode, whose x87 environments hold linear addresses.
+bool linear_pointers(const CpuState& state) {
+  return !state.protected_mode() || state.v86();
+}
+
+/// FDP for an operand: before segmentation, or linear.
+uint32_t operand_pointer(const Operand& memory, const Instruction& in, const CpuState& state) {
   auto offset = static_cast<uint32_t>(memory.value);
   if (memory.base != Operand::kNoRegister) offset += state.gpr[memory.base];
   if (memory.index != Operand::kNoRegister) offset += state.gpr[memory.index] * memory.scale;
-  return in.address_size == 2 ? offset & 0xffff : offset;
+  if (in.address_size == 2) offset &= 0xffff;
+  return linear_pointers(state) ? state.segment[memory.segment].base + offset : offset;
 }
 
 /// The x87 opcode field of an encoding: the low bits of its escape byte, and ModRM.
@@ -174,7 +180,7 @@ bool Engine::finish_suppressed_store() {
   if (!(after.status & ~after.control & kSuppressing)) return false;
   after.ip = state.eip;
   fpu_instruction_ = {state.eip, base};
-  after.dp = offset_of(*in.memory(), in, state);
+  after.dp = operand_pointer(*in.memory(), in, state);
   if (const auto opcode = x87_opcode({code.bytes.data(), code.count})) after.opcode = *opcode;
   state.fpu = after;
   context_->hot.fpu_operand = after.dp;
@@ -194,13 +200,12 @@ void Engine::sync_fpu_pointers() {
 }
 
 /// Selectors read as 0, but for that of the instruction where the layouts make a linear address of
-/// it: in real mode and V86 mode.
+/// it: in real mode and V86 mode. FDP is one from the start there.
 void Engine::note_fpu_pointers() {
   const CpuState& state = context_->cpu;
   FpuImage& fpu = context_->cpu.fpu;
-  const bool linear = !state.protected_mode() || state.v86();
   const bool known = fpu.ip != 0 && fpu.ip == fpu_instruction_.eip;
-  fpu.cs = linear && known ? static_cast<uint16_t>(fpu_instruction_.base >> 4) : 0;
+  fpu.cs = linear_pointers(state) && known ? static_cast<uint16_t>(fpu_instruction_.base >> 4) : 0;
   fpu.ds = 0;
   fpu_loaded_ = {fpu.dp, fpu.opcode};
 }

@@ -184,6 +184,13 @@ void lower_x87(BlockEmitter& e, const Instruction& in) {
     TRAPLINE_ASSERT(e.a.emit(in.row->host_id, host_memory) == asmjit::kErrorOk);
   if (moves_fpu_pointers(in)) {  // After it: it may have reported an earlier one's exception.
     e.load_offset(*memory, in, 0, host::kValue);
+    if (const ModeKey& mode = e.request().mode;
+        !mode.has(mode::kProtected) || mode.has(mode::kV86)) {
+      e.clobber_flags();
+      const auto base = memory->segment * sizeof(Segment) + offsetof(Segment, base);
+      e.a.add(host::kValue.r32(),
+              host::context(TRAPLINE_CONTEXT_OFFSET(cpu.segment) + static_cast<int32_t>(base), 4));
+    }
     e.a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(hot.fpu_operand), 4), host::kValue.r32());
   }
   e.commit();

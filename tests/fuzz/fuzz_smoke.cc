@@ -11,8 +11,10 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tests/differential/random.h"
@@ -56,12 +58,72 @@ void append_instruction(trapline::differential::Random& random, std::vector<uint
     out.push_back(random.one_in(2) ? static_cast<uint8_t>(random.below(8)) : byte());
 }
 
+/// One that turns the old mechanisms: transfers to where guest_setup.cc has put tasks and gates,
+/// flags, interrupts, segments, debug registers, x87 environments, 16-bit oddities.
+void append_legacy(trapline::differential::Random& random, bool code32, std::vector<uint8_t>& out) {
+  using namespace std::string_view_literals;
+  static constexpr std::string_view kOnes[] = {
+      // IRET, PUSHF, POPF, CLI, STI, POP SS, POP DS, PUSHA, POPA, PUSH SP, RETF.
+      "\xcf"sv, "\x9c"sv, "\x9d"sv, "\xfa"sv, "\xfb"sv, "\x17"sv, "\x1f"sv, "\x60"sv, "\x61"sv,
+      "\x54"sv, "\xcb"sv,
+      // INT1, INT3, INTO, SALC, AAM, AAD, HLT, ARPL, BOUND, ENTER, LEAVE, XLAT.
+      "\xf1"sv, "\xcc"sv, "\xce"sv, "\xd6"sv, "\xd4\x0a"sv, "\xd5\x0a"sv, "\xf4"sv, "\x63\xc0"sv,
+      "\x62\x07"sv, "\xc8\x08\x00\x01"sv, "\xc9"sv, "\xd7"sv,
+      // CLTS, STR, LAR, MOV SS and DS, DR6, to DR7, CR0, SMSW, IN, OUT, OUTSB, STOSB, MOVS.
+      "\x0f\x06"sv, "\x0f\x00\xc8"sv, "\x0f\x02\xc1"sv, "\x8e\xd0"sv, "\x8e\xd8"sv,
+      "\x0f\x21\xf0"sv, "\x0f\x23\xf8"sv, "\x0f\x20\xc0"sv, "\x0f\x01\xe0"sv, "\xe4\x21"sv,
+      "\xee"sv, "\x6e"sv, "\xaa"sv, "\xa5"sv,
+      // WAIT, FNINIT, FLD1, FDIVP.
+      "\x9b"sv, "\xdb\xe3"sv, "\xd9\xe8"sv, "\xde\xf9"sv};
+  const auto byte = [&] { return static_cast<uint8_t>(random.next32()); };
+  if (random.one_in(8)) out.push_back(0x66);
+  if (random.one_in(8)) out.push_back(random.one_in(2) ? 0xf3 : 0x67);
+  switch (random.below(6)) {
+    case 0: {  // A far jump or call.
+      out.push_back(random.one_in(2) ? 0xea : 0x9a);
+      const auto offset = static_cast<uint16_t>(0x8000 + random.below(0x180));
+      out.insert(out.end(), {static_cast<uint8_t>(offset), static_cast<uint8_t>(offset >> 8)});
+      if (code32) out.insert(out.end(), {0, 0});
+      const uint16_t selector = static_cast<uint16_t>(random.below(0x16) * 8 + random.below(4));
+      out.insert(out.end(), {static_cast<uint8_t>(random.one_in(2) ? selector & ~7 : selector), 0});
+      return;
+    }
+    case 1:
+      out.insert(out.end(), {0xcd, static_cast<uint8_t>(random.below(64))});
+      return;
+    case 2: {  // An x87 environment.
+      static constexpr uint8_t kWays[][2] = {{0xd9, 6}, {0xd9, 4}, {0xdd, 6}, {0xdd, 4}};
+      const auto& way = kWays[random.below(4)];
+      out.insert(out.end(), {way[0], static_cast<uint8_t>(way[1] << 3 | random.below(8))});
+      return;
+    }
+    case 3:  // A selector into a segment register.
+      out.insert(out.end(), {0x6a, static_cast<uint8_t>(random.below(0x80))});
+      out.push_back(random.one_in(2) ? 0x07 : 0x1f);
+      return;
+    case 4:  // Flags, from the stack.
+      out.insert(out.end(), {0x68, byte(), byte()});
+      if (code32) out.insert(out.end(), {static_cast<uint8_t>(random.below(32)), 0});
+      out.push_back(0x9d);
+      return;
+    default:
+      for (const char one : kOnes[random.below(std::size(kOnes))])
+        out.push_back(static_cast<uint8_t>(one));
+  }
+}
+
 std::vector<uint8_t> make_input(uint64_t seed, uint64_t number) {
   trapline::differential::Random random(seed, number);
   std::vector<uint8_t> input;
   for (size_t i = 0; i < kHeaderBytes; ++i) input.push_back(static_cast<uint8_t>(random.next32()));
   const uint32_t instructions = 4 + random.below(100);
-  for (uint32_t i = 0; i < instructions; ++i) append_instruction(random, input);
+  const uint32_t legacy = random.one_in(2) ? 2 : 16;  // Every so many.
+  const bool code32 = (input[0] & 3) == 3;
+  for (uint32_t i = 0; i < instructions; ++i)
+    if (random.one_in(legacy))
+      append_legacy(random, code32, input);
+    else
+      append_instruction(random, input);
   return input;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 namespace trapline::fuzz {
 namespace {
@@ -22,6 +23,14 @@ constexpr uint32_t kTablePages = 4;
 
 constexpr uint16_t kCodeSelector = 0x08, kDataSelector = 0x10, kUserCode = 0x1b, kUserData = 0x23;
 constexpr uint16_t kTssSelector = 0x28, kLdtSelector = 0x30;
+
+// Where most old mechanisms are set up, see Maker::make_legacy(). Descriptors from kFirstTask on:
+// four TSSs, two of the 286, task gates to one of each, call gates of both sizes, code and data of
+// 16 bits, and an LDT.
+constexpr uint32_t kTasks = 0x5800;  ///< 256 bytes each.
+constexpr uint32_t kTaskCount = 6, kTasks32 = 4;
+constexpr uint16_t kFirstTask = 0x38, kTaskGate = 0x68, kCallGate16 = 0x78, kCallGate32 = 0x80;
+constexpr uint16_t kCode16 = 0x88, kData16 = 0x90, kSpareLdt = 0x98;
 
 /// The bits of an input's setup number.
 struct Setup {
@@ -44,7 +53,7 @@ struct Setup {
 
 class Maker {
  public:
-  Maker(uint32_t setup, uint64_t seed) : setup_{setup}, random_(seed, setup) {}
+  Maker(uint32_t setup, uint64_t seed) : setup_{setup}, random_(seed, setup), more_(~seed, setup) {}
 
   Guest make(std::span<const uint8_t> code) {
     guest_.memory.assign(kMemoryBytes, 0);
@@ -60,6 +69,7 @@ class Maker {
     if (setup_.random_fpu()) make_fpu();
     place(code);
     make_events();
+    if (more_.one_in(2)) make_legacy();
     return std::move(guest_);
   }
 
@@ -290,8 +300,144 @@ class Maker {
     guest_.breakpoint_at = kCode + random_.below(256);
   }
 
+  /// Tasks of both kinds, with gates that lead to them, some of them for exceptions; a task to go
+  /// back to; breakpoints; flags that turn old mechanisms on.
+  void make_legacy() {
+    for (uint32_t i = 0; i < kTaskCount; ++i) make_task(i);
+    gate(kGdt + kTaskGate, kFirstTask, 0x85);
+    gate(kGdt + kTaskGate + 8, kFirstTask + kTasks32 * 8, 0x85);
+    gate(kGdt + kCallGate16, kCode16, 0x84);
+    gate(kGdt + kCallGate32, kCodeSelector, 0x8c);
+    const uint32_t level = more_.one_in(4) ? 0x60 : 0;
+    descriptor(kGdt + kCode16, 0, 0xffff, 0x9b | level);
+    descriptor(kGdt + kData16, 0, 0xffff, 0x93 | 0x60);
+    descriptor(kGdt + kSpareLdt, kLdt, 0x1ff, 0x82);
+    for (uint32_t vector = 0; vector < 64; ++vector) {
+      if (real() || !more_.one_in(vector < 32 ? 8 : 2)) continue;
+      const uint32_t task = more_.below(kTaskCount);
+      if (more_.one_in(2))
+        gate(kIdt + vector * 8, kFirstTask + task * 8, 0x85);
+      else
+        gate(kIdt + vector * 8, kCode16, 0x86 + more_.below(2));
+    }
+    store(kTss, uint32_t{kFirstTask} + more_.below(kTaskCount) * 8);
+    if (more_.one_in(4)) state().eflags |= eflags::kNt;
+    if (more_.one_in(4)) state().eflags |= eflags::kTf;
+    if (more_.one_in(4)) state().cr4 |= cr4::kVme | cr4::kPvi;
+    if (v86() && more_.one_in(2)) state().eflags |= eflags::kIopl;
+    if (more_.one_in(2)) make_breakpoints();
+  }
+
+  void gate(uint32_t at, uint32_t selector, uint32_t access) {
+    const uint32_t to = more_.one_in(2) ? kHandlers + more_.below(32) * 32 : some_code();
+    store(at, selector << 16 | to);
+    store(at + 4, (access | more_.below(4) << 5) << 8 | more_.below(4));
+  }
+
+  uint32_t some_code() { return kCode + more_.below(0x180); }
+
+  uint16_t task_selector(bool user) {
+    const uint16_t flat = user ? kUserData : kDataSelector;
+    const uint16_t choice[] = {flat, flat, kData16, static_cast<uint16_t>(more_.below(0x100))};
+    return choice[more_.below(4)];
+  }
+
+  void make_task(uint32_t number) {
+    const uint32_t at = kTasks + number * 0x100;
+    const bool small = number >= kTasks32;
+    const bool busy = more_.one_in(4);
+    descriptor(kGdt + kFirstTask + number * 8, at,
+               more_.one_in(8) ? more_.below(0x80)
+               : small         ? 0x2b
+                               : 0x67,
+               (small ? 0x81u : 0x89u) | (busy ? 2 : 0) | more_.below(4) << 5);
+    const bool user = more_.one_in(4);
+    const bool virtual86 = !small && more_.one_in(4);
+    uint32_t flags = 2;
+    if (more_.one_in(2))
+      flags |= more_.next32() & (eflags::kArithmetic | eflags::kTf | eflags::kIf | eflags::kDf |
+                                 eflags::kIopl | eflags::kNt);
+    if (virtual86) flags |= eflags::kVm;
+    const uint32_t link = kFirstTask + more_.below(kTaskCount) * 8;
+    const uint32_t stack = kStackTop - more_.below(0x800);
+    const uint16_t code = user ? kUserCode : more_.one_in(4) ? kCode16 : kCodeSelector;
+    const uint32_t ldt = more_.one_in(2) ? 0 : kSpareLdt;
+    if (small) {
+      const uint32_t words[] = {more_.one_in(2) ? uint32_t{kTssSelector} : link,
+                                kStackTop - 0x800,
+                                kDataSelector,
+                                0,
+                                0,
+                                0,
+                                0,
+                                some_code(),
+                                flags,
+                                more_.next32(),
+                                more_.below(8),
+                                more_.next32(),
+                                more_.next32(),
+                                stack,
+                                more_.next32(),
+                                more_.next32(),
+                                more_.next32(),
+                                task_selector(user),
+                                code,
+                                user ? kUserData : kDataSelector,
+                                task_selector(user),
+                                ldt};
+      for (uint32_t i = 0; i < std::size(words); ++i)
+        store(at + 2 * i, static_cast<uint16_t>(words[i]));
+      return;
+    }
+    const auto segment = [&](bool is_code) -> uint32_t {
+      if (virtual86) return more_.one_in(2) ? 0 : more_.below(0x1000);
+      return is_code ? code : task_selector(user);
+    };
+    const uint32_t ss = virtual86 ? 0 : user ? kUserData : kDataSelector;
+    const uint32_t words[] = {more_.one_in(2) ? uint32_t{kTssSelector} : link,
+                              kStackTop - 0x800,
+                              kDataSelector,
+                              0,
+                              0,
+                              0,
+                              0,
+                              more_.one_in(8) ? more_.next32() : state().cr3,
+                              some_code(),
+                              flags,
+                              more_.next32(),
+                              more_.below(8),
+                              more_.next32(),
+                              more_.next32(),
+                              stack,
+                              more_.next32(),
+                              more_.next32(),
+                              more_.next32(),
+                              segment(false),
+                              virtual86 ? 0 : segment(true),
+                              ss,
+                              segment(false),
+                              segment(false),
+                              segment(false),
+                              ldt,
+                              0x680000u | more_.one_in(8)};
+    for (uint32_t i = 0; i < std::size(words); ++i) store(at + 4 * i, words[i]);
+  }
+
+  void make_breakpoints() {
+    CpuState& s = state();
+    for (uint32_t i = 0; i < 4; ++i) {
+      const uint32_t places[] = {some_code(), kStackTop - more_.below(0x800),
+                                 0x9000 + more_.below(0x6000), s.gpr[more_.below(8)],
+                                 more_.below(0x100)};
+      s.dr[i] = places[more_.below(5)];
+    }
+    s.dr[7] = 0x400 | (more_.next32() & 0xffff03ff);
+    if (more_.one_in(8)) s.dr[7] |= 1u << 13;
+  }
+
   Setup setup_;
   Random random_;
+  Random more_;  ///< Of make_legacy(), so that other parts stay what they are without it.
   Guest guest_;
 };
 

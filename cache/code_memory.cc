@@ -30,11 +30,13 @@ Result<std::unique_ptr<CodeMemory>> CodeMemory::create(size_t bytes) {
   if (executable != MAP_FAILED) memory->executable_ = static_cast<std::byte*>(executable);
   close(file);
   if (writable == MAP_FAILED || executable == MAP_FAILED) return failed("mmap");
+  memory->prepare(memory->base());
+  memory->prepare_down(memory->base() + static_cast<uint32_t>(bytes));
   return memory;
 }
 
 void CodeMemory::prepare(uint32_t end) {
-  while (end - base() > prepared_ && prepared_ < size_) {
+  while (end - base() >= prepared_ && prepared_ < size_) {
     const size_t bytes = std::min(kStep, size_ - prepared_);
     populate(prepared_, bytes);
     prepared_ += bytes;
@@ -42,7 +44,7 @@ void CodeMemory::prepare(uint32_t end) {
 }
 
 void CodeMemory::prepare_down(uint32_t start) {
-  while (size_ - (start - base()) > prepared_down_ && prepared_down_ < size_) {
+  while (size_ - (start - base()) >= prepared_down_ && prepared_down_ < size_) {
     const size_t bytes = std::min(kStep, size_ - prepared_down_);
     prepared_down_ += bytes;
     populate(size_ - prepared_down_, bytes);

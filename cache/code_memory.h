@@ -23,8 +23,9 @@ class CodeMemory {
   bool contains(uint64_t host) const { return host - base() < size_; }
   /// The writable alias of an executable address.
   std::byte* writable(uint32_t code) { return writable_ + (code - base()); }
-  /// Asks the host for the pages up to an executable address, many at a time: code is written from
-  /// the bottom up, and a page fault for each page of both mappings costs more.
+  /// Asks the host for the pages up to an executable address and beyond, many at a time: code is
+  /// written from the bottom up, and a page fault for each page of both mappings costs more. The
+  /// first ones are there from the start.
   void prepare(uint32_t end);
   /// Likewise from an executable address to the end, for what is written from the top down.
   void prepare_down(uint32_t start);

@@ -126,13 +126,15 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
     ++count_;
     at += in.length;
     eip += in.length;
-    if (const auto target = followed_jump(request, in); target && jumps < kMaxJumps) {
-      end_stretch(eip);
-      ++translation_.basic_blocks;
-      ++jumps;
-      stretch = eip = *target;
-      at = (request.linear + (eip - request.eip)) & kPageMask;
-      continue;
+    if (in.mnemonic == ZYDIS_MNEMONIC_JMP && jumps < kMaxJumps) {
+      if (const auto target = followed_jump(request, in)) {
+        end_stretch(eip);
+        ++translation_.basic_blocks;
+        ++jumps;
+        stretch = eip = *target;
+        at = (request.linear + (eip - request.eip)) & kPageMask;
+        continue;
+      }
     }
     if (in.row->effect == BlockEffect::kEnd) break;
     // A budget is charged for whole blocks, so those have no exit in the middle.
@@ -151,7 +153,7 @@ Translation::Status Translator::decode_block(const TranslationRequest& request) 
 /// is a loop, whose branch is to be the block's end.
 std::optional<uint32_t> Translator::followed_jump(const TranslationRequest& request,
                                                   const Instruction& in) const {
-  if (!switches_.follow_jumps || in.mnemonic != ZYDIS_MNEMONIC_JMP || in.operand_size != 4 ||
+  if (!switches_.follow_jumps || in.operand_size != 4 ||
       in.operand[0].kind != Operand::Kind::kRelative || !request.mode.has(mode::kFlatCode) ||
       !request.mode.code32() || count_ > kJumpsUntil || one_instruction(request, switches_))
     return std::nullopt;

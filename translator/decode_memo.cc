@@ -9,23 +9,23 @@ namespace {
 constexpr uint32_t kKeyBytes = 7;
 constexpr uint32_t kTagShift = kKeyBytes * 8;
 
-enum class Shape : uint8_t { kPlain, kModrm, kPrefix, kEscape, kUnknown };
+enum class Kind : uint8_t { kPlain, kModrm, kPrefix, kEscape, kUnknown };
 
 /// First bytes. VEX, EVEX and XOP share theirs with LES, LDS, BOUND and POP, which are rare.
-constexpr std::array<Shape, 256> kOneByte = [] {
-  std::array<Shape, 256> shape{};
+constexpr std::array<Kind, 256> kOneByte = [] {
+  std::array<Kind, 256> kind{};
   for (uint32_t base = 0; base < 0x40; base += 8)
-    for (uint32_t i = 0; i < 4; ++i) shape[base + i] = Shape::kModrm;
+    for (uint32_t i = 0; i < 4; ++i) kind[base + i] = Kind::kModrm;
   for (uint32_t i : {0x63, 0x69, 0x6b, 0xc0, 0xc1, 0xc6, 0xc7, 0xf6, 0xf7, 0xfe, 0xff})
-    shape[i] = Shape::kModrm;
-  for (uint32_t i = 0x80; i <= 0x8e; ++i) shape[i] = Shape::kModrm;
-  for (uint32_t i = 0xd0; i <= 0xd3; ++i) shape[i] = Shape::kModrm;
-  for (uint32_t i = 0xd8; i <= 0xdf; ++i) shape[i] = Shape::kModrm;
+    kind[i] = Kind::kModrm;
+  for (uint32_t i = 0x80; i <= 0x8e; ++i) kind[i] = Kind::kModrm;
+  for (uint32_t i = 0xd0; i <= 0xd3; ++i) kind[i] = Kind::kModrm;
+  for (uint32_t i = 0xd8; i <= 0xdf; ++i) kind[i] = Kind::kModrm;
   for (uint32_t i : {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3})
-    shape[i] = Shape::kPrefix;
-  shape[0x0f] = Shape::kEscape;
-  for (uint32_t i : {0x62, 0x8f, 0xc4, 0xc5}) shape[i] = Shape::kUnknown;
-  return shape;
+    kind[i] = Kind::kPrefix;
+  kind[0x0f] = Kind::kEscape;
+  for (uint32_t i : {0x62, 0x8f, 0xc4, 0xc5}) kind[i] = Kind::kUnknown;
+  return kind;
 }();
 
 /// Bytes behind 0F that have no ModRM.
@@ -44,28 +44,103 @@ constexpr std::array<bool, 256> kTwoBytePlain = [] {
   return plain;
 }();
 
+/// Which fields of ModRM and SIB only choose among the general registers.
+enum class Free : uint8_t { kNone, kRm, kRegAndRm };
+
+constexpr std::array<Free, 256> kFreeOneByte = [] {
+  std::array<Free, 256> free{};
+  for (uint32_t base = 0; base < 0x40; base += 8)
+    for (uint32_t i = 0; i < 4; ++i) free[base + i] = Free::kRegAndRm;
+  for (uint32_t i = 0x84; i <= 0x8b; ++i) free[i] = Free::kRegAndRm;
+  for (uint32_t i : {0x69, 0x6b, 0x8d}) free[i] = Free::kRegAndRm;
+  for (uint32_t i :
+       {0x80, 0x81, 0x83, 0xc0, 0xc1, 0xc6, 0xc7, 0xd0, 0xd1, 0xd2, 0xd3, 0xf6, 0xf7, 0xfe, 0xff})
+    free[i] = Free::kRm;
+  return free;
+}();
+
+constexpr std::array<Free, 256> kFreeTwoByte = [] {
+  std::array<Free, 256> free{};
+  for (uint32_t i = 0x40; i < 0x50; ++i) free[i] = Free::kRegAndRm;
+  for (uint32_t i = 0x90; i < 0xa0; ++i) free[i] = Free::kRegAndRm;
+  for (uint32_t i : {0xa3, 0xa4, 0xa5, 0xab, 0xac, 0xad, 0xaf, 0xb0, 0xb1, 0xb3, 0xb6, 0xb7, 0xbb,
+                     0xbc, 0xbd, 0xbe, 0xbf, 0xc0, 0xc1})
+    free[i] = Free::kRegAndRm;
+  free[0xba] = Free::kRm;
+  return free;
+}();
+
+constexpr uint8_t kSib = 4;      ///< As ModRM's rm: a SIB byte follows.
+constexpr uint8_t kNoIndex = 4;  ///< As SIB's index.
+
+constexpr uint8_t field(uint8_t byte, uint32_t shift) {
+  return byte >> shift & 7;
+}
+
+/// ESP and EBP have another default segment, and their numbers also mean other things.
+constexpr uint8_t general_base(uint8_t number) {
+  return number == kEsp || number == kEbp ? number : 0;
+}
+
+/// Where ModRM is, and which of its fields may be exchanged.
+struct Modrm {
+  uint32_t at = 0;  ///< 0: there is none.
+  Free free = Free::kNone;
+  bool address32 = false;
+};
+
 /// How many of the bytes are prefixes, opcode, ModRM and SIB; 0 when that is not known or too much.
-/// A wrong answer would cost time, but do no harm: see remember().
-uint32_t key_length(uint64_t word, bool address32) {
+/// A wrong answer would cost time, but do no harm: see decode_new(). `found` is told of ModRM.
+template <typename Found>
+uint32_t key_length(uint64_t word, CodeSize code_size, const Found& found) {
   const auto byte = [word](uint32_t at) { return static_cast<uint8_t>(word >> at * 8); };
+  bool address32 = code_size == CodeSize::k32;
   uint32_t at = 0;
-  while (kOneByte[byte(at)] == Shape::kPrefix) {
-    if (byte(at) == 0x67) address32 = !address32;
+  while (kOneByte[byte(at)] == Kind::kPrefix) {
+    if (byte(at) == 0x67) address32 = code_size != CodeSize::k32;
     if (++at > 3) return 0;
   }
-  Shape shape = kOneByte[byte(at++)];
-  if (shape == Shape::kEscape) {
+  const uint8_t opcode = byte(at++);
+  Kind kind = kOneByte[opcode];
+  Free free = kFreeOneByte[opcode];
+  if (kind == Kind::kEscape) {
     const uint8_t second = byte(at++);
     if (second == 0x38 || second == 0x3a) ++at;
-    shape = kTwoBytePlain[second] ? Shape::kPlain : Shape::kModrm;
+    kind = kTwoBytePlain[second] ? Kind::kPlain : Kind::kModrm;
+    free = kFreeTwoByte[second];
   }
-  if (shape == Shape::kModrm) {
+  if (kind == Kind::kModrm) {
+    found(Modrm{at, free, address32});
     const uint8_t modrm = byte(at++);
-    if (address32 && modrm < 0xc0 && (modrm & 7) == 4) ++at;
-  } else if (shape != Shape::kPlain) {
+    if (address32 && modrm < 0xc0 && field(modrm, 0) == kSib) ++at;
+  } else if (kind != Kind::kPlain) {
     return 0;
   }
   return at <= kKeyBytes ? at : 0;
+}
+
+uint32_t key_length(uint64_t word, CodeSize code_size) {
+  return key_length(word, code_size, [](const Modrm&) {});
+}
+
+/// Some instructions make no difference between most general registers. Their key's bytes, with one
+/// register in the place of all those; 0 for others.
+uint64_t with_one_register(uint64_t word, const Modrm& in) {
+  if (in.at == 0 || in.free == Free::kNone) return 0;
+  const auto modrm = static_cast<uint8_t>(word >> in.at * 8);
+  const uint8_t rm = field(modrm, 0);
+  uint64_t general = modrm & 0xc0;
+  if (in.free == Free::kRm) general |= modrm & 0x38;
+  if (modrm < 0xc0) {
+    if (!in.address32) return 0;
+    general |= general_base(rm);
+    if (rm == kSib) {
+      const auto sib = static_cast<uint8_t>(word >> (in.at + 1) * 8);
+      const uint32_t index = field(sib, 3) == kNoIndex ? kNoIndex : 0;
+      general |= ((sib & 0xc0u) | index << 3 | general_base(field(sib, 0))) << 8;
+    }
+  }
+  return (word & ((uint64_t{1} << in.at * 8) - 1)) | general << in.at * 8;
 }
 
 template <typename Value>
@@ -94,7 +169,11 @@ int64_t sign_extended(uint64_t value, uint8_t size) {
 /// Reads the values of displacement and immediates from the instruction's bytes.
 void read_values(const uint8_t* bytes, Instruction& in) {
   const Encoding& encoding = in.encoding;
-  if (!encoding.displacement_size && !encoding.immediate_size[0]) return;
+  if (encoding.displacement_size && in.memory_operand >= 0)
+    in.operand[static_cast<size_t>(in.memory_operand)].value =
+        sign_extended(read_value(bytes + encoding.displacement, encoding.displacement_size),
+                      encoding.displacement_size);
+  if (!encoding.immediate_size[0]) return;
   const auto immediate = [&](size_t which) {
     const uint8_t size = encoding.immediate_size[which];
     const uint64_t value = read_value(bytes + encoding.immediate[which], size);
@@ -105,12 +184,6 @@ void read_values(const uint8_t* bytes, Instruction& in) {
   for (size_t i = 0; i < in.operand_count; ++i) {
     Operand& operand = in.operand[i];
     switch (operand.kind) {
-      case Operand::Kind::kMemory:
-        if (encoding.displacement_size)
-          operand.value =
-              sign_extended(read_value(bytes + encoding.displacement, encoding.displacement_size),
-                            encoding.displacement_size);
-        break;
       case Operand::Kind::kImmediate:
       case Operand::Kind::kRelative:
         if (next < 2 && encoding.immediate_size[next]) operand.value = immediate(next++);
@@ -126,6 +199,31 @@ void read_values(const uint8_t* bytes, Instruction& in) {
   if (next) in.flags_conditional = leaves_flags_perhaps(in);
 }
 
+void set_number(Operand& operand, uint8_t number) {
+  if (operand.size == 1) {
+    operand.register_kind = number < 4 ? RegisterKind::kGpr8Low : RegisterKind::kGpr8High;
+    number &= 3;
+  }
+  operand.number = number;
+}
+
+/// Reads what ModRM and SIB, at `bytes`, say about registers.
+void read_registers(const uint8_t* bytes, Instruction& in) {
+  const Encoding& encoding = in.encoding;
+  in.modrm = bytes[0];
+  const uint8_t rm = field(bytes[0], 0);
+  if (encoding.reg_operand >= 0)
+    set_number(in.operand[static_cast<size_t>(encoding.reg_operand)], field(bytes[0], 3));
+  if (encoding.rm_operand >= 0)
+    set_number(in.operand[static_cast<size_t>(encoding.rm_operand)], rm);
+  if (in.memory_operand >= 0) {
+    Operand& memory = in.operand[static_cast<size_t>(in.memory_operand)];
+    if (memory.base != Operand::kNoRegister) memory.base = rm == kSib ? field(bytes[1], 0) : rm;
+    if (memory.index != Operand::kNoRegister) memory.index = field(bytes[1], 3);
+  }
+  in.traits = (in.traits & trait::kStack) | register_traits(in);
+}
+
 uint64_t first_bytes(std::span<const uint8_t> bytes) {
   uint64_t word = 0;
   if (bytes.size() >= sizeof word)
@@ -137,10 +235,10 @@ uint64_t first_bytes(std::span<const uint8_t> bytes) {
 
 /// Whether flags_conditional depends on the value of an immediate.
 bool flags_depend_on_value(const Instruction& in) {
+  if (in.operand_count == 0 || !in.flags_written) return false;
+  if (in.operand[in.operand_count - size_t{1}].kind != Operand::Kind::kImmediate) return false;
   Instruction other = in;
-  if (in.operand_count == 0) return false;
   Operand& last = other.operand[in.operand_count - size_t{1}];
-  if (last.kind != Operand::Kind::kImmediate) return false;
   last.value = 0;
   const bool with_zero = leaves_flags_perhaps(other);
   last.value = 1;
@@ -156,47 +254,82 @@ bool decided_by(const Instruction& in, uint32_t length) {
   return end <= length;
 }
 
+enum class KeyKind : uint64_t { kExact = 0, kGeneral = 2 };
+
+uint64_t key_of(uint64_t bytes, uint32_t length, CodeSize code_size, KeyKind kind) {
+  const uint64_t size = code_size == CodeSize::k32 ? 0 : 1;
+  return bytes | (uint64_t{length} << 2 | static_cast<uint64_t>(kind) | size) << kTagShift;
+}
+
+uint64_t exact_key(uint64_t word, uint32_t length, CodeSize code_size) {
+  return key_of(word & ((uint64_t{1} << length * 8) - 1), length, code_size, KeyKind::kExact);
+}
+
 }  // namespace
 
-namespace {
-uint64_t key_of(uint64_t word, uint32_t length, CodeSize code_size) {
-  const uint64_t kind = code_size == CodeSize::k32 ? 0 : 1;
-  return (word & ((uint64_t{1} << length * 8) - 1)) | (uint64_t{length} << 2 | kind) << kTagShift;
+DecodeMemo::DecodeMemo(const CpuModel& model) : model_(model) {
+  constexpr size_t kUsual = 512;
+  entries_.reserve(kUsual);
 }
-}  // namespace
 
 Decoded DecodeMemo::decode(std::span<const uint8_t> bytes, CodeSize code_size, uint32_t eip,
                            Instruction& out) {
   const uint64_t word = first_bytes(bytes);
-  const uint32_t length = key_length(word, code_size == CodeSize::k32);
+  const uint32_t length = key_length(word, code_size);
   if (length == 0 || length > bytes.size()) {
     ++counters_.decoded;
     return trapline::decode(bytes, code_size, model_, eip, out);
   }
-  const uint64_t key = key_of(word, length, code_size);
-  uint16_t& slot = slot_of(key);
-  const Entry& entry = entries_[slot];
-  if (entry.key == key) {
-    ++counters_.found;
-    if (entry.instruction.length > bytes.size()) return Decoded::kMoreBytes;
-    out = entry.instruction;
-    out.eip = eip;
-    read_values(bytes.data(), out);
-    return Decoded::kOk;
+  const uint64_t key = exact_key(word, length, code_size);
+  const Entry& entry = find<&Entry::key>(key);
+  if (entry.key != key) return decode_new(bytes, code_size, key, eip, out);
+  ++counters_.found;
+  if (entry.instruction.length > bytes.size()) return Decoded::kMoreBytes;
+  out = entry.instruction;
+  out.eip = eip;
+  read_values(bytes.data(), out);
+  return Decoded::kOk;
+}
+
+/// What is not remembered itself: by one that only has other registers, or by Zydis.
+Decoded DecodeMemo::decode_new(std::span<const uint8_t> bytes, CodeSize code_size, uint64_t key,
+                               uint32_t eip, Instruction& out) {
+  const uint64_t word = first_bytes(bytes);
+  Modrm modrm;
+  const uint32_t length =
+      key_length(word, code_size, [&modrm](const Modrm& found) { modrm = found; });
+  uint64_t general = with_one_register(word, modrm);
+  if (general) {
+    general = key_of(general, length, code_size, KeyKind::kGeneral);
+    const Entry& like = find<&Entry::general>(general);
+    if (like.general == general) {
+      if (like.instruction.length > bytes.size()) return Decoded::kMoreBytes;
+      out = like.instruction;
+      out.eip = eip;
+      read_registers(bytes.data() + modrm.at, out);
+      read_values(bytes.data(), out);
+      ++counters_.derived;
+      put({key, general, like.flags_depend_on_value, out});
+      return Decoded::kOk;
+    }
   }
   ++counters_.decoded;
   const Decoded result = trapline::decode(bytes, code_size, model_, eip, out);
-  if (result == Decoded::kOk && decided_by(out, length)) remember(slot, key, bytes, out);
+  if (result != Decoded::kOk || !decided_by(out, length)) return result;
+  // Values that lie elsewhere than they were looked for would show here.
+  Instruction again = out;
+  read_values(bytes.data(), again);
+  if (again == out) put({key, general, flags_depend_on_value(out), out});
   return result;
 }
 
 const Instruction* DecodeMemo::decode_shape(std::span<const uint8_t> bytes, CodeSize code_size,
                                             Instruction& room) {
   const uint64_t word = first_bytes(bytes);
-  const uint32_t length = key_length(word, code_size == CodeSize::k32);
+  const uint32_t length = key_length(word, code_size);
   if (length != 0 && length <= bytes.size()) {
-    const uint64_t key = key_of(word, length, code_size);
-    const Entry& entry = entries_[slot_of(key)];
+    const uint64_t key = exact_key(word, length, code_size);
+    const Entry& entry = find<&Entry::key>(key);
     if (entry.key == key && !entry.flags_depend_on_value &&
         entry.instruction.length <= bytes.size()) {
       ++counters_.found;
@@ -206,17 +339,28 @@ const Instruction* DecodeMemo::decode_shape(std::span<const uint8_t> bytes, Code
   return decode(bytes, code_size, 0, room) == Decoded::kOk ? &room : nullptr;
 }
 
-void DecodeMemo::remember(uint16_t& slot, uint64_t key, std::span<const uint8_t> bytes,
-                          const Instruction& in) {
-  // Values that lie elsewhere than they were looked for would show here.
-  Instruction again = in;
-  read_values(bytes.data(), again);
-  if (again != in) return;
-  if (slot == 0) {
-    slot = static_cast<uint16_t>(entries_.size());
-    entries_.emplace_back();
+/// Into the neighbour that has the key already or is empty; if there is none, by turns.
+template <uint64_t DecodeMemo::Entry::*Key>
+void DecodeMemo::enter(uint64_t key, uint16_t number) {
+  const size_t home = home_of(key);
+  for (const size_t at : {home, home ^ 1}) {
+    if (slots_[at] != 0 && entries_[slots_[at]].*Key != key) continue;
+    slots_[at] = number;
+    return;
   }
-  entries_[slot] = {key, flags_depend_on_value(in), in};
+  slots_[home ^ (turn_++ & 1)] = number;
+}
+
+/// Under both keys. A full memo begins anew.
+void DecodeMemo::put(const Entry& entry) {
+  if (entries_.size() == kMostEntries) {
+    entries_.resize(1);
+    slots_.fill(0);
+  }
+  const auto number = static_cast<uint16_t>(entries_.size());
+  entries_.push_back(entry);
+  enter<&Entry::key>(entry.key, number);
+  if (entry.general) enter<&Entry::general>(entry.general, number);
 }
 
 }  // namespace trapline

@@ -228,18 +228,17 @@ int8_t memory_operand_of(const Instruction& in) {
   return -1;
 }
 
-uint8_t traits_of(const Instruction& in) {
-  uint8_t traits = 0;
-  for (int i = 0; i < in.operand_count; ++i) {
-    const Operand& o = in.operand[i];
-    if (o.kind != Operand::Kind::kRegister || o.register_kind > RegisterKind::kGpr32) continue;
-    const bool whole =
-        o.register_kind == RegisterKind::kGpr32 || o.register_kind == RegisterKind::kGpr16;
-    if (o.register_kind == RegisterKind::kGpr8High) traits |= trait::kHighByte;
-    if (whole && o.number == kEsp) traits |= trait::kNamesEsp;
-    if (whole && o.number == kEsp && o.written) traits |= trait::kWritesEsp;
-    if (o.number == kEbp && o.written) traits |= trait::kWritesEbp;
+/// Which operands the fields of ModRM name.
+void set_fields(const ZydisDecodedOperand* operands, const Instruction& in, Encoding& out) {
+  for (int8_t i = 0; i < static_cast<int8_t>(in.operand_count); ++i) {
+    if (operands[i].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
+    if (operands[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG) out.reg_operand = i;
+    if (operands[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM) out.rm_operand = i;
   }
+}
+
+uint8_t traits_of(const Instruction& in) {
+  const uint8_t traits = register_traits(in);
   switch (in.mnemonic) {
     case ZYDIS_MNEMONIC_ENTER:
     case ZYDIS_MNEMONIC_LEAVE:
@@ -269,6 +268,19 @@ Decoded classify_failure(ZyanStatus status) {
 }
 
 }  // namespace
+
+uint8_t register_traits(const Instruction& in) {
+  uint8_t traits = 0;
+  for (int i = 0; i < in.operand_count; ++i) {
+    const Operand& o = in.operand[i];
+    if (o.kind != Operand::Kind::kRegister || o.register_kind > RegisterKind::kGpr32) continue;
+    if (o.register_kind == RegisterKind::kGpr8High) traits |= trait::kHighByte;
+    if (o.is_stack_pointer()) traits |= trait::kNamesEsp;
+    if (o.is_stack_pointer() && o.written) traits |= trait::kWritesEsp;
+    if (o.number == kEbp && o.written) traits |= trait::kWritesEbp;
+  }
+  return traits;
+}
 
 bool leaves_flags_perhaps(const Instruction& in) {
   if (!in.flags_written) return false;
@@ -336,6 +348,7 @@ Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, const CpuMode
   for (uint8_t i = 0; i < visible && out.operand_count < limit; ++i)
     set_operand(operands[i], out.operand[out.operand_count++]);
   set_encoding(in, out.encoding);
+  set_fields(operands, out, out.encoding);
   set_flags(in, out);
   out.traits = traits_of(out);
   out.memory_operand = memory_operand_of(out);

@@ -27,4 +27,8 @@ Decoded decode(std::span<const uint8_t> bytes, CodeSize code_size, const CpuMode
 /// because it shifts by a count that may be 0.
 bool leaves_flags_perhaps(const Instruction& in);
 
+/// The traits that depend on which registers the operands are: all but trait::kStack, as long as
+/// the instruction has no implicit ones.
+uint8_t register_traits(const Instruction& in);
+
 }  // namespace trapline

@@ -45,6 +45,12 @@ struct Operand {
   uint16_t selector = 0;      ///< Far pointers.
 
   bool operator==(const Operand&) const = default;
+
+  /// ESP or SP as a register.
+  bool is_stack_pointer() const {
+    return kind == Kind::kRegister && number == kEsp &&
+           (register_kind == RegisterKind::kGpr32 || register_kind == RegisterKind::kGpr16);
+  }
 };
 
 /// Where the parts of an instruction lie, counted from its first byte. What comes before the first
@@ -58,6 +64,8 @@ struct Encoding {
   std::array<uint8_t, 2> immediate{};
   std::array<uint8_t, 2> immediate_size{};
   std::array<bool, 2> immediate_signed{};
+  int8_t reg_operand = -1;  ///< Index of the register operand that ModRM's reg field names.
+  int8_t rm_operand = -1;   ///< The same of its rm field.
 
   bool operator==(const Encoding&) const = default;
 };

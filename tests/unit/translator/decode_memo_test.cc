@@ -68,6 +68,24 @@ TEST_F(DecodeMemoTest, EveryOpcodeWithEveryModrmAndPrefix) {
   EXPECT_GT(memo_.counters().found, memo_.counters().decoded / 4);
 }
 
+TEST_F(DecodeMemoTest, EveryOpcodeWithEverySib) {
+  for (const bool escape : {false, true})
+    for (uint32_t opcode = 0; opcode < 0x100; ++opcode)
+      for (const uint8_t mod : {0x00, 0x40, 0x80})
+        for (uint32_t sib = 0; sib < 0x100; ++sib) {
+          Bytes bytes = random_bytes();
+          size_t at = 0;
+          if (random_() % 4 == 0) bytes[at++] = 0x66;
+          if (random_() % 4 == 0) bytes[at++] = 0x2e;
+          if (escape) bytes[at++] = 0x0f;
+          bytes[at++] = static_cast<uint8_t>(opcode);
+          bytes[at++] = static_cast<uint8_t>(mod | (random_() & 0x38) | 4);
+          bytes[at++] = static_cast<uint8_t>(sib);
+          expect_same_everywhere(bytes);
+        }
+  EXPECT_GT(memo_.counters().derived, memo_.counters().decoded / 8);
+}
+
 TEST_F(DecodeMemoTest, EveryLength) {
   for (int i = 0; i < 20'000; ++i) {
     const Bytes bytes = random_bytes();

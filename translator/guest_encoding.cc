@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "translator/host_registers.h"
 #include "translator/instruction_table.h"
 
 namespace trapline {
@@ -29,6 +30,30 @@ constexpr std::array<bool, 256> kSameOneByte = [] {
   return same;
 }();
 
+/// The host's register for ESP has ESP's number, and a bit more in a REX prefix.
+static_assert((host::kStack.id() & 7) == kEsp && host::kStack.id() >= 8);
+
+struct StackFields {
+  bool possible = true;  ///< ESP is in ModRM wherever the instruction names it.
+  bool reg = false;
+  bool rm = false;
+};
+
+StackFields stack_fields(const Instruction& in) {
+  StackFields fields;
+  if (!(in.traits & trait::kNamesEsp)) return fields;
+  for (int8_t i = 0; i < static_cast<int8_t>(in.operand_count); ++i) {
+    if (!in.operand[static_cast<size_t>(i)].is_stack_pointer()) continue;
+    if (i == in.encoding.reg_operand)
+      fields.reg = true;
+    else if (i == in.encoding.rm_operand)
+      fields.rm = true;
+    else
+      fields.possible = false;
+  }
+  return fields;
+}
+
 /// INC and DEC of a register have been one byte.
 void emit_increment(HostAssembler& a, const Instruction& in) {
   a.put(0xff);
@@ -45,6 +70,8 @@ bool emit_guest_encoding(HostAssembler& a, const Instruction& in, std::span<cons
   if (memory && !encoding.modrm) return false;
   const bool vector = in.row->fpu == FpuUse::kMmx || in.row->fpu == FpuUse::kSse;
   if (encoding.mandatory_prefix && !vector) return false;
+  const StackFields stack = stack_fields(in);
+  if (!stack.possible) return false;
   // Any other F2 or F3 is dropped: it may mean something to newer processors.
   if (in.lock) a.lock();
   if (encoding.mandatory_prefix) a.put(encoding.mandatory_prefix);
@@ -54,11 +81,13 @@ bool emit_guest_encoding(HostAssembler& a, const Instruction& in, std::span<cons
     return true;
   }
   if (!memory) {
+    const int rex = (stack.reg ? 4 : 0) | (stack.rm ? 1 : 0);
+    if (rex) a.put(static_cast<uint8_t>(0x40 | rex));
     a.put(bytes.subspan(encoding.opcode));
     return true;
   }
   a.put_with_memory(bytes.subspan(encoding.opcode, encoding.modrm - encoding.opcode),
-                    in.modrm >> 3 & 7, *memory);
+                    stack.reg ? host::kStack.id() : in.modrm >> 3 & 7, *memory);
   if (encoding.immediate_size[0]) a.put(bytes.subspan(encoding.immediate[0]));
   return true;
 }

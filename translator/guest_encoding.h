@@ -12,7 +12,7 @@
 
 namespace trapline {
 
-/// For an instruction of 32-bit code that names neither ESP nor, beside memory, AH, CH, DH or BH.
+/// For an instruction of 32-bit code that does not name AH, CH, DH or BH beside memory or ESP.
 /// `bytes` are its own; `memory` is what its memory operand has become, nullptr when it has none.
 /// False, and nothing is emitted, when it has to be encoded anew.
 bool emit_guest_encoding(HostAssembler& a, const Instruction& in, std::span<const uint8_t> bytes,

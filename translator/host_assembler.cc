@@ -39,10 +39,11 @@ bool plain(const x86::Gp& reg) {
   return !reg.isGpbHi();
 }
 
-/// A 64-bit base register, perhaps with an index.
+/// A 64-bit base register, an index, or both.
 bool plain(const x86::Mem& memory) {
-  return memory.baseType() == RegType::kX86_Gpq && !memory.hasSegment() &&
-         (!memory.hasIndex() || memory.indexType() == RegType::kX86_Gpq);
+  const auto general = [](RegType type) { return type == RegType::kX86_Gpq; };
+  if (memory.hasSegment() || (memory.hasIndex() && !general(memory.indexType()))) return false;
+  return memory.hasBase() ? general(memory.baseType()) : memory.hasIndex();
 }
 
 /// SPL to DIL need a REX prefix.
@@ -52,7 +53,8 @@ bool needs_rex(const x86::Gp& reg) {
 
 uint32_t rex_of(uint32_t reg, const x86::Mem& memory) {
   const uint32_t index = memory.hasIndex() ? memory.indexId() : 0;
-  return (reg >> 1 & 4) | (index >> 2 & 2) | (memory.baseId() >> 3 & 1);
+  const uint32_t base = memory.hasBase() ? memory.baseId() : 0;
+  return (reg >> 1 & 4) | (index >> 2 & 2) | (base >> 3 & 1);
 }
 
 uint8_t* put_prefixes(uint8_t* at, uint32_t size, uint32_t rex, bool forced) {
@@ -74,8 +76,13 @@ uint8_t modrm(uint32_t mod, uint32_t reg, uint32_t rm) {
 
 /// ModRM, SIB and displacement.
 uint8_t* put_memory(uint8_t* at, uint32_t reg, const x86::Mem& memory) {
-  const uint32_t base = memory.baseId();
   const int32_t displacement = memory.offsetLo32();
+  if (!memory.hasBase()) {
+    *at++ = modrm(0, reg, 4);
+    *at++ = modrm(memory.shift(), memory.indexId(), 5);
+    return put32(at, static_cast<uint32_t>(displacement));
+  }
+  const uint32_t base = memory.baseId();
   const uint32_t mod = displacement == 0 && (base & 7) != 5 ? 0 : fits8(displacement) ? 1 : 2;
   if (memory.hasIndex()) {
     *at++ = modrm(mod, reg, 4);
@@ -332,6 +339,12 @@ void HostAssembler::xchg(const Gp& first, const Gp& second) {
   }
   _bufferPtr = put_prefixes(_bufferPtr, 4, first.id() >> 3, false);
   put(static_cast<uint8_t>(0x90 | (first.id() & 7)));
+}
+
+void HostAssembler::bswap(const Gp& reg) {
+  _bufferPtr = put_prefixes(_bufferPtr, reg.size(), reg.id() >> 3, false);
+  put(0x0f);
+  put(static_cast<uint8_t>(0xc8 | (reg.id() & 7)));
 }
 
 // --- arithmetic ----------------------------------------------------------------------------------

@@ -93,6 +93,7 @@ class HostAssembler : public asmjit::x86::Assembler {
   void movzx(const Gp& to, const Mem& from);
   void lea(const Gp& to, const Mem& from);
   void xchg(const Gp& first, const Gp& second);
+  void bswap(const Gp& reg);
 
   // --- arithmetic ---
   template <typename To, typename From>
@@ -142,7 +143,7 @@ class HostAssembler : public asmjit::x86::Assembler {
   void put(uint8_t byte) { *_bufferPtr++ = byte; }
   void put(std::span<const uint8_t> bytes);
   /// REX if it must be, opcode, ModRM with `reg`, SIB and displacement. The operand must have a
-  /// base register.
+  /// base or an index.
   void put_with_memory(std::span<const uint8_t> opcode, uint8_t reg, const Mem& memory);
 
  private:

@@ -99,9 +99,7 @@ void emit_without_rex(BlockEmitter& e, const Instruction& in, asmjit::Operand* o
     const Operand& o = in.operand[i];
     if (o.kind == Operand::Kind::kMemory) {
       operands[i] = x86::Mem(stand_in, 0, o.size);
-    } else if (!via_memory && o.kind == Operand::Kind::kRegister && o.number == kEsp &&
-               (o.register_kind == RegisterKind::kGpr32 ||
-                o.register_kind == RegisterKind::kGpr16)) {
+    } else if (!via_memory && o.is_stack_pointer()) {
       operands[i] = host::sized(stand_in, o.size);
       esp = true;
     }
@@ -122,7 +120,7 @@ void lower_generic(BlockEmitter& e, const Instruction& in) {
     memory = e.open(*guest_memory, in, guest_memory->size, access_kind(*guest_memory));
   e.prepare_flags(in);
   const bool no_rex = uses_high_byte(in) && (guest_memory || esp);
-  if (no_rex || esp || !emit_as_encoded(e, in, guest_memory ? &memory : nullptr)) {
+  if (no_rex || !emit_as_encoded(e, in, guest_memory ? &memory : nullptr)) {
     asmjit::Operand operands[3];
     for (size_t i = 0; i < in.operand_count; ++i) operands[i] = host_operand(in.operand[i], memory);
     if (no_rex)

@@ -55,6 +55,10 @@ class HostAssemblerTest : public ::testing::Test {
         for (const x86::Gp& index : {x86::rax, x86::rbp, x86::r9, x86::r12})
           all.emplace_back(base, index, displacement & 3, displacement, size);
       }
+    for (const x86::Gp& index : registers(8))
+      for (uint32_t shift = 0; shift < 4; ++shift)
+        for (int32_t displacement : {0, 1, -0x12345})
+          all.emplace_back(static_cast<uint64_t>(int64_t{displacement}), index, shift, size);
     all.emplace_back(uint64_t{0x1000}, size);
     return all;
   }
@@ -69,6 +73,7 @@ TEST_F(HostAssemblerTest, TwoRegisters) {
     for (const x86::Gp& a : registers(size))
       for (const x86::Gp& b : registers(size)) {
         expect_same([&](auto& to) { to.mov(a, b); });
+        if (size >= 4) expect_same([&](auto& to) { to.bswap(a); });
         expect_same([&](auto& to) { to.add(a, b); });
         expect_same([&](auto& to) { to.and_(a, b); });
         expect_same([&](auto& to) { to.sub(a, b); });

@@ -44,8 +44,8 @@ constexpr std::array<bool, 256> kTwoBytePlain = [] {
   return plain;
 }();
 
-/// Which fields of ModRM and SIB only choose among the general registers.
-enum class Free : uint8_t { kNone, kRm, kRegAndRm };
+/// Which fields of ModRM and SIB, or of the opcode, only choose among the general registers.
+enum class Free : uint8_t { kNone, kRm, kRegAndRm, kOpcode };
 
 constexpr std::array<Free, 256> kFreeOneByte = [] {
   std::array<Free, 256> free{};
@@ -56,6 +56,8 @@ constexpr std::array<Free, 256> kFreeOneByte = [] {
   for (uint32_t i :
        {0x80, 0x81, 0x83, 0xc0, 0xc1, 0xc6, 0xc7, 0xd0, 0xd1, 0xd2, 0xd3, 0xf6, 0xf7, 0xfe, 0xff})
     free[i] = Free::kRm;
+  for (uint32_t i = 0x40; i < 0x60; ++i) free[i] = Free::kOpcode;
+  for (uint32_t i = 0xb0; i < 0xc0; ++i) free[i] = Free::kOpcode;
   return free;
 }();
 
@@ -67,6 +69,7 @@ constexpr std::array<Free, 256> kFreeTwoByte = [] {
                      0xbc, 0xbd, 0xbe, 0xbf, 0xc0, 0xc1})
     free[i] = Free::kRegAndRm;
   free[0xba] = Free::kRm;
+  for (uint32_t i = 0xc8; i < 0xd0; ++i) free[i] = Free::kOpcode;
   return free;
 }();
 
@@ -82,15 +85,15 @@ constexpr uint8_t general_base(uint8_t number) {
   return number == kEsp || number == kEbp ? number : 0;
 }
 
-/// Where ModRM is, and which of its fields may be exchanged.
-struct Modrm {
-  uint32_t at = 0;  ///< 0: there is none.
+/// Where the registers are named: in ModRM, or in the opcode if there is none.
+struct Naming {
+  uint32_t at = 0;
   Free free = Free::kNone;
   bool address32 = false;
 };
 
 /// How many of the bytes are prefixes, opcode, ModRM and SIB; 0 when that is not known or too much.
-/// A wrong answer would cost time, but do no harm: see decode_new(). `found` is told of ModRM.
+/// A wrong answer would cost time, but do no harm: see decode_new(). `found` is told of the Naming.
 template <typename Found>
 uint32_t key_length(uint64_t word, CodeSize code_size, const Found& found) {
   const auto byte = [word](uint32_t at) { return static_cast<uint8_t>(word >> at * 8); };
@@ -110,24 +113,28 @@ uint32_t key_length(uint64_t word, CodeSize code_size, const Found& found) {
     free = kFreeTwoByte[second];
   }
   if (kind == Kind::kModrm) {
-    found(Modrm{at, free, address32});
+    found(Naming{at, free, address32});
     const uint8_t modrm = byte(at++);
     if (address32 && modrm < 0xc0 && field(modrm, 0) == kSib) ++at;
-  } else if (kind != Kind::kPlain) {
+  } else if (kind == Kind::kPlain) {
+    found(Naming{at - 1, free, address32});
+  } else {
     return 0;
   }
   return at <= kKeyBytes ? at : 0;
 }
 
 uint32_t key_length(uint64_t word, CodeSize code_size) {
-  return key_length(word, code_size, [](const Modrm&) {});
+  return key_length(word, code_size, [](const Naming&) {});
 }
 
 /// Some instructions make no difference between most general registers. Their key's bytes, with one
 /// register in the place of all those; 0 for others.
-uint64_t with_one_register(uint64_t word, const Modrm& in) {
-  if (in.at == 0 || in.free == Free::kNone) return 0;
+uint64_t with_one_register(uint64_t word, const Naming& in) {
+  if (in.free == Free::kNone) return 0;
+  const uint64_t before = word & ((uint64_t{1} << in.at * 8) - 1);
   const auto modrm = static_cast<uint8_t>(word >> in.at * 8);
+  if (in.free == Free::kOpcode) return before | (modrm & uint64_t{0xf8}) << in.at * 8;
   const uint8_t rm = field(modrm, 0);
   uint64_t general = modrm & 0xc0;
   if (in.free == Free::kRm) general |= modrm & 0x38;
@@ -140,7 +147,7 @@ uint64_t with_one_register(uint64_t word, const Modrm& in) {
       general |= ((sib & 0xc0u) | index << 3 | general_base(field(sib, 0))) << 8;
     }
   }
-  return (word & ((uint64_t{1} << in.at * 8) - 1)) | general << in.at * 8;
+  return before | general << in.at * 8;
 }
 
 template <typename Value>
@@ -199,6 +206,14 @@ void read_values(const uint8_t* bytes, Instruction& in) {
   if (next) in.flags_conditional = leaves_flags_perhaps(in);
 }
 
+/// Values that lie elsewhere than they were looked for show here.
+bool reads_back(const uint8_t* bytes, const Instruction& in) {
+  if (!in.encoding.displacement_size && !in.encoding.immediate_size[0]) return true;
+  Instruction again = in;
+  read_values(bytes, again);
+  return again == in;
+}
+
 void set_number(Operand& operand, uint8_t number) {
   if (operand.size == 1) {
     operand.register_kind = number < 4 ? RegisterKind::kGpr8Low : RegisterKind::kGpr8High;
@@ -207,10 +222,10 @@ void set_number(Operand& operand, uint8_t number) {
   operand.number = number;
 }
 
-/// Reads what ModRM and SIB, at `bytes`, say about registers.
+/// Reads what ModRM and SIB, or the opcode, at `bytes`, say about registers.
 void read_registers(const uint8_t* bytes, Instruction& in) {
   const Encoding& encoding = in.encoding;
-  in.modrm = bytes[0];
+  (encoding.modrm ? in.modrm : in.opcode) = bytes[0];
   const uint8_t rm = field(bytes[0], 0);
   if (encoding.reg_operand >= 0)
     set_number(in.operand[static_cast<size_t>(encoding.reg_operand)], field(bytes[0], 3));
@@ -295,10 +310,10 @@ Decoded DecodeMemo::decode(std::span<const uint8_t> bytes, CodeSize code_size, u
 Decoded DecodeMemo::decode_new(std::span<const uint8_t> bytes, CodeSize code_size, uint64_t key,
                                uint32_t eip, Instruction& out) {
   const uint64_t word = first_bytes(bytes);
-  Modrm modrm;
+  Naming naming;
   const uint32_t length =
-      key_length(word, code_size, [&modrm](const Modrm& found) { modrm = found; });
-  uint64_t general = with_one_register(word, modrm);
+      key_length(word, code_size, [&naming](const Naming& found) { naming = found; });
+  uint64_t general = with_one_register(word, naming);
   if (general) {
     general = key_of(general, length, code_size, KeyKind::kGeneral);
     const Entry& like = find<&Entry::general>(general);
@@ -306,7 +321,7 @@ Decoded DecodeMemo::decode_new(std::span<const uint8_t> bytes, CodeSize code_siz
       if (like.instruction.length > bytes.size()) return Decoded::kMoreBytes;
       out = like.instruction;
       out.eip = eip;
-      read_registers(bytes.data() + modrm.at, out);
+      read_registers(bytes.data() + naming.at, out);
       read_values(bytes.data(), out);
       ++counters_.derived;
       put({key, general, like.flags_depend_on_value, out});
@@ -316,10 +331,7 @@ Decoded DecodeMemo::decode_new(std::span<const uint8_t> bytes, CodeSize code_siz
   ++counters_.decoded;
   const Decoded result = trapline::decode(bytes, code_size, model_, eip, out);
   if (result != Decoded::kOk || !decided_by(out, length)) return result;
-  // Values that lie elsewhere than they were looked for would show here.
-  Instruction again = out;
-  read_values(bytes.data(), again);
-  if (again == out) put({key, general, flags_depend_on_value(out), out});
+  if (reads_back(bytes.data(), out)) put({key, general, flags_depend_on_value(out), out});
   return result;
 }
 

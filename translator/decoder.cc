@@ -228,12 +228,14 @@ int8_t memory_operand_of(const Instruction& in) {
   return -1;
 }
 
-/// Which operands the fields of ModRM name.
+/// Which operands the fields of ModRM or the opcode name.
 void set_fields(const ZydisDecodedOperand* operands, const Instruction& in, Encoding& out) {
   for (int8_t i = 0; i < static_cast<int8_t>(in.operand_count); ++i) {
     if (operands[i].type != ZYDIS_OPERAND_TYPE_REGISTER) continue;
     if (operands[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG) out.reg_operand = i;
-    if (operands[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM) out.rm_operand = i;
+    if (operands[i].encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM ||
+        operands[i].encoding == ZYDIS_OPERAND_ENCODING_OPCODE)
+      out.rm_operand = i;
   }
 }
 

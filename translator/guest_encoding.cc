@@ -9,6 +9,8 @@ namespace trapline {
 namespace {
 
 constexpr uint8_t kOperandSize = 0x66;
+constexpr uint8_t kRexR = 0x44;  ///< ModRM's reg names one of r8 to r15.
+constexpr uint8_t kRexB = 0x41;  ///< Its rm does, or the opcode's last three bits.
 
 /// Opcodes of the one-byte map that mean the same in 64-bit mode. Not among them: INC and DEC,
 /// which have become REX prefixes; 82, which has gone; MOV with an address in it, which has grown;
@@ -34,7 +36,7 @@ constexpr std::array<bool, 256> kSameOneByte = [] {
 static_assert((host::kStack.id() & 7) == kEsp && host::kStack.id() >= 8);
 
 struct StackFields {
-  bool possible = true;  ///< ESP is in ModRM wherever the instruction names it.
+  bool possible = true;  ///< ESP is in such a field wherever the instruction names it.
   bool reg = false;
   bool rm = false;
 };
@@ -55,7 +57,8 @@ StackFields stack_fields(const Instruction& in) {
 }
 
 /// INC and DEC of a register have been one byte.
-void emit_increment(HostAssembler& a, const Instruction& in) {
+void emit_increment(HostAssembler& a, const Instruction& in, bool of_stack) {
+  if (of_stack) a.put(kRexB);
   a.put(0xff);
   a.put(static_cast<uint8_t>(0xc0 | (in.opcode & 0x0f)));
 }
@@ -77,12 +80,12 @@ bool emit_guest_encoding(HostAssembler& a, const Instruction& in, std::span<cons
   if (encoding.mandatory_prefix) a.put(encoding.mandatory_prefix);
   if (in.row->fpu == FpuUse::kNone && in.operand_size == 2) a.put(kOperandSize);
   if (increment) {
-    emit_increment(a, in);
+    emit_increment(a, in, stack.rm);
     return true;
   }
   if (!memory) {
-    const int rex = (stack.reg ? 4 : 0) | (stack.rm ? 1 : 0);
-    if (rex) a.put(static_cast<uint8_t>(0x40 | rex));
+    if (stack.reg || stack.rm)
+      a.put(static_cast<uint8_t>((stack.reg ? kRexR : 0) | (stack.rm ? kRexB : 0)));
     a.put(bytes.subspan(encoding.opcode));
     return true;
   }

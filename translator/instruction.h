@@ -65,7 +65,7 @@ struct Encoding {
   std::array<uint8_t, 2> immediate_size{};
   std::array<bool, 2> immediate_signed{};
   int8_t reg_operand = -1;  ///< Index of the register operand that ModRM's reg field names.
-  int8_t rm_operand = -1;   ///< The same of its rm field.
+  int8_t rm_operand = -1;   ///< The same of its rm field, or of the opcode's last three bits.
 
   bool operator==(const Encoding&) const = default;
 };

@@ -117,6 +117,8 @@ def arguments():
     options.policies = options.policies.split(",")
     if unknown := set(options.policies) - set(POLICIES):
         parser.error(f"no such policy: {', '.join(unknown)}")
+    if not options.no_operations and "never" not in options.policies:
+        parser.error("operations are compared with 'never': name it, too, or give --no-operations")
     if options.rounds < 1:
         parser.error("--rounds is at least 1")
     return options

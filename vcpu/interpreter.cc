@@ -72,12 +72,13 @@ class Fetcher {
     return {};
   }
 
-  // At least one byte more, unless that byte faults.
+  // At least one byte more, unless that byte faults. Code never expands down: whatever type CS has
+  // in real mode, its limit is its end.
   OrFault<void> fetch_to_page_end() {
     const uint32_t before = count_;
     do {
       const uint32_t offset = cpu_.state.eip + count_;
-      const bool outside = !within_limit(cs_, offset, 1);
+      const bool outside = offset > cs_.limit;
       if (outside && count_ > before) return {};  // It may be complete already.
       if (outside) return Fault::general_protection();
       TRAPLINE_TRY_LET(byte, cpu_.memory.fetch({cs_.base + offset}));

@@ -29,6 +29,17 @@ TEST_F(Interpreter, FetchStopsAtTheInstruction) {
   faults({0x0f, 0xa2}, kGp);
 }
 
+TEST_F(Interpreter, CodeNeverExpandsDown) {
+  real_mode();
+  Segment& cs = state.segment[kCs];
+  cs.attributes = (cs.attributes & ~segment::kCode) | segment::kExpandDown;
+  ASSERT_TRUE(cs.expand_down());
+  state.eip = cs.limit = 0x10;
+  done({0xfa});
+  cs.limit = 0xf;
+  faults({0xfa}, kGp);
+}
+
 TEST_F(Interpreter, FifteenBytesAtMost) {
   std::vector<uint8_t> code(14, 0x66);
   code.push_back(0xfa);

@@ -11,6 +11,7 @@ from its default, and in a few combinations. docs/guest-programs.md describes th
 
 import argparse
 import dataclasses
+import os
 import pathlib
 import re
 import shlex
@@ -24,6 +25,7 @@ STRAY_STATUS = 37
 TRIPLE_FAULT = {"trapline": 80, "qemu": 0, "bochs": 0}  # the other two are reset by it
 JUDGES = {"qemu": "QEMU", "bochs": "Bochs"}
 GUEST_TIMEOUT = 60
+MODES = "TRAPLINE_GUEST_MODES"
 TINY_CACHE = ["--code-cache", "256K"]
 
 # Bochs is given firmware (bochs/rom.asm) whose beginning is the guest program; so it needs neither a
@@ -294,11 +296,18 @@ def run_judge(runner, arguments, header):
     return 1 if problems else 0
 
 
+def chosen_modes(arguments):
+    """By --mode, by the environment's TRAPLINE_GUEST_MODES, or all."""
+    every = dict(modes(read_switches(arguments.switches)))
+    names = arguments.mode or [name for name in os.environ.get(MODES, "").split(",") if name]
+    if unknown := set(names) - set(every):
+        raise HeaderError(f"there is no mode {', '.join(sorted(unknown))}")
+    return [(name, every[name]) for name in names or every]
+
+
 def run_trapline(arguments, header):
     failed = 0
-    for mode, options in modes(read_switches(arguments.switches)):
-        if arguments.mode and mode not in arguments.mode:
-            continue
+    for mode, options in chosen_modes(arguments):
         command = trapline_command(arguments.trapline, arguments.image, header, options)
         outcome = run(command)
         problems = judge(header, outcome, "trapline")

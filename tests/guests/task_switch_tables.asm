@@ -11,30 +11,7 @@
 ; deviates: qemu "ext in the error code": it is set where an exception caused the switch (volume 3, 6.13)
 ; deviates: qemu "t", "t: dr6", "dr7 loses its local bits": volume 3, 7.2.1 and 17.2.4
 %include "include/guest.inc"
-
-T_LINK   equ 0
-T_ESP0   equ 4
-T_SS0    equ 8
-T_CR3    equ 28
-T_EIP    equ 32
-T_EFLAGS equ 36
-T_EAX    equ 40
-T_ECX    equ 44
-T_EDX    equ 48
-T_EBX    equ 52
-T_ESP    equ 56
-T_EBP    equ 60
-T_ESI    equ 64
-T_EDI    equ 68
-T_ES     equ 72
-T_CS     equ 76
-T_SS     equ 80
-T_DS     equ 84
-T_FS     equ 88
-T_GS     equ 92
-T_LDT    equ 96
-T_T      equ 100
-T_PORTS  equ 102
+%include "include/tss.inc"
 
 FIRST  equ SCRATCH                      ; TSSs
 SECOND equ SCRATCH + 0x200
@@ -364,7 +341,7 @@ back_by_iret:                           ; from with_nt, whose link led here
 
     ; --- T, TF, VM, DR7, the LDT, CR3 ---
     call outer_task
-    mov word [FIRST + T_T], 1
+    mov word [FIRST + T_TRAP], 1
     xor eax, eax
     mov dr6, eax
     try .trapped

@@ -7,6 +7,7 @@
 ; deviates: qemu "t bit", "t bit: dr6", "t bit: in the new task": a TSS with its T bit set ends in #DB
 ;   (volume 3, 17.3.1.5)
 %include "include/guest.inc"
+%include "include/tss.inc"
 
 TASK1   equ SEL0                        ; 32-bit TSSs
 TASK2   equ SEL1
@@ -20,28 +21,6 @@ TSS2    equ SCRATCH + 0x2000
 TSS16   equ SCRATCH + 0x3000
 STACK1  equ SCRATCH + 0x5000
 STACK2  equ SCRATCH + 0x6000
-
-; What lies where in a TSS
-T_LINK equ 0
-T_CR3 equ 28
-T_EIP equ 32
-T_EFLAGS equ 36
-T_EAX equ 40
-T_ECX equ 44
-T_EDX equ 48
-T_EBX equ 52
-T_ESP equ 56
-T_EBP equ 60
-T_ESI equ 64
-T_EDI equ 68
-T_ES equ 72
-T_CS equ 76
-T_SS equ 80
-T_DS equ 84
-T_FS equ 88
-T_GS equ 92
-T_LDT equ 96
-T_TRAP equ 100
 
 main:
     call fresh

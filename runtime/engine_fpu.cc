@@ -5,6 +5,7 @@
 #include "runtime/engine.h"
 #include "translator/decoder.h"
 #include "translator/instruction_table.h"
+#include "vcpu/host_x87.h"
 
 namespace trapline {
 
@@ -14,16 +15,6 @@ constexpr uint16_t kSuppressing = 0x1f;
 
 constexpr uint16_t kErrorSummary = 0x80, kBusy = 0x8000;
 constexpr uint16_t kMasks = 0x3f;  ///< Of the control word; the flags in the status word, too.
-
-/// Many hosts do for unmasked exceptions only.
-bool host_always_moves_opcode() {
-  static const bool always = [] {
-    FpuImage host, seen;
-    asm volatile("fxsave64 %0\n fninit\n fld1\n fxsave %1\n fxrstor64 %0" : "=m"(host), "=m"(seen));
-    return seen.opcode != 0;
-  }();
-  return always;
-}
 
 /// Executes a store into nowhere with the guest's FPU state, and leaves in it what the host makes
 /// of it. False when it is none.
@@ -225,7 +216,7 @@ void Engine::translate_fpu_instruction_pointer() {
   fpu_instruction_ = {fpu.ip, start - block->eip};
   // It may have been the same before.
   const bool moved = fpu.opcode != fpu_loaded_.opcode || (fpu.status & kErrorSummary) ||
-                     host_always_moves_opcode();
+                     host_always_moves_x87_opcode();
   if (!moved || host_opcode != (fpu.opcode & 0x7ff)) return;
   const CodeBytes guest = code_bytes(fpu_instruction_.base + fpu.ip);
   if (const auto opcode = x87_opcode({guest.bytes.data(), guest.count})) fpu.opcode = *opcode;

@@ -118,6 +118,9 @@ struct alignas(64) Context {
   alignas(64) std::array<EntryPair, kPageSize> miss_table{};
   std::array<LoadedSegment, kLoadedSegments> loaded_segments;
   std::array<KnownCode, kKnownCodes> known_codes;
+  /// FNSTENV's, where the host's FXSAVE may leave the pointers out.
+  std::array<uint32_t, 7> fpu_environment{};
+  uint32_t reserved{};
   void* engine = nullptr;
   uint64_t gate_from = 0;  ///< Where the block is that called the gate in C++; 0 between blocks.
   LoopFields loop;

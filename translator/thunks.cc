@@ -5,6 +5,7 @@
 #include "translator/host_registers.h"
 #include "vcpu/address.h"
 #include "vcpu/assert.h"
+#include "vcpu/host_x87.h"
 
 namespace trapline {
 
@@ -27,6 +28,9 @@ class ThunkEmitter {
     thunks.miss_saved = address_ + static_cast<uint32_t>(a.offset());
     thunks.system[static_cast<int>(SystemOp::kLookup)] = thunks.miss_saved;
     emit_system(targets.system[static_cast<int>(SystemOp::kLookup)]);
+    here();
+    a.bind(save_fpu_pointers_);
+    emit_save_fpu_pointers();
     thunks.enter = here();
     emit_enter();
     thunks.leave = here();
@@ -81,10 +85,27 @@ class ThunkEmitter {
     a.cmp(field(TRAPLINE_CONTEXT_OFFSET(hot.fpu_loaded), 1), 0);
     a.je(idle);
     a.fxsave(field(TRAPLINE_CONTEXT_OFFSET(cpu.fpu), 512));
+    if (!host_saves_x87_pointers()) a.call(save_fpu_pointers_);
     a.fninit();
     a.ldmxcsr(field(TRAPLINE_CONTEXT_OFFSET(hot.host_mxcsr), 4));
     if (!keep_loaded_mark) a.mov(field(TRAPLINE_CONTEXT_OFFSET(hot.fpu_loaded), 1), 0);
     a.bind(idle);
+  }
+
+  /// FNSTENV masks exceptions, so it comes after FXSAVE. The guest's registers are in the context.
+  void emit_save_fpu_pointers() {
+    constexpr int32_t kImage = TRAPLINE_CONTEXT_OFFSET(cpu.fpu);
+    constexpr int32_t kEnvironment = TRAPLINE_CONTEXT_OFFSET(fpu_environment);
+    constexpr int32_t kIp = 12, kOpcode = 18, kDp = 20;
+    a.fnstenv(field(kEnvironment, 28));
+    a.mov(x86::eax, field(kEnvironment + kIp, 4));
+    a.mov(field(kImage + int32_t{offsetof(FpuImage, ip)}, 4), x86::eax);
+    a.movzx(x86::eax, field(kEnvironment + kOpcode, 2));
+    a.and_(x86::eax, 0x7ff);
+    a.mov(field(kImage + int32_t{offsetof(FpuImage, opcode)}, 2), x86::ax);
+    a.mov(x86::eax, field(kEnvironment + kDp, 4));
+    a.mov(field(kImage + int32_t{offsetof(FpuImage, dp)}, 4), x86::eax);
+    a.ret();
   }
 
   void call(const void* function) {
@@ -323,6 +344,7 @@ class ThunkEmitter {
   }
 
   uint32_t address_;
+  Label save_fpu_pointers_ = a.newLabel();
 };
 
 }  // namespace

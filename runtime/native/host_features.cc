@@ -23,6 +23,7 @@
 #include <optional>
 
 #include "runtime/native/container.h"
+#include "vcpu/host_x87.h"
 
 namespace trapline {
 
@@ -187,6 +188,8 @@ std::vector<HostFeature> probe_host_features() {
       number("kernel.yama.ptrace_scope", "/proc/sys/kernel/yama/ptrace_scope",
              "of no consequence: nothing is traced"),
       processors(),
+      {"x87 pointers", host_saves_x87_pointers() ? "kept" : "lost",
+       "guests' FIP, FDP and FOP, when the host switches between threads", false},
   };
 }
 

@@ -29,7 +29,8 @@ struct FormCount {
   uint64_t compared = 0;
   uint64_t faulted = 0;  ///< Of these: ended by an exception.
   uint64_t failed = 0;
-  uint64_t not_compared = 0;  ///< Ran for too long on both sides.
+  uint64_t not_compared = 0;  ///< Ran for too long on both sides, or strayed.
+  uint64_t own_ways = 0;      ///< Of the host's: amd_differs().
 };
 
 class Campaign {
@@ -51,6 +52,7 @@ class Campaign {
   void judge(const Case& test, const Outcome& left, const Outcome& right);
   void report(const Case& test, const std::string& seen);
   FieldMask mask(const Case& test, const Outcome& left) const;
+  bool only_x87_pointers(const Case& test, const Outcome& left, const Outcome& right) const;
   std::string run_both(const Case& test, Outcome& left, Outcome& right);
   Case minimise(const Case& test);
   std::string reproduction(const Case& test) const;
@@ -68,6 +70,8 @@ class Campaign {
 
 /// What masks.cc says about the instruction that raised the exception, if one did.
 FieldMask mask_for(const Case& test, const Outcome& outcome);
+/// Whether its first instruction does.
+bool stores_x87_pointers(const Case& test);
 /// The rows with their reasons.
 void print_masks();
 

@@ -111,6 +111,7 @@ struct FieldMask {
   bool cr2_offset = false;    ///< Which byte of the page.
   bool which_fault = false;   ///< Vector, error code and CR2, where both sides fault.
   bool memory = false;
+  bool eip = false;
   bool x87_top = false;  ///< TOP, with it which register is st(0), and tags.
 };
 

@@ -18,7 +18,7 @@ void compare_registers(std::string& out, const CpuImage& left, const CpuImage& r
   for (size_t i = 0; i < 8; ++i) {
     if (!(mask.gprs >> i & 1)) compare_hex(out, kNames[i], left.gpr[i], right.gpr[i]);
   }
-  compare_hex(out, "eip", left.eip, right.eip);
+  if (!mask.eip) compare_hex(out, "eip", left.eip, right.eip);
   compare_hex(out, "eflags", left.eflags & ~mask.eflags, right.eflags & ~mask.eflags);
 }
 

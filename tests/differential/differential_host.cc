@@ -4,12 +4,14 @@
 #include <cstdio>
 #include <random>
 
+#include "tests/differential/amd.h"
 #include "tests/differential/campaign.h"
 #include "tests/differential/machine_backend.h"
 #include "tests/differential/native_backend.h"
 #include "tests/differential/switch_options.h"
 #include "tests/differential/text.h"
 #include "tests/differential/values.h"
+#include "vcpu/host_x87.h"
 
 namespace {
 
@@ -87,6 +89,8 @@ int list_forms(const std::vector<Form>& forms) {
     std::printf("  %-12s %s\n", ZydisMnemonicGetString(row.mnemonic), row.reason);
   std::printf("fields not compared after a fault of:\n");
   print_masks();
+  std::printf("on AMD's processors:\n");
+  print_amd_ways();
   return 0;
 }
 
@@ -115,6 +119,12 @@ int run(Options& options) {
   if (backends.code16_missing() && campaign_options.size == CodeSize::k16) {
     std::fprintf(stderr, "this kernel gives no 16-bit segments\n");
     return kSkipped;
+  }
+  if (!host_saves_x87_pointers()) {
+    std::printf(
+        "note: this host loses FIP, FDP and FOP at signals, which the exceptions come by\n");
+    // All that comes out of a container does, too.
+    campaign_options.ignored.fpu_pointers |= backends.container() != nullptr;
   }
   std::printf("seed %llu\n", ull(campaign_options.seed));
   const auto start = std::chrono::steady_clock::now();

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <set>
 
+#include "tests/differential/amd.h"
 #include "tests/differential/campaign.h"
 #include "tests/differential/native_backend.h"
 #include "tests/differential/text.h"
@@ -113,8 +114,9 @@ TEST_F(HostRunner, DoesTheSameTwice) {
     options.blocks = blocks;
     Campaign campaign(options, forms, *native_, *native_);
     campaign.run();
-    EXPECT_EQ(campaign.total().failed, 0u);
-    EXPECT_EQ(campaign.total().compared + campaign.total().not_compared, options.cases);
+    const FormCount total = campaign.total();
+    EXPECT_EQ(total.failed, 0u);
+    EXPECT_EQ(total.compared + total.not_compared + total.own_ways, options.cases);
   }
 }
 
@@ -162,6 +164,21 @@ bool unicorn_knows(const Form& form) {
   }
 }
 
+/// A double shift of 16 bits by more than that, whose result is undefined.
+bool double_shift_beyond_operand(const Case& test) {
+  static const ZydisDecoder decoder = make_decoder(CodeSize::k32);
+  Decoded decoded;
+  if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, test.code.data(), test.code_length,
+                                           &decoded.instruction, decoded.operands)))
+    return false;
+  const ZydisMnemonic mnemonic = decoded.instruction.mnemonic;
+  if (mnemonic != ZYDIS_MNEMONIC_SHLD && mnemonic != ZYDIS_MNEMONIC_SHRD) return false;
+  const ZydisDecodedOperand& by = decoded.operands[2];
+  const uint64_t count =
+      by.type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? by.imm.value.u : test.initial.gpr[kEcx];
+  return (count & 31) > decoded.operands[0].size;
+}
+
 /// Compares only what Unicorn is good for; the point is the runner, not Unicorn.
 TEST_F(HostRunner, AgreesWithUnicornOnIntegerInstructions) {
   auto unicorn = UnicornUserBackend::create(common_);
@@ -177,6 +194,7 @@ TEST_F(HostRunner, AgreesWithUnicornOnIntegerInstructions) {
       Outcome other;
       unicorn.value()->run(std::span(&test, 1), std::span(&other, 1));
       if (host.event != Event::kEnd || other.event != Event::kEnd) continue;
+      if (amd_differs(test, host) || double_shift_beyond_operand(test)) continue;
       ++compared;
       FieldMask mask;
       mask.eflags = undefined_flags(test.code.data(), 15) | eflags::kIf | eflags::kId;

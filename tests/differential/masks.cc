@@ -1,9 +1,11 @@
 // Fields that are not compared when a certain instruction faults, each with its reason. A row masks
 // fields, never cases; what the manual defines is always compared.
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 
 #include "tests/differential/campaign.h"
+#include "vcpu/host_x87.h"
 
 namespace trapline::differential {
 namespace {
@@ -127,15 +129,38 @@ ZydisMnemonic instruction_at(const Case& test, uint32_t eip) {
   return decoded.instruction.mnemonic;
 }
 
+/// Hosts that leave the pointers out of what they save leave them out of FXSAVE's image, too, and
+/// of signals'.
+void mask_x87_pointers(const Case& test, const Outcome& outcome, FieldMask& mask) {
+  if (host_saves_x87_pointers()) return;
+  mask.fpu_pointers |= outcome.event == Event::kException;
+  mask.memory |= instruction_at(test, test.initial.eip) == ZYDIS_MNEMONIC_FXSAVE;
+}
+
 }  // namespace
 
 FieldMask mask_for(const Case& test, const Outcome& outcome) {
-  if (outcome.event != Event::kException) return {};
-  const ZydisMnemonic mnemonic = instruction_at(test, outcome.final.eip);
-  for (const MaskRow& row : kRows) {
-    if (row.mnemonic == mnemonic && row.only.value_or(test.size) == test.size) return row.mask;
+  FieldMask mask;
+  if (outcome.event == Event::kException) {
+    const ZydisMnemonic mnemonic = instruction_at(test, outcome.final.eip);
+    const auto* row = std::ranges::find_if(kRows, [&](const MaskRow& each) {
+      return each.mnemonic == mnemonic && each.only.value_or(test.size) == test.size;
+    });
+    if (row != std::end(kRows)) mask = row->mask;
   }
-  return {};
+  mask_x87_pointers(test, outcome, mask);
+  return mask;
+}
+
+bool stores_x87_pointers(const Case& test) {
+  switch (instruction_at(test, test.initial.eip)) {
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_FNSAVE:
+      return true;
+    default:
+      return false;
+  }
 }
 
 void print_masks() {

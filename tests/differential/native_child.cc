@@ -26,6 +26,7 @@
 #define GATE_STACK 0x11001800
 #define GATE_EXIT 0x11001808
 #define GATE_ENTRY 0x11001818
+#define GATE_ENVIRONMENT 0x11001840
 #define GATE_SCRATCH_STACK 0x11001f00
 
 namespace trapline::differential {
@@ -47,11 +48,13 @@ struct Gate {
     uint32_t cs;
     uint32_t ds;
   } entry;
+  alignas(0x40) std::array<uint32_t, 7> environment;  ///< FNSTENV's.
 };
 static_assert(offsetof(Gate, final) == GATE_FINAL - GATE_DATA);
 static_assert(offsetof(Gate, stack) == GATE_STACK - GATE_DATA);
 static_assert(offsetof(Gate, exit) == GATE_EXIT - GATE_DATA);
 static_assert(offsetof(Gate, entry) == GATE_ENTRY - GATE_DATA);
+static_assert(offsetof(Gate, environment) == GATE_ENVIRONMENT - GATE_DATA);
 static_assert(offsetof(CpuImage, eip) == 32 && offsetof(CpuImage, eflags) == 36 &&
               offsetof(CpuImage, fpu) == 48);
 
@@ -144,6 +147,15 @@ trapline_gate_exit1:
   pop %rcx
   mov %ecx, )" TEXT(GATE_FINAL) R"(+36
   fxsave )" TEXT(GATE_FINAL) R"(+48
+  # Some processors' FXSAVE leaves the pointers out.
+  fnstenv )" TEXT(GATE_ENVIRONMENT) R"(
+  mov )" TEXT(GATE_ENVIRONMENT) R"(+12, %ecx
+  mov %ecx, )" TEXT(GATE_FINAL) R"(+48+8
+  movzwl )" TEXT(GATE_ENVIRONMENT) R"(+18, %ecx
+  and $0x7ff, %ecx
+  mov %cx, )" TEXT(GATE_FINAL) R"(+48+6
+  mov )" TEXT(GATE_ENVIRONMENT) R"(+20, %ecx
+  mov %ecx, )" TEXT(GATE_FINAL) R"(+48+16
 trapline_gate_leave:
   mov $0x2b, %ecx
   mov %ecx, %ds

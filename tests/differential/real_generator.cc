@@ -722,6 +722,7 @@ class SequenceBuilder {
     const bool wide = pick_wide();
     switch (random_.below(protected_ ? 7 : 10)) {
       case 0:  // division by zero
+        put_width(wide);
         put({0x31, 0xc9});
         put_width(wide);
         return put({0xf7, static_cast<uint8_t>(0xf1 | random_.below(2) << 3)});

@@ -2,6 +2,7 @@
 ; words, what FNINIT, FLDENV, FRSTOR, FXSAVE and FXRSTOR do with them; never addresses of the host.
 ;
 ; expect: exit 33
+; host: x87 pointers
 ; deviates: qemu "fip", "fxsave: fip", "fldenv: fip", "fldenv: fdp", "fxrstor:
 ;   fip": the pointers are those of the last non-control instruction, and FLDENV, FXSAVE and
 ;   FXRSTOR carry them (SDM volume 1, 8.1.8 and 10.5); QEMU keeps them badly.

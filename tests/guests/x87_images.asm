@@ -3,6 +3,7 @@
 ; and images at the ends of pages and segments.
 ;
 ; expect: exit 33
+; host: x87 pointers
 ; deviates: bochs "frstor that faults: tags": a fault leaves the state as it was (SDM volume 3, 6.5); Bochs has loaded some
 ;   registers.
 ; deviates: qemu "#MF", "#MF by wait", "16 bits beyond a limit", "control instructions do not count", "env32: all is

@@ -3,6 +3,7 @@
 ; that clear it in several ways or not at all.
 ;
 ; expect: exit 33
+; host: x87 pointers
 ; qemu: skip it aborts on an assertion of its own when WAIT raises IRQ 13
 ; deviates: bochs "fclex in the handler: once", "fldcw in the handler: once", "fldcw in the handler: the next
 ;   error", "fldpi: before it", "frstor waits: before it", "frstor: before it", "fstenv in the handler: once",

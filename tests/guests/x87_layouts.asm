@@ -3,6 +3,7 @@
 ; come back, and how many bytes are written.
 ;
 ; expect: exit 33
+; host: x87 pointers
 ; deviates: qemu "protected 16: fldenv, instruction", "protected 16: fldenv, operand", "protected 32
 ;   after 16: instruction", "protected 32 after 16: operand", "from real mode: instruction", "from
 ;   real mode: operand", "from real mode: opcode", "real 16: fldenv, instruction", "real 16: fldenv,

@@ -4,6 +4,8 @@
 #include <cstring>
 #include <iterator>
 
+#include "tests/fuzz/legacy_code.h"
+
 namespace trapline::fuzz {
 namespace {
 
@@ -27,7 +29,10 @@ constexpr uint16_t kTssSelector = 0x28, kLdtSelector = 0x30;
 // Where most old mechanisms are set up, see Maker::make_legacy(). Descriptors from kFirstTask on:
 // four TSSs, two of the 286, task gates to one of each, call gates of both sizes, code and data of
 // 16 bits, and an LDT.
-constexpr uint32_t kTasks = 0x5800;  ///< 256 bytes each.
+constexpr uint32_t kMonitor = 0x5400;  ///< See legacy_code.h.
+constexpr uint32_t kV86Code = 0x5500;
+constexpr uint32_t kTaskCode = 0x5600;  ///< 32 bytes for each task of a chain.
+constexpr uint32_t kTasks = 0x5800;     ///< 256 bytes each.
 constexpr uint32_t kTaskCount = 6, kTasks32 = 4;
 constexpr uint16_t kFirstTask = 0x38, kTaskGate = 0x68, kCallGate16 = 0x78, kCallGate32 = 0x80;
 constexpr uint16_t kCode16 = 0x88, kData16 = 0x90, kSpareLdt = 0x98;
@@ -321,11 +326,65 @@ class Maker {
         gate(kIdt + vector * 8, kCode16, 0x86 + more_.below(2));
     }
     store(kTss, uint32_t{kFirstTask} + more_.below(kTaskCount) * 8);
+    if (!real() && !more_.one_in(4)) make_monitor();
+    if (!real() && more_.one_in(2)) make_chain();
     if (more_.one_in(4)) state().eflags |= eflags::kNt;
     if (more_.one_in(4)) state().eflags |= eflags::kTf;
     if (more_.one_in(4)) state().cr4 |= cr4::kVme | cr4::kPvi;
     if (v86() && more_.one_in(2)) state().eflags |= eflags::kIopl;
     if (more_.one_in(2)) make_breakpoints();
+  }
+
+  /// What lets virtual-8086 programs go on: a monitor behind #GP and #SS, and a vector table that
+  /// it emulates INT n by. With VME the processor asks the TSS instead which INT n need the
+  /// monitor.
+  void make_monitor() {
+    std::ranges::copy(kV86Monitor, guest_.memory.begin() + kMonitor);
+    for (uint32_t i = 0; i < kV86Handlers.size(); ++i)
+      std::ranges::copy(kV86Handlers[i], guest_.memory.begin() + kV86Code + i * 8);
+    for (uint32_t vector = 0; vector < 256; ++vector)
+      store(vector * 4, kV86Code >> 4 << 16 | more_.below(kV86Handlers.size()) * 8);
+    for (uint32_t vector : {12, 13}) {
+      store(kIdt + vector * 8, uint32_t{kCodeSelector} << 16 | kMonitor);
+      store(kIdt + vector * 8 + 4, 0x8e00);
+    }
+    if (more_.one_in(2)) return;
+    store(kTss + 0x64, uint32_t{0x88u << 16});
+    for (uint32_t i = 0; i < 0x20; i += 4) store(kTss + 0x68 + i, more_.next32());
+  }
+
+  /// Tasks that each call the next one, by its TSS or a task gate, and return when they are called
+  /// themselves.
+  void make_chain() {
+    for (uint32_t i = 0; i < kTaskCount; ++i) {
+      const uint32_t at = kTaskCode + i * 32;
+      std::ranges::copy(kTaskWork[more_.below(kTaskWork.size())], guest_.memory.begin() + at);
+      const uint32_t next = (i + 1) % kTaskCount;
+      const bool by_gate = next == 0 || next == kTasks32;
+      const uint32_t selector =
+          by_gate && more_.one_in(2) ? kTaskGate + (next ? 8 : 0) : kFirstTask + next * 8;
+      guest_.memory[at + 4] = 0x9a;  // CALL far
+      store(at + 5, uint32_t{0});
+      store(at + 9, static_cast<uint16_t>(selector));
+      // IRET, back to the call before it.
+      guest_.memory[at + 11] = 0xcf;
+      guest_.memory[at + 12] = 0xeb;
+      guest_.memory[at + 13] = static_cast<uint8_t>(-10);
+      const bool small = i >= kTasks32;
+      const uint32_t task = kTasks + i * 0x100;
+      store(task + (small ? 0x0e : 0x20), static_cast<uint16_t>(at));
+      if (!small) store(task + 0x22, uint16_t{0});
+      const uint32_t stack = kStackTop - 0x80 * (i + 1);
+      store(task + (small ? 0x1a : 0x38), static_cast<uint16_t>(stack));
+      if (!small && !more_.one_in(8)) store(task + 0x1c, state().cr3);
+      if (more_.one_in(8)) continue;
+      guest_.memory[kGdt + kFirstTask + i * 8 + 5] = small ? 0x81 : 0x89;
+      guest_.memory[kGdt + kFirstTask + i * 8] = small ? 0x2b : 0x67;
+      guest_.memory[kGdt + kFirstTask + i * 8 + 1] = 0;
+      if (!small) store(task + 0x24, 2u | (more_.next32() & (eflags::kIf | eflags::kTf)));
+      store(task + (small ? 0x24 : 0x4c), uint16_t{kCodeSelector});
+      store(task + (small ? 0x26 : 0x50), uint16_t{kDataSelector});
+    }
   }
 
   void gate(uint32_t at, uint32_t selector, uint32_t access) {

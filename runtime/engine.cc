@@ -14,7 +14,7 @@
 namespace trapline {
 
 namespace {
-constexpr size_t kThunkBytes = 8192;
+constexpr size_t kThunkBytes = 16384;
 constexpr uint32_t kBlockRoom = 0x10000;  ///< No block is larger.
 constexpr uint64_t kSmallestCache = 256u << 10;
 constexpr uint64_t kLargestCache = 1u << 30;

@@ -394,7 +394,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::vector<CodeRange> new_ranges_;  ///< Of the block being inserted.
 
   Exit exit_;
-  CpuState before_ports_;  ///< To go back to when an interpreted IN has to leave for its value.
+  CpuState before_ports_;  ///< To go back to when INS has to leave for its value.
   /// The guest's pointers as they were when the host's FPU was last given them.
   struct FpuPointers {
     uint32_t dp = 0;

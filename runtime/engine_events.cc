@@ -158,26 +158,15 @@ bool Engine::deliver_pending(Exit& exit) {
 }
 
 uint64_t Engine::interpret_instruction(uint32_t payload) {
-  sync_fpu_pointers();
   CpuState& state = context_->cpu;
-  const uint32_t eip = state.eip;
-  const uint32_t ecx = state.gpr[kEcx];
   const Segment ss = state.segment[kSs];
-  if (!options_.ports) before_ports_ = state;
   if (counted_) context_->hot.budget += payload >> 16 & 0xff;  // It may ask for the time.
   const StepResult result = interpret(cpu_);
-  note_fpu_pointers();
   ++counters_.interpreted;
   if (result.mnemonic < interpreted_by_mnemonic_.size())
     ++interpreted_by_mnemonic_[result.mnemonic];
-  if (port_exit_ && exit_.kind == Exit::Kind::kPortRead) {
-    state = before_ports_;  // Runs again when the value is there; what it stored is stored again.
-    port_exit_ = false;
-    return leave(Leave::kExit);
-  }
   switch (result.step) {
     case Step::kFault:
-      if (result.fault.vector == Vector::kX87) return raise_x87();
       return raise(result.fault);
     case Step::kNotHandled:
       TRAPLINE_ASSERT(!"the interpreter was given an instruction that is not its own");
@@ -186,17 +175,9 @@ uint64_t Engine::interpret_instruction(uint32_t payload) {
     case Step::kRetired:
       break;
   }
-  // A REP that is not through yet has not retired.
-  const bool unfinished = state.eip == eip && state.gpr[kEcx] != ecx;
-  if (counted_) context_->hot.budget -= unfinished ? 0 : 1;
+  if (counted_) --context_->hot.budget;
   if (state.segment[kSs].base != ss.base || state.segment[kSs].attributes != ss.attributes)
     drop_window();
-  if (port_exit_) {
-    port_exit_ = false;
-    return leave(Leave::kExit);
-  }
-  if (unfinished) state.eflags |= eflags::kRf;  // Its breakpoint has been passed.
-  if (unfinished && steps_on_over_breakpoint()) return resume_variant(Variant::kSingle);
   ask_for_attention_if_due();
   return resume_after();
 }

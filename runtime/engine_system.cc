@@ -221,13 +221,28 @@ struct SystemOps {
     const auto name = static_cast<SegmentName>(payload & 7);
     const auto result = trapline::load_segment(e.cpu_, name, static_cast<uint16_t>(selector));
     if (!result.ok()) return faulted(e, payload, result.fault());
-    if (name == kSs) {
-      context->cpu.shadow = InterruptShadow::kMovSs;
-      e.drop_window();
-    } else {
-      e.remember_segment(name);
-    }
+    if (name == kSs) context->cpu.shadow = InterruptShadow::kMovSs;
+    note_segment_load(e, name);
     return next(e, payload);
+  }
+
+  static uint64_t load_far_pointer(Context* context, uint32_t selector, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    const auto name = static_cast<SegmentName>(payload & 7);
+    const auto result = trapline::load_segment(e.cpu_, name, static_cast<uint16_t>(selector));
+    if (!result.ok()) return faulted(e, payload, result.fault());
+    const uint32_t mask = (payload >> 8 & 0xff) == 2 ? 0xffffu : ~0u;
+    uint32_t& to = context->cpu.gpr[payload >> 3 & 7];
+    to = (to & ~mask) | (static_cast<uint32_t>(context->hot.scratch) & mask);
+    note_segment_load(e, name);  // Behind LSS no interrupt waits.
+    return next(e, payload);
+  }
+
+  static void note_segment_load(Engine& e, SegmentName name) {
+    if (name == kSs)
+      e.drop_window();
+    else
+      e.remember_segment(name);
   }
 
   static uint64_t pop_segment(Context* context, uint32_t, uint32_t payload) {
@@ -247,12 +262,8 @@ struct SystemOps {
       state.gpr[kEsp] += size;
     else
       state.gpr[kEsp] = (state.gpr[kEsp] & 0xffff0000u) | ((offset + size) & 0xffff);
-    if (name == kSs) {
-      state.shadow = InterruptShadow::kMovSs;
-      e.drop_window();
-    } else {
-      e.remember_segment(name);
-    }
+    if (name == kSs) context->cpu.shadow = InterruptShadow::kMovSs;
+    note_segment_load(e, name);
     return next(e, payload);
   }
 
@@ -284,6 +295,167 @@ struct SystemOps {
       return port_exit(e, 0);
     }
     return next(e, payload);
+  }
+
+  using StringFunction = OrFault<StringStep> (*)(Cpu&, const StringPort&);
+
+  /// Element by element, for as long as nothing has come up that is looked at between two of them.
+  static uint64_t string_port(Context* context, uint32_t payload, StringFunction function) {
+    Engine& e = enter_instruction(context);
+    CpuState& state = context->cpu;
+    payload = settle(e, payload);
+    const StringPort string = StringPortInfo::unpack(payload & 0xffff);
+    const uint64_t code_writes = e.counters_.code_writes;
+    const uint64_t removals = e.mmu_->removals();
+    const uint64_t mappings = e.mapping_epoch_;
+    const uint64_t address_mask = e.address_mask_;
+    for (;;) {
+      if (!e.options_.ports) e.before_ports_ = state;
+      const auto step = function(e.cpu_, string);
+      if (!step.ok()) return faulted(e, payload, step.fault());
+      if (e.port_exit_ && e.exit_.kind == Exit::Kind::kPortRead) {
+        // Runs again when the value is there; what it stored is stored again.
+        state = e.before_ports_;
+        return port_exit(e, payload);
+      }
+      if (*step == StringStep::kThrough) {
+        if (!e.port_exit_) return next(e, payload);
+        refund(e, payload, true);
+        state.eip += length(payload);
+        return port_exit(e, 0);
+      }
+      // A REP that is not through has not retired.
+      if (e.port_exit_) return port_exit(e, payload);
+      e.ask_for_attention_if_due();
+      const bool undisturbed = code_writes == e.counters_.code_writes &&
+                               removals == e.mmu_->removals() && mappings == e.mapping_epoch_ &&
+                               address_mask == e.address_mask_;
+      if (context->hot.attention || (state.eflags & eflags::kTf) || !undisturbed) break;
+    }
+    state.eflags |= eflags::kRf;  // Its breakpoint has been passed.
+    if (e.steps_on_over_breakpoint()) return e.resume_variant(Variant::kSingle);
+    return e.resume_after();
+  }
+
+  static uint64_t input_string(Context* context, uint32_t, uint32_t payload) {
+    return string_port(context, payload, trapline::input_string);
+  }
+
+  static uint64_t output_string(Context* context, uint32_t, uint32_t payload) {
+    return string_port(context, payload, trapline::output_string);
+  }
+
+  static uint64_t enter_frame(Context* context, uint32_t bytes, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    return finish(e, payload,
+                  trapline::enter_frame(e.cpu_, bytes, payload >> 8 & 0xff, operand_size(payload)));
+  }
+
+  static uint64_t push_all(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    return finish(e, payload, trapline::push_all(e.cpu_, operand_size(payload)));
+  }
+
+  static uint64_t pop_all(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    return finish(e, payload, trapline::pop_all(e.cpu_, operand_size(payload)));
+  }
+
+  static uint64_t store_table(Context* context, uint32_t offset, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    const TableRegister& table = payload & 1 ? context->cpu.idtr : context->cpu.gdtr;
+    return finish(e, payload,
+                  trapline::store_table(e.cpu_, table, static_cast<SegmentName>(payload >> 4 & 7),
+                                        offset, static_cast<AddressSize>(payload >> 8 & 0xff)));
+  }
+
+  static uint64_t load_system_segment(Context* context, uint32_t value, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    const auto selector = static_cast<uint16_t>(value);
+    return finish(e, payload,
+                  payload & 1 ? load_tr(e.cpu_, selector) : load_ldtr(e.cpu_, selector));
+  }
+
+  static uint64_t load_status_word(Context* context, uint32_t value, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    return finish(e, payload, trapline::load_status_word(e.cpu_, value));
+  }
+
+  static uint64_t query_selector(Context* context, uint32_t value, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    CpuState& state = context->cpu;
+    const auto selector = static_cast<uint16_t>(value);
+    const auto answer =
+        payload & 1 ? segment_limit(e.cpu_, selector) : access_rights(e.cpu_, selector);
+    if (!answer.ok()) return faulted(e, payload, answer.fault());
+    state.eflags &= ~eflags::kZf;
+    if (*answer) {
+      state.eflags |= eflags::kZf;
+      const uint32_t mask = (payload >> 8 & 0xff) == 2 ? 0xffffu : ~0u;
+      uint32_t& to = state.gpr[payload >> 4 & 7];
+      to = (to & ~mask) | (**answer & mask);
+    }
+    return next(e, payload);
+  }
+
+  static uint64_t move_debug(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    const int number = static_cast<int>(payload & 15);
+    uint32_t& general = context->cpu.gpr[payload >> 4 & 7];
+    if (payload & 0x80) return finish(e, payload, write_debug(e.cpu_, number, general));
+    const auto value = read_debug(e.cpu_, number);
+    if (!value.ok()) return faulted(e, payload, value.fault());
+    general = *value;
+    return next(e, payload);
+  }
+
+  static uint64_t clear_task_switched(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    context->cpu.cr0 &= ~cr0::kTs;
+    return next(e, payload);
+  }
+
+  static uint64_t identify(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    trapline::identify(e.cpu_);
+    return next(e, payload);
+  }
+
+  static uint64_t read_msr(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    payload = settle(e, payload);  // One of them is the time.
+    CpuState& state = context->cpu;
+    const auto value = trapline::read_msr(e.cpu_, state.gpr[kEcx]);
+    if (!value.ok()) return faulted(e, payload, value.fault());
+    state.gpr[kEax] = static_cast<uint32_t>(*value);
+    state.gpr[kEdx] = static_cast<uint32_t>(*value >> 32);
+    return next(e, payload);
+  }
+
+  static uint64_t write_msr(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    payload = settle(e, payload);
+    const auto& gpr = context->cpu.gpr;
+    const uint64_t value = gpr[kEax] | uint64_t{gpr[kEdx]} << 32;
+    return finish(e, payload, trapline::write_msr(e.cpu_, gpr[kEcx], value));
+  }
+
+  static uint64_t read_counter(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    return finish(e, payload, trapline::read_counter(e.cpu_));
+  }
+
+  static uint64_t fpu_state(Context* context, uint32_t offset, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    const FpuStateInfo info = FpuStateInfo::unpack(payload & 0xffff);
+    e.sync_fpu_pointers();
+    const auto result = move_fpu_state(e.cpu_, info.op, info.segment, offset, info.size);
+    e.note_fpu_pointers();
+    if (!result.ok() && result.fault().vector == Vector::kX87) {
+      refund(e, payload, false);
+      return e.raise_x87();
+    }
+    return finish(e, payload, result);
   }
 
   /// Reads leave EIP in place: the instruction runs again when the value is there.
@@ -358,8 +530,16 @@ struct SystemOps {
       case 3:
         return finish(e, payload, write_cr3(e.cpu_, value));
       default:
+        if (!e.model_.cr4_mask) return faulted(e, payload, Fault::invalid_opcode());
         return finish(e, payload, write_cr4(e.cpu_, value));
     }
+  }
+
+  static uint64_t move_from_cr4(Context* context, uint32_t, uint32_t payload) {
+    Engine& e = enter_instruction(context);
+    if (!e.model_.cr4_mask) return faulted(e, payload, Fault::invalid_opcode());
+    context->cpu.gpr[payload & 7] = context->cpu.cr4;
+    return next(e, payload);
   }
 
   static uint64_t read_tsc(Context* context, uint32_t, uint32_t payload) {
@@ -424,6 +604,23 @@ void fill_system_entries(ThunkTargets& targets) {
   set(SystemOp::kFarReturn, SystemOps::far_return);
   set(SystemOp::kLoadSegment, SystemOps::load_segment);
   set(SystemOp::kPopSegment, SystemOps::pop_segment);
+  set(SystemOp::kLoadFarPointer, SystemOps::load_far_pointer);
+  set(SystemOp::kInputString, SystemOps::input_string);
+  set(SystemOp::kOutputString, SystemOps::output_string);
+  set(SystemOp::kEnter, SystemOps::enter_frame);
+  set(SystemOp::kFpuState, SystemOps::fpu_state);
+  set(SystemOp::kPushAll, SystemOps::push_all);
+  set(SystemOp::kPopAll, SystemOps::pop_all);
+  set(SystemOp::kStoreTable, SystemOps::store_table);
+  set(SystemOp::kLoadSystemSegment, SystemOps::load_system_segment);
+  set(SystemOp::kLoadStatusWord, SystemOps::load_status_word);
+  set(SystemOp::kQuerySelector, SystemOps::query_selector);
+  set(SystemOp::kMoveDebug, SystemOps::move_debug);
+  set(SystemOp::kClearTaskSwitched, SystemOps::clear_task_switched);
+  set(SystemOp::kIdentify, SystemOps::identify);
+  set(SystemOp::kReadMsr, SystemOps::read_msr);
+  set(SystemOp::kWriteMsr, SystemOps::write_msr);
+  set(SystemOp::kReadCounter, SystemOps::read_counter);
   set(SystemOp::kIn, SystemOps::in);
   set(SystemOp::kOut, SystemOps::out);
   set(SystemOp::kFlagsPush, SystemOps::flags_push);
@@ -432,6 +629,7 @@ void fill_system_entries(ThunkTargets& targets) {
   set(SystemOp::kSti, SystemOps::sti);
   set(SystemOp::kDirection, SystemOps::direction);
   set(SystemOp::kMoveToCr, SystemOps::move_to_cr);
+  set(SystemOp::kMoveFromCr4, SystemOps::move_from_cr4);
   set(SystemOp::kReadTsc, SystemOps::read_tsc);
   set(SystemOp::kSysenter, SystemOps::sysenter);
   set(SystemOp::kSysexit, SystemOps::sysexit);

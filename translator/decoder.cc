@@ -140,6 +140,9 @@ void set_register(ZydisRegister reg, Operand& out) {
   } else if (reg >= ZYDIS_REGISTER_CR0 && reg <= ZYDIS_REGISTER_CR4) {
     out.register_kind = RegisterKind::kControl;
     out.number = number(ZYDIS_REGISTER_CR0);
+  } else if (reg >= ZYDIS_REGISTER_DR0 && reg <= ZYDIS_REGISTER_DR7) {
+    out.register_kind = RegisterKind::kDebug;
+    out.number = number(ZYDIS_REGISTER_DR0);
   } else {
     out.register_kind = RegisterKind::kOther;
     out.number = static_cast<uint8_t>(reg & 0xff);

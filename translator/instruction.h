@@ -20,6 +20,7 @@ enum class RegisterKind : uint8_t {
   kXmm,
   kSegment,
   kControl,
+  kDebug,
   kOther
 };
 

@@ -165,7 +165,7 @@ constexpr ZydisMnemonic kSse[] = {
     ZYDIS_MNEMONIC_SQRTPD,     ZYDIS_MNEMONIC_SQRTSD,     ZYDIS_MNEMONIC_SUBPD,
     ZYDIS_MNEMONIC_SUBSD,      ZYDIS_MNEMONIC_UCOMISD,    ZYDIS_MNEMONIC_UNPCKHPD,
     ZYDIS_MNEMONIC_UNPCKLPD,   ZYDIS_MNEMONIC_XORPD};
-constexpr ZydisMnemonic kInterpretedUser[] = {ZYDIS_MNEMONIC_BOUND};
+constexpr ZydisMnemonic kBound[] = {ZYDIS_MNEMONIC_BOUND};
 constexpr ZydisMnemonic kDecimal[] = {ZYDIS_MNEMONIC_AAA, ZYDIS_MNEMONIC_AAS, ZYDIS_MNEMONIC_DAA,
                                       ZYDIS_MNEMONIC_DAS, ZYDIS_MNEMONIC_AAM, ZYDIS_MNEMONIC_AAD,
                                       ZYDIS_MNEMONIC_SALC};
@@ -178,14 +178,20 @@ constexpr ZydisMnemonic kFarPointer[] = {ZYDIS_MNEMONIC_LDS, ZYDIS_MNEMONIC_LES,
 constexpr ZydisMnemonic kFpuState[] = {ZYDIS_MNEMONIC_FLDENV, ZYDIS_MNEMONIC_FNSTENV,
                                        ZYDIS_MNEMONIC_FNSAVE, ZYDIS_MNEMONIC_FRSTOR,
                                        ZYDIS_MNEMONIC_FXSAVE, ZYDIS_MNEMONIC_FXRSTOR};
-constexpr ZydisMnemonic kInterpretedSystem[] = {
-    ZYDIS_MNEMONIC_LGDT,   ZYDIS_MNEMONIC_LIDT,  ZYDIS_MNEMONIC_SGDT,  ZYDIS_MNEMONIC_SIDT,
-    ZYDIS_MNEMONIC_LLDT,   ZYDIS_MNEMONIC_SLDT,  ZYDIS_MNEMONIC_LTR,   ZYDIS_MNEMONIC_STR,
-    ZYDIS_MNEMONIC_LMSW,   ZYDIS_MNEMONIC_SMSW,  ZYDIS_MNEMONIC_CLTS,  ZYDIS_MNEMONIC_INVD,
-    ZYDIS_MNEMONIC_WBINVD, ZYDIS_MNEMONIC_RDMSR, ZYDIS_MNEMONIC_WRMSR, ZYDIS_MNEMONIC_RDPMC,
-    ZYDIS_MNEMONIC_LAR,    ZYDIS_MNEMONIC_LSL,   ZYDIS_MNEMONIC_ARPL,  ZYDIS_MNEMONIC_INSB,
-    ZYDIS_MNEMONIC_INSW,   ZYDIS_MNEMONIC_INSD,  ZYDIS_MNEMONIC_OUTSB, ZYDIS_MNEMONIC_OUTSW,
-    ZYDIS_MNEMONIC_OUTSD};
+constexpr ZydisMnemonic kTableLoad[] = {ZYDIS_MNEMONIC_LGDT, ZYDIS_MNEMONIC_LIDT};
+constexpr ZydisMnemonic kTableStore[] = {ZYDIS_MNEMONIC_SGDT, ZYDIS_MNEMONIC_SIDT};
+constexpr ZydisMnemonic kSystemSegmentLoad[] = {ZYDIS_MNEMONIC_LLDT, ZYDIS_MNEMONIC_LTR};
+constexpr ZydisMnemonic kWordStore[] = {ZYDIS_MNEMONIC_SLDT, ZYDIS_MNEMONIC_STR,
+                                        ZYDIS_MNEMONIC_SMSW};
+constexpr ZydisMnemonic kStatusWordLoad[] = {ZYDIS_MNEMONIC_LMSW};
+constexpr ZydisMnemonic kSelectorQuery[] = {ZYDIS_MNEMONIC_LAR, ZYDIS_MNEMONIC_LSL};
+constexpr ZydisMnemonic kWithoutOperands[] = {ZYDIS_MNEMONIC_CLTS, ZYDIS_MNEMONIC_RDMSR,
+                                              ZYDIS_MNEMONIC_WRMSR, ZYDIS_MNEMONIC_RDPMC};
+constexpr ZydisMnemonic kCacheFlush[] = {ZYDIS_MNEMONIC_INVD, ZYDIS_MNEMONIC_WBINVD};
+constexpr ZydisMnemonic kInterpretedSystem[] = {ZYDIS_MNEMONIC_ARPL};
+constexpr ZydisMnemonic kStringPort[] = {ZYDIS_MNEMONIC_INSB,  ZYDIS_MNEMONIC_INSW,
+                                         ZYDIS_MNEMONIC_INSD,  ZYDIS_MNEMONIC_OUTSB,
+                                         ZYDIS_MNEMONIC_OUTSW, ZYDIS_MNEMONIC_OUTSD};
 constexpr ZydisMnemonic kVerify[] = {ZYDIS_MNEMONIC_VERR, ZYDIS_MNEMONIC_VERW};
 constexpr ZydisMnemonic kVolatile[] = {ZYDIS_MNEMONIC_CPUID};
 constexpr ZydisMnemonic kReadTsc[] = {ZYDIS_MNEMONIC_RDTSC};
@@ -242,11 +248,22 @@ constexpr Group kGroups[] = {
     {lower_masked_store, BlockEffect::kNone, FpuUse::kMmx, OracleUse::kUser, kMasked},
     {lower_masked_store, BlockEffect::kNone, FpuUse::kSse, OracleUse::kUser, kMaskedXmm},
     {lower_generic, BlockEffect::kNone, FpuUse::kSse, OracleUse::kUser, kSse},
-    {lower_interpreted, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kUser, kInterpretedUser},
-    {lower_interpreted, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kUser, kFpuState},
+    {lower_bound, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kBound},
+    {lower_fpu_state, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kUser, kFpuState},
     {lower_interpreted, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kInterpretedSystem},
+    {lower_table_load, BlockEffect::kNone, FpuUse::kNone, OracleUse::kSystem, kTableLoad},
+    {lower_table_store, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kTableStore},
+    {lower_system_segment_load, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem,
+     kSystemSegmentLoad},
+    {lower_word_store, BlockEffect::kNone, FpuUse::kNone, OracleUse::kSystem, kWordStore},
+    {lower_status_word_load, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kStatusWordLoad},
+    {lower_selector_query, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kSelectorQuery},
+    {lower_without_operands, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem,
+     kWithoutOperands},
+    {lower_cache_flush, BlockEffect::kNone, FpuUse::kNone, OracleUse::kSystem, kCacheFlush},
+    {lower_string_port, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kStringPort},
     {lower_verify, BlockEffect::kNone, FpuUse::kNone, OracleUse::kSystem, kVerify},
-    {lower_interpreted, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kVolatile, kVolatile},
+    {lower_without_operands, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kVolatile, kVolatile},
     {lower_rdtsc, BlockEffect::kNone, FpuUse::kNone, OracleUse::kVolatile, kReadTsc},
     {lower_undefined, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kUser, kUndefined},
     {lower_int, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kInt},

@@ -1,6 +1,8 @@
 // Instructions that the host executes as they are.
 #include <Zydis/Mnemonic.h>
 
+#include <algorithm>
+
 #include "translator/guest_encoding.h"
 #include "translator/instruction_table.h"
 #include "translator/lower.h"
@@ -33,6 +35,12 @@ asmjit::Operand host_register(const Operand& operand) {
     default:
       return general_register(operand);
   }
+}
+
+OperandSize prefixed_size(const BlockEmitter& e, const Instruction& in) {
+  const auto prefixes = e.bytes_of(in).first(in.encoding.opcode);
+  const bool other = std::ranges::find(prefixes, 0x66) != prefixes.end();
+  return e.mode().code32() == other ? OperandSize::k16 : OperandSize::k32;
 }
 
 asmjit::Imm host_immediate(const Operand& operand) {
@@ -192,6 +200,31 @@ void lower_x87(BlockEmitter& e, const Instruction& in) {
     e.a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(hot.fpu_operand), 4), host::kValue.r32());
   }
   e.commit();
+}
+
+/// C++ does them with the state that it has saved; the host's own would show host pointers.
+void lower_fpu_state(BlockEmitter& e, const Instruction& in) {
+  const auto op = [&] {
+    switch (in.mnemonic) {
+      case ZYDIS_MNEMONIC_FLDENV:
+        return FpuStateOp::kFldenv;
+      case ZYDIS_MNEMONIC_FNSTENV:
+        return FpuStateOp::kFnstenv;
+      case ZYDIS_MNEMONIC_FNSAVE:
+        return FpuStateOp::kFnsave;
+      case ZYDIS_MNEMONIC_FRSTOR:
+        return FpuStateOp::kFrstor;
+      case ZYDIS_MNEMONIC_FXSAVE:
+        return FpuStateOp::kFxsave;
+      default:
+        return FpuStateOp::kFxrstor;
+    }
+  }();
+  e.flush_esp();
+  e.load_offset(*in.memory(), in);
+  e.system(SystemOp::kFpuState,
+           FpuStateInfo{op, in.memory()->segment, prefixed_size(e, in)}.pack() | length_payload(in),
+           in);
 }
 
 void lower_nothing(BlockEmitter& e, const Instruction&) {

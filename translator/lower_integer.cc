@@ -39,6 +39,26 @@ void lower_translate(BlockEmitter& e, const Instruction& in) {
 }
 
 /// BT, BTS, BTR, BTC with a register offset reach memory beyond their operand.
+void lower_bound(BlockEmitter& e, const Instruction& in) {
+  const Operand& index = in.operand[0];
+  const uint8_t size = in.operand_size;
+  Operand lower = in.operand[1];
+  lower.size = size;
+  Operand upper = lower;
+  upper.value += size;
+  if (index.number == kEsp) e.flush_esp();
+  e.a.mov(value_of(size), e.open(lower, in, size, AccessKind::kRead));
+  const x86::Mem high = e.open(upper, in, size, AccessKind::kRead);
+  e.clobber_flags();
+  BlockEmitter::Cold& cold = e.add_cold(BlockEmitter::Cold::Kind::kRaise);
+  cold.fault = Fault::plain(Vector::kBound);
+  const CodeLabel outside = cold.entry;
+  e.a.cmp(general_register(index), high);
+  e.a.j(x86::CondCode::kG, outside);
+  e.a.cmp(general_register(index), value_of(size));
+  e.a.j(x86::CondCode::kL, outside);
+}
+
 void lower_bit_test(BlockEmitter& e, const Instruction& in) {
   const Operand* memory = in.memory();
   const Operand& bit = in.operand[1];
@@ -169,6 +189,9 @@ void lower_mov(BlockEmitter& e, const Instruction& in) {
   const auto is_segment = [](const Operand& o) {
     return o.kind == Operand::Kind::kRegister && o.register_kind == RegisterKind::kSegment;
   };
+  const auto is_debug = [](const Operand& o) {
+    return o.kind == Operand::Kind::kRegister && o.register_kind == RegisterKind::kDebug;
+  };
   const auto is_other = [](const Operand& o) {
     return o.kind == Operand::Kind::kRegister && o.register_kind == RegisterKind::kOther;
   };
@@ -185,6 +208,10 @@ void lower_mov(BlockEmitter& e, const Instruction& in) {
   };
   if (is_control(to) || is_control(from)) {
     lower_control_register(e, in);
+    return;
+  }
+  if (is_debug(to) || is_debug(from)) {
+    lower_debug_register(e, in);
     return;
   }
   if (is_other(to) || is_other(from)) {

@@ -27,6 +27,10 @@ inline bool uses_high_byte(const Instruction& in) {
 inline bool names_esp(const Instruction& in) {
   return in.traits & trait::kNamesEsp;
 }
+/// By CS.D and the prefix alone, for those of which the decoder says otherwise.
+OperandSize prefixed_size(const BlockEmitter& e, const Instruction& in);
+/// A word of a register or of memory into the address register.
+void load_word(BlockEmitter& e, const Instruction& in, const Operand& from);
 /// ESP, or SP where the stack is a 16-bit one, plus a constant.
 void change_esp(BlockEmitter& e, int32_t bytes);
 /// The instruction's length as system operations want it.

@@ -24,8 +24,6 @@ bool loads_plainly(const BlockEmitter& e, uint8_t segment) {
   const ModeKey& m = e.mode();
   const bool descriptors = m.has(mode::kProtected) && !m.has(mode::kV86);
   if (!e.switches().inline_system || descriptors) return false;
-  // Behind SS, interrupts wait for another instruction.
-  if (segment == kSs && !e.shadow_fits()) return false;
   return segment == kFs || segment == kGs ||
          m.segment_class(static_cast<SegmentName>(segment)) == SegmentClass::k64K;
 }
@@ -52,6 +50,13 @@ void load_plainly(BlockEmitter& e, uint8_t segment, SystemOp op, uint32_t payloa
   e.a.mov(part(offsetof(Segment, selector), 2), host::kAddress.r16());
   e.a.shl(host::kAddress.r32(), 4);
   e.a.mov(part(offsetof(Segment, base), 4), host::kAddress.r32());
+}
+
+/// Behind MOV SS and POP SS, interrupts wait for another instruction.
+bool shadow_possible(const BlockEmitter& e, uint8_t segment) {
+  return segment != kSs || e.shadow_fits();
+}
+void cast_shadow(BlockEmitter& e, uint8_t segment) {
   if (segment != kSs) return;
   e.a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(cpu.shadow), 1),
           asmjit::imm(static_cast<int>(InterruptShadow::kMovSs)));
@@ -71,6 +76,15 @@ void load_known(BlockEmitter& e, uint8_t segment, SystemOp op, uint32_t payload)
 
 }  // namespace
 
+void load_word(BlockEmitter& e, const Instruction& in, const Operand& from) {
+  if (from.kind == Operand::Kind::kMemory) {
+    e.a.movzx(host::kAddress.r32(), e.open(from, in, 2, AccessKind::kRead));
+  } else {
+    if (from.number == kEsp) e.flush_esp();
+    e.a.movzx(host::kAddress.r32(), host::guest(from.number).r16());
+  }
+}
+
 void lower_segment_load(BlockEmitter& e, const Instruction& in) {
   const Operand& to = in.operand[0];
   const Operand& from = in.operand[1];
@@ -78,19 +92,16 @@ void lower_segment_load(BlockEmitter& e, const Instruction& in) {
     e.raise(Vector::kInvalidOpcode, false, 0, in);
     return;
   }
-  if (from.kind == Operand::Kind::kMemory) {
-    e.a.movzx(host::kAddress.r32(), e.open(from, in, 2, AccessKind::kRead));
-  } else {
-    if (from.number == kEsp) e.flush_esp();
-    e.a.movzx(host::kAddress.r32(), host::guest(from.number).r16());
-  }
+  load_word(e, in, from);
   const uint32_t payload = to.number | length_payload(in);
-  if (loads_plainly(e, to.number))
+  if (loads_plainly(e, to.number) && shadow_possible(e, to.number)) {
     load_plainly(e, to.number, SystemOp::kLoadSegment, payload);
-  else if (load_may_be_known(e, to.number))
+    cast_shadow(e, to.number);
+  } else if (load_may_be_known(e, to.number)) {
     load_known(e, to.number, SystemOp::kLoadSegment, payload);
-  else
+  } else {
     e.system(SystemOp::kLoadSegment, payload, in);
+  }
 }
 
 void lower_segment_store(BlockEmitter& e, const Instruction& in) {
@@ -114,7 +125,7 @@ void lower_segment_pop(BlockEmitter& e, const Instruction& in) {
   const uint8_t segment = in.operand[0].number;
   const uint8_t size = in.operand_size;
   const uint32_t payload = segment | uint32_t{size} << 8 | length_payload(in);
-  const bool plainly = loads_plainly(e, segment);
+  const bool plainly = loads_plainly(e, segment) && shadow_possible(e, segment);
   if (!plainly && !load_may_be_known(e, segment)) {
     e.system(SystemOp::kPopSegment, payload, in);
     return;
@@ -122,10 +133,12 @@ void lower_segment_pop(BlockEmitter& e, const Instruction& in) {
   const x86::Mem slot = e.open_stack(0, size, AccessKind::kRead);
   e.a.mov(host::sized(host::kAddress, size), slot);
   e.a.movzx(host::kAddress.r32(), host::kAddress.r16());
-  if (plainly)
+  if (plainly) {
     load_plainly(e, segment, SystemOp::kPopSegment, payload);
-  else
+    cast_shadow(e, segment);
+  } else {
     load_known(e, segment, SystemOp::kPopSegment, payload);
+  }
   change_esp(e, size);
 }
 
@@ -136,11 +149,6 @@ void lower_far_pointer(BlockEmitter& e, const Instruction& in) {
                                             : in.mnemonic == ZYDIS_MNEMONIC_LSS ? kSs
                                             : in.mnemonic == ZYDIS_MNEMONIC_LFS ? kFs
                                                                                 : kGs);
-  // FS and GS could turn out to need more when half of it is done.
-  if (segment == kFs || segment == kGs || !loads_plainly(e, segment)) {
-    lower_interpreted(e, in);
-    return;
-  }
   const Operand& to = in.operand[0];
   Operand offset = in.operand[1];
   offset.size = in.operand_size;
@@ -151,7 +159,17 @@ void lower_far_pointer(BlockEmitter& e, const Instruction& in) {
   const x86::Mem low = e.open(offset, in, in.operand_size, AccessKind::kRead);
   e.a.mov(host::sized(host::kValue, in.operand_size), low);
   e.a.movzx(host::kAddress.r32(), e.open(selector, in, 2, AccessKind::kRead));
-  load_plainly(e, segment, SystemOp::kInterpret, 0);
+  e.a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(hot.scratch), 4), host::kValue.r32());
+  const uint32_t payload =
+      segment | uint32_t{to.number} << 3 | uint32_t{in.operand_size} << 8 | length_payload(in);
+  if (loads_plainly(e, segment)) {
+    load_plainly(e, segment, SystemOp::kLoadFarPointer, payload);
+  } else if (load_may_be_known(e, segment)) {
+    load_known(e, segment, SystemOp::kLoadFarPointer, payload);
+  } else {
+    e.system(SystemOp::kLoadFarPointer, payload, in);
+    return;
+  }
   e.a.mov(host::sized(host::guest64(to.number), in.operand_size),
           host::sized(host::kValue, in.operand_size));
 }
@@ -163,12 +181,7 @@ void lower_verify(BlockEmitter& e, const Instruction& in) {
     return;
   }
   const Operand& from = in.operand[0];
-  if (from.kind == Operand::Kind::kMemory) {
-    e.a.movzx(host::kAddress.r32(), e.open(from, in, 2, AccessKind::kRead));
-  } else {
-    if (from.number == kEsp) e.flush_esp();
-    e.a.movzx(host::kAddress.r32(), host::guest(from.number).r16());
-  }
+  load_word(e, in, from);
   e.save_flags_for_exit();
   e.gate(Gate::kVerify, in.mnemonic == ZYDIS_MNEMONIC_VERW);
   e.a.and_(host::kFlags.r32(), asmjit::imm(~kSavedZero));

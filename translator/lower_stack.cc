@@ -91,11 +91,13 @@ void lower_pop(BlockEmitter& e, const Instruction& in) {
 }
 
 namespace {
-/// PUSHA and POPA as one access. Stacks that wrap meanwhile are the interpreter's, and so is what
-/// goes through C++ access by access.
+/// PUSHA and POPA as one access. Stacks that wrap meanwhile are for C++, and so is what goes there
+/// access by access.
 bool as_one_access(BlockEmitter& e, const Instruction& in, bool pushes) {
+  const SystemOp op = pushes ? SystemOp::kPushAll : SystemOp::kPopAll;
+  const uint32_t payload = in.operand_size | length_payload(in);
   if (e.careful() || !e.switches().inline_system) {
-    lower_interpreted(e, in);
+    e.system(op, payload, in);
     return false;
   }
   e.flush_esp();
@@ -104,7 +106,7 @@ bool as_one_access(BlockEmitter& e, const Instruction& in, bool pushes) {
   e.clobber_flags();
   e.a.movzx(host::kAddress.r32(), host::kStack.r16());
   e.a.cmp(host::kAddress.r32(), static_cast<int32_t>(pushes ? bytes : 0x10000 - bytes));
-  const CodeLabel elsewhere = e.system_elsewhere(SystemOp::kInterpret, length_payload(in));
+  const CodeLabel elsewhere = e.system_elsewhere(op, payload);
   if (pushes)
     e.a.jb(elsewhere);
   else
@@ -163,28 +165,40 @@ void lower_leave(BlockEmitter& e, const Instruction& in) {
   e.a.mov(host::sized(x86::rbp, size), value_of(size));
 }
 
-/// ENTER without outer frames, which is all that compilers emit. The frame's bottom is looked up as
-/// if it were written, as processors do.
+/// With outer frames to copy, an access that has to be made carefully would find what was pushed
+/// before it: C++ does those.
 void lower_enter(BlockEmitter& e, const Instruction& in) {
-  if (e.careful() || !e.switches().inline_system || (in.operand[1].value & 31) != 0) {
-    lower_interpreted(e, in);
-    return;
-  }
   const uint8_t size = in.operand_size;
   const auto bytes = static_cast<int32_t>(in.operand[0].value & 0xffff);
+  const auto level = static_cast<uint32_t>(in.operand[1].value & 31);
+  e.flush_esp();
+  if (e.careful() || !e.switches().inline_system || level > 1) {
+    e.a.mov(host::kAddress.r32(), bytes);
+    e.system(SystemOp::kEnter, size | level << 8 | length_payload(in), in);
+    return;
+  }
   const auto open = [&](int32_t displacement) {
     e.a.lea(host::kAddress.r32(), x86::ptr(host::kStack, displacement));
     if (e.stack32()) return e.open_offset(kSs, size, AccessKind::kWrite);
     e.a.movzx(host::kAddress.r32(), host::kAddress.r16());
     return e.open_offset(kSs, size, AccessKind::kWrite, OffsetSize::k16);
   };
-  e.flush_esp();
-  e.a.mov(open(-size), host::sized(x86::rbp, size));
-  open(-size - bytes);
   // Processors borrow from the upper half here, also where SP alone wraps.
-  e.a.lea(host::kValue.r32(), x86::ptr(host::kStack, -size));
+  const auto load_frame_pointer = [&] {
+    e.a.lea(host::kValue.r32(), x86::ptr(host::kStack, -size));
+  };
+  const int32_t pushed = level == 0 ? size : 2 * size;
+  e.a.mov(open(-size), host::sized(x86::rbp, size));
+  if (level == 1) {
+    const x86::Mem display = open(-pushed);
+    load_frame_pointer();
+    e.a.mov(display, value_of(size));
+  }
+  // The frame's bottom is looked up as if it were written, as processors do.
+  open(-pushed - bytes);
+  load_frame_pointer();
   e.a.mov(host::sized(x86::rbp, size), value_of(size));
-  change_esp(e, -size - bytes);
+  change_esp(e, -pushed - bytes);
 }
 
 }  // namespace trapline

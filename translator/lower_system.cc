@@ -74,6 +74,15 @@ void lower_out(BlockEmitter& e, const Instruction& in) {
   port_access(e, in, SystemOp::kOut, in.operand[0], in.operand[1].size);
 }
 
+void lower_string_port(BlockEmitter& e, const Instruction& in) {
+  const bool reads = in.opcode < 0x6e;
+  const uint8_t size = in.opcode & 1 ? in.operand_size : uint8_t{1};
+  const StringPort string{size, static_cast<AddressSize>(in.address_size), in.rep || in.repne,
+                          in.data_segment};
+  e.system(reads ? SystemOp::kInputString : SystemOp::kOutputString,
+           StringPortInfo::pack(string) | length_payload(in), in);
+}
+
 void lower_direction(BlockEmitter& e, const Instruction& in) {
   const bool down = in.mnemonic == ZYDIS_MNEMONIC_STD;
   if (down == e.mode().has(mode::kDown)) return;
@@ -87,8 +96,8 @@ void lower_control_register(BlockEmitter& e, const Instruction& in) {
   const Operand& from = in.operand[1];
   const bool writes = to.register_kind == RegisterKind::kControl;
   const uint8_t number = writes ? to.number : from.number;
-  if (number == 1 || number == 4) {  // No such register, in this model or in any.
-    lower_interpreted(e, in);
+  if (number == 1) {
+    lower_undefined(e, in);
     return;
   }
   e.flush_esp();
@@ -97,10 +106,56 @@ void lower_control_register(BlockEmitter& e, const Instruction& in) {
     e.system(SystemOp::kMoveToCr, number | length_payload(in), in);
     return;
   }
+  if (number == 4) {  // Not every model has it.
+    e.system(SystemOp::kMoveFromCr4, to.number | length_payload(in), in);
+    return;
+  }
   constexpr int32_t kFields[] = {TRAPLINE_CONTEXT_OFFSET(cpu.cr0), 0,
-                                 TRAPLINE_CONTEXT_OFFSET(cpu.cr2), TRAPLINE_CONTEXT_OFFSET(cpu.cr3),
-                                 TRAPLINE_CONTEXT_OFFSET(cpu.cr4)};
+                                 TRAPLINE_CONTEXT_OFFSET(cpu.cr2),
+                                 TRAPLINE_CONTEXT_OFFSET(cpu.cr3)};
   e.a.mov(host::guest(to.number), host::context(kFields[number], 4));
+}
+
+void lower_debug_register(BlockEmitter& e, const Instruction& in) {
+  const bool writes = in.operand[0].register_kind == RegisterKind::kDebug;
+  const Operand& debug = in.operand[writes ? 0 : 1];
+  const Operand& general = in.operand[writes ? 1 : 0];
+  e.system(
+      SystemOp::kMoveDebug,
+      debug.number | uint32_t{general.number} << 4 | (writes ? 0x80u : 0u) | length_payload(in),
+      in);
+}
+
+void lower_without_operands(BlockEmitter& e, const Instruction& in) {
+  switch (in.mnemonic) {
+    case ZYDIS_MNEMONIC_CPUID:
+      return e.system(SystemOp::kIdentify, length_payload(in), in);
+    case ZYDIS_MNEMONIC_RDPMC:
+      return e.system(SystemOp::kReadCounter, length_payload(in), in);
+    default:
+      break;
+  }
+  if (refused(e, in)) return;
+  switch (in.mnemonic) {
+    case ZYDIS_MNEMONIC_RDMSR:
+      return e.system(SystemOp::kReadMsr, length_payload(in), in);
+    case ZYDIS_MNEMONIC_WRMSR:
+      return e.system(SystemOp::kWriteMsr, length_payload(in), in);
+    default:
+      return e.system(SystemOp::kClearTaskSwitched, length_payload(in), in);
+  }
+}
+
+/// INVD and WBINVD: there are no caches that the guest could see.
+void lower_cache_flush(BlockEmitter& e, const Instruction& in) {
+  refused(e, in);
+}
+
+/// LMSW.
+void lower_status_word_load(BlockEmitter& e, const Instruction& in) {
+  if (refused(e, in)) return;
+  load_word(e, in, in.operand[0]);
+  e.system(SystemOp::kLoadStatusWord, length_payload(in), in);
 }
 
 void lower_rdtsc(BlockEmitter& e, const Instruction& in) {

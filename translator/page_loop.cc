@@ -54,7 +54,7 @@ bool names_segment_or_control(const Instruction& in) {
     const Operand& o = in.operand[i];
     if (o.kind == Operand::Kind::kRegister &&
         (o.register_kind == RegisterKind::kSegment || o.register_kind == RegisterKind::kControl ||
-         o.register_kind == RegisterKind::kOther))
+         o.register_kind == RegisterKind::kDebug || o.register_kind == RegisterKind::kOther))
       return true;
   }
   return false;

@@ -16,7 +16,7 @@ uint32_t written_registers(const Instruction& in) {
     // Segment, control and debug registers: code of its own, whatever the mnemonic.
     if (o.kind == Operand::Kind::kRegister &&
         (o.register_kind == RegisterKind::kSegment || o.register_kind == RegisterKind::kControl ||
-         o.register_kind == RegisterKind::kOther))
+         o.register_kind == RegisterKind::kDebug || o.register_kind == RegisterKind::kOther))
       return kAllRegisters;
     if (is_general(o) && o.written) mask |= 1u << o.number;
   }

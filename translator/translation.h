@@ -11,6 +11,7 @@
 #include "translator/mode.h"
 #include "translator/mutations.h"
 #include "translator/switches.h"
+#include "vcpu/cpu.h"
 #include "vcpu/cpu_model.h"
 
 namespace trapline {
@@ -55,14 +56,34 @@ enum class SystemOp : uint8_t {
   kFarReturn,    ///< Payload: operand size; value: bytes to release.
   kLoadSegment,  ///< Payload: segment | length << 24; value: selector.
   kPopSegment,   ///< Payload: segment | operand size << 8 | length << 24.
-  kIn,           ///< Payload: size | length << 24; value: port.
+  /// LDS and its kin, both parts read. Payload: segment | register << 3 | operand size << 8;
+  /// value: selector; the offset is in HotFields::scratch.
+  kLoadFarPointer,
+  kIn,  ///< Payload: size | length << 24; value: port.
   kOut,
+  kInputString,  ///< INS. Payload: StringPortInfo.
+  kOutputString,
+  kEnter,      ///< Payload: operand size | level << 8; value: bytes.
+  kFpuState,   ///< Payload: FpuStateInfo; value: the operand's offset.
   kFlagsPush,  ///< PUSHF. Payload: operand size | length << 24.
   kFlagsPop,
   kCli,  ///< Payload: length << 24.
   kSti,
   kDirection,  ///< CLD (value 0), STD (value 1).
-  kMoveToCr,   ///< Payload: register | length << 24; value.
+  kPushAll,    ///< PUSHA. Payload: operand size.
+  kPopAll,
+  kStoreTable,         ///< Payload: GDT or IDT | segment << 4 | address size << 8; value: offset.
+  kLoadSystemSegment,  ///< Payload: LDTR or TR; value: selector.
+  kLoadStatusWord,     ///< LMSW. Value: word.
+  kQuerySelector,      ///< LAR or LSL. Payload: which | register << 4 | its size << 8; value.
+  kMoveDebug,          ///< Payload: number | general register << 4 | whether to debug << 7.
+  kClearTaskSwitched,
+  kIdentify,  ///< CPUID.
+  kReadMsr,
+  kWriteMsr,
+  kReadCounter,
+  kMoveToCr,     ///< Payload: register | length << 24; value.
+  kMoveFromCr4,  ///< Payload: general register.
   kReadTsc,
   kSysenter,
   kSysexit,
@@ -111,6 +132,33 @@ struct FrameInfo {
 
   constexpr uint32_t pack() const { return span_class | (window_in_use ? 0x100u : 0u); }
   static constexpr FrameInfo unpack(uint32_t bits) { return {bits & 0xff, (bits & 0x100) != 0}; }
+};
+
+/// Packed description of INS and OUTS.
+struct StringPortInfo {
+  static constexpr uint32_t pack(const StringPort& string) {
+    return string.size | (string.repeated ? 0x8u : 0u) | uint32_t{string.source} << 4 |
+           static_cast<uint32_t>(string.address) << 8;
+  }
+  static constexpr StringPort unpack(uint32_t bits) {
+    return {static_cast<uint8_t>(bits & 7), static_cast<AddressSize>(bits >> 8 & 7),
+            (bits & 8) != 0, static_cast<SegmentName>(bits >> 4 & 7)};
+  }
+};
+
+/// Packed description of FNSAVE and its kin.
+struct FpuStateInfo {
+  FpuStateOp op = FpuStateOp::kFldenv;
+  SegmentName segment = kDs;
+  OperandSize size = OperandSize::k32;
+
+  constexpr uint32_t pack() const {
+    return static_cast<uint32_t>(op) | uint32_t{segment} << 4 | static_cast<uint32_t>(size) << 8;
+  }
+  static constexpr FpuStateInfo unpack(uint32_t bits) {
+    return {static_cast<FpuStateOp>(bits & 15), static_cast<SegmentName>(bits >> 4 & 7),
+            static_cast<OperandSize>(bits >> 8 & 7)};
+  }
 };
 
 /// Addresses in code memory of what every block uses. All below 2 GiB.

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "vcpu/cpu_model.h"
 #include "vcpu/fault.h"
@@ -32,6 +33,7 @@ struct Cpu {
 
 enum class SegmentAccess : uint8_t { kRead, kWrite };
 enum class OperandSize : uint8_t { k16 = 2, k32 = 4 };
+enum class AddressSize : uint8_t { k16 = 2, k32 = 4 };
 
 // --- segments.cc -------------------------------------------------------------------------------
 
@@ -102,6 +104,49 @@ OrFault<void> sti(Cpu& cpu);
 OrFault<void> check_port(Cpu& cpu, uint16_t port, uint32_t size);
 OrFault<uint32_t> port_in(Cpu& cpu, uint16_t port, uint32_t size);
 OrFault<void> port_out(Cpu& cpu, uint16_t port, uint32_t size, uint32_t value);
+
+// --- interpreter_data.cc, interpreter_io.cc, interpreter_fpu_state.cc ---------------------------
+
+OrFault<void> push_all(Cpu& cpu, OperandSize size);
+OrFault<void> pop_all(Cpu& cpu, OperandSize size);
+/// ENTER, with 0 to 31 outer frames.
+OrFault<void> enter_frame(Cpu& cpu, uint32_t bytes, uint32_t level, OperandSize size);
+
+struct StringPort {
+  uint8_t size = 1;  ///< Bytes of an element.
+  AddressSize address = AddressSize::k32;
+  bool repeated = false;
+  SegmentName source = kDs;  ///< Of OUTS.
+};
+enum class StringStep : uint8_t {
+  kThrough,
+  kAgain,  ///< Repeated, and the count has not run out.
+};
+/// One element of INS, of OUTS.
+OrFault<StringStep> input_string(Cpu& cpu, const StringPort& string);
+OrFault<StringStep> output_string(Cpu& cpu, const StringPort& string);
+
+enum class FpuStateOp : uint8_t { kFldenv, kFnstenv, kFnsave, kFrstor, kFxsave, kFxrstor };
+/// With the memory operand at an offset in a segment.
+OrFault<void> move_fpu_state(Cpu& cpu, FpuStateOp op, SegmentName segment, uint32_t offset,
+                             OperandSize size);
+
+// --- interpreter_system.cc, interpreter_protection.cc ------------------------------------------
+
+/// MOV from and to DR0 to DR7.
+OrFault<uint32_t> read_debug(Cpu& cpu, int number);
+OrFault<void> write_debug(Cpu& cpu, int number, uint32_t value);
+/// SGDT and SIDT.
+OrFault<void> store_table(Cpu& cpu, const TableRegister& table, SegmentName segment,
+                          uint32_t offset, AddressSize size);
+/// LMSW.
+OrFault<void> load_status_word(Cpu& cpu, uint32_t value);
+void identify(Cpu& cpu);               ///< CPUID.
+OrFault<void> read_counter(Cpu& cpu);  ///< RDPMC.
+
+/// What LAR and LSL give, if they give anything.
+OrFault<std::optional<uint32_t>> access_rights(Cpu& cpu, uint16_t selector);
+OrFault<std::optional<uint32_t>> segment_limit(Cpu& cpu, uint16_t selector);
 
 // --- interpreter.cc ----------------------------------------------------------------------------
 

@@ -64,21 +64,11 @@ OrFault<void> pop(Execution& x) {
   return written;
 }
 
-OrFault<void> push_all(Execution& x) {
-  StackFrame frame(x.operand_size());
-  for (uint32_t value : x.state.gpr) frame.push(value);
-  TRAPLINE_TRY_LET(esp, push_frame(x.cpu, frame));
-  x.state.gpr[kEsp] = esp;
-  return {};
+OrFault<void> pusha(Execution& x) {
+  return push_all(x.cpu, x.operand_size());
 }
-
-OrFault<void> pop_all(Execution& x) {
-  std::array<uint32_t, 8> values;  // EDI first.
-  TRAPLINE_TRY(peek_stack(x.cpu, 0, x.operand_size(), values));
-  for (int i = 0; i < 8; ++i)
-    if (i != kEsp) x.set_gpr(static_cast<Gpr>(i), values[7 - i], x.operand_bytes());
-  x.drop(8 * x.operand_bytes());
-  return {};
+OrFault<void> popa(Execution& x) {
+  return pop_all(x.cpu, x.operand_size());
 }
 
 OrFault<void> push_flags(Execution& x) {
@@ -103,37 +93,9 @@ OrFault<void> load_pointer(Execution& x) {
   return x.write(0, static_cast<uint32_t>(offset));
 }
 
-// Memory is written as the pushes come, before a later one can fault: the display that is copied
-// may lie in the frame that is being built, in part or by another mapping. Registers change at the
-// end only.
 OrFault<void> enter(Execution& x) {
-  CpuState& state = x.state;
-  const uint32_t size = x.operand_bytes();
-  const auto bytes = static_cast<uint32_t>(x.operands[0].imm.value.u & 0xffff);
-  const auto level = static_cast<uint32_t>(x.operands[1].imm.value.u & 31);
-  const Segment& ss = state.segment[kSs];
-  const uint32_t mask = stack_mask(ss);
-  uint32_t esp = state.gpr[kEsp];
-  const auto push_value = [&](uint64_t value) {
-    esp = merge_sp(ss, esp, esp - size);
-    return x.store({kSs, esp & mask}, size, value);
-  };
-  TRAPLINE_TRY(push_value(state.gpr[kEbp]));
-  // Processors borrow from the upper half here, also where SP alone wraps.
-  const uint32_t frame_pointer = state.gpr[kEsp] - size;
-  for (uint32_t i = 1; i < level; ++i) {
-    TRAPLINE_TRY_LET(entry, x.load({kSs, (state.gpr[kEbp] - i * size) & mask}, size));
-    TRAPLINE_TRY(push_value(entry));
-  }
-  if (level > 0) TRAPLINE_TRY(push_value(frame_pointer));
-
-  // The bottom of the new frame is probed too.
-  const uint32_t bottom = merge_sp(ss, esp, esp - bytes);
-  TRAPLINE_TRY_LET(linear, x.range({kSs, bottom & mask}, size, SegmentAccess::kWrite));
-  TRAPLINE_TRY(x.cpu.memory.probe_write(linear, size, Privilege::kCurrent));
-  state.gpr[kEsp] = bottom;
-  x.set_gpr(kEbp, frame_pointer, size);
-  return {};
+  return enter_frame(x.cpu, static_cast<uint32_t>(x.operands[0].imm.value.u & 0xffff),
+                     static_cast<uint32_t>(x.operands[1].imm.value.u & 31), x.operand_size());
 }
 
 OrFault<void> leave(Execution& x) {
@@ -157,10 +119,10 @@ constexpr InterpreterRow kRows[] = {
     {ZYDIS_MNEMONIC_MOV, mov},
     {ZYDIS_MNEMONIC_PUSH, push},
     {ZYDIS_MNEMONIC_POP, pop},
-    {ZYDIS_MNEMONIC_PUSHA, push_all},
-    {ZYDIS_MNEMONIC_PUSHAD, push_all},
-    {ZYDIS_MNEMONIC_POPA, pop_all},
-    {ZYDIS_MNEMONIC_POPAD, pop_all},
+    {ZYDIS_MNEMONIC_PUSHA, pusha},
+    {ZYDIS_MNEMONIC_PUSHAD, pusha},
+    {ZYDIS_MNEMONIC_POPA, popa},
+    {ZYDIS_MNEMONIC_POPAD, popa},
     {ZYDIS_MNEMONIC_PUSHF, push_flags},
     {ZYDIS_MNEMONIC_PUSHFD, push_flags},
     {ZYDIS_MNEMONIC_POPF, pop_flags},
@@ -176,6 +138,62 @@ constexpr InterpreterRow kRows[] = {
 };
 
 }  // namespace
+
+OrFault<void> push_all(Cpu& cpu, OperandSize size) {
+  StackFrame frame(size);
+  for (uint32_t value : cpu.state.gpr) frame.push(value);
+  TRAPLINE_TRY_LET(esp, push_frame(cpu, frame));
+  cpu.state.gpr[kEsp] = esp;
+  return {};
+}
+
+OrFault<void> pop_all(Cpu& cpu, OperandSize size) {
+  CpuState& state = cpu.state;
+  std::array<uint32_t, 8> values;  // EDI first.
+  TRAPLINE_TRY(peek_stack(cpu, 0, size, values));
+  const uint32_t low = size == OperandSize::k16 ? 0xffff : ~0u;
+  for (int i = 0; i < 8; ++i)
+    if (i != kEsp) state.gpr[i] = (state.gpr[i] & ~low) | (values[7 - i] & low);
+  const uint32_t esp = state.gpr[kEsp];
+  state.gpr[kEsp] = merge_sp(state.segment[kSs], esp, esp + 8 * static_cast<uint32_t>(size));
+  return {};
+}
+
+// Memory is written as the pushes come, before a later one can fault: the display that is copied
+// may lie in the frame that is being built, in part or by another mapping. Registers change at the
+// end only.
+OrFault<void> enter_frame(Cpu& cpu, uint32_t bytes, uint32_t level, OperandSize operand_size) {
+  CpuState& state = cpu.state;
+  const auto size = static_cast<uint32_t>(operand_size);
+  const Segment& ss = state.segment[kSs];
+  const uint32_t mask = stack_mask(ss);
+  uint32_t esp = state.gpr[kEsp];
+  const auto push_value = [&](uint64_t value) -> OrFault<void> {
+    esp = merge_sp(ss, esp, esp - size);
+    TRAPLINE_TRY_LET(linear,
+                     check_segment(state, kSs, esp & mask, size, SegmentAccess::kWrite, size));
+    return cpu.memory.write(linear, size, value, Privilege::kCurrent);
+  };
+  TRAPLINE_TRY(push_value(state.gpr[kEbp]));
+  // Processors borrow from the upper half here, also where SP alone wraps.
+  const uint32_t frame_pointer = state.gpr[kEsp] - size;
+  for (uint32_t i = 1; i < level; ++i) {
+    const uint32_t outer = (state.gpr[kEbp] - i * size) & mask;
+    TRAPLINE_TRY_LET(linear, check_segment(state, kSs, outer, size, SegmentAccess::kRead, size));
+    TRAPLINE_TRY_LET(entry, cpu.memory.read(linear, size, Privilege::kCurrent));
+    TRAPLINE_TRY(push_value(entry));
+  }
+  if (level > 0) TRAPLINE_TRY(push_value(frame_pointer));
+
+  // The bottom of the new frame is probed too.
+  const uint32_t bottom = merge_sp(ss, esp, esp - bytes);
+  TRAPLINE_TRY_LET(linear, check_segment(state, kSs, bottom & mask, size, SegmentAccess::kWrite));
+  TRAPLINE_TRY(cpu.memory.probe_write(linear, size, Privilege::kCurrent));
+  state.gpr[kEsp] = bottom;
+  const uint32_t low = size == 2 ? 0xffff : ~0u;
+  state.gpr[kEbp] = (state.gpr[kEbp] & ~low) | (frame_pointer & low);
+  return {};
+}
 
 std::span<const InterpreterRow> data_rows() {
   return kRows;

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "vcpu/execution.h"
+#include "vcpu/host_access.h"
 
 namespace trapline {
 namespace {
@@ -12,6 +13,20 @@ constexpr uint16_t kBusy = 1u << 15;
 constexpr uint16_t kInitialControl = 0x037f;
 constexpr uint16_t kOpcodeMask = 0x7ff;
 constexpr uint32_t kRegisterBytes = 10;
+
+// One of these instructions, and where its memory operand is.
+struct Move {
+  Cpu& cpu;
+  CpuState& state;
+  SegmentName segment;
+  uint32_t offset;
+  OperandSize operand_size;
+
+  uint32_t operand_bytes() const { return static_cast<uint32_t>(operand_size); }
+  OrFault<Linear> range(uint32_t size, SegmentAccess access, uint32_t aligned_to = 1) const {
+    return check_segment(state, segment, offset, size, access, aligned_to);
+  }
+};
 
 uint32_t top(uint16_t status) {
   return status >> 11 & 7;
@@ -73,9 +88,9 @@ bool protected_layout(const CpuState& state) {
   return state.protected_mode() && !state.v86();
 }
 
-Environment make_environment(const Execution& x) {
+Environment make_environment(const Move& x) {
   const FpuImage& fpu = x.state.fpu;
-  const bool wide = x.operand_size() == OperandSize::k32;
+  const bool wide = x.operand_size == OperandSize::k32;
   const uint32_t filler = wide ? 0xffff0000u : 0;
   const uint32_t opcode = fpu.opcode & kOpcodeMask;
   Environment e;
@@ -97,8 +112,8 @@ Environment make_environment(const Execution& x) {
   return e;
 }
 
-void take_environment(const Execution& x, const Environment& e, FpuImage& fpu) {
-  const bool wide = x.operand_size() == OperandSize::k32;
+void take_environment(const Move& x, const Environment& e, FpuImage& fpu) {
+  const bool wide = x.operand_size == OperandSize::k32;
   fpu.control = held_control(e.field[0]);
   fpu.status = with_summary(static_cast<uint16_t>(e.field[1]), fpu.control);
   fpu.abridged_tag = abridged_tag(static_cast<uint16_t>(e.field[2]));
@@ -125,13 +140,13 @@ void rotate(FpuImage& fpu, uint32_t old_top) {
 
 // --- Access -------------------------------------------------------------------------------------
 
-OrFault<void> check_available(const Execution& x) {
+OrFault<void> check_available(const Move& x) {
   if (x.state.cr0 & (cr0::kEm | cr0::kTs)) return Fault::plain(Vector::kDeviceNotAvailable);
   return {};
 }
 
 // Without CR0.NE, too: the caller then waits for an interrupt in place of raising it.
-OrFault<void> check_pending(const Execution& x) {
+OrFault<void> check_pending(const Move& x) {
   if (x.state.fpu.status & kErrorSummary) return Fault::plain(Vector::kX87);
   return {};
 }
@@ -139,23 +154,34 @@ OrFault<void> check_pending(const Execution& x) {
 // Memory of one of these instructions, checked as a whole before anything is touched.
 class Area {
  public:
-  static OrFault<Area> open(Execution& x, uint32_t size, SegmentAccess access,
+  static OrFault<Area> open(const Move& x, uint32_t size, SegmentAccess access,
                             uint32_t aligned_to) {
-    TRAPLINE_TRY_LET(linear, x.range(x.address(0), size, access, aligned_to));
+    TRAPLINE_TRY_LET(linear, x.range(size, access, aligned_to));
     if (access == SegmentAccess::kWrite)
       TRAPLINE_TRY(x.cpu.memory.probe_write(linear, size, Privilege::kCurrent));
-    return Area{x.cpu.memory, linear};
+    const bool writes = access == SegmentAccess::kWrite;
+    return Area{x.cpu.memory, linear,
+                x.cpu.memory.reach(linear, size, writes, Privilege::kCurrent)};
   }
   // A default one is never used; OrFault wants it to exist.
   Area() = default;
 
   OrFault<uint64_t> read(uint32_t offset, uint32_t size) const {
+    if (host_) return load_sized(host_ + offset, size);
     return memory_->read(linear_ + offset, size, Privilege::kCurrent);
   }
   OrFault<void> write(uint32_t offset, uint32_t size, uint64_t value) const {
+    if (host_) {
+      store_sized(host_ + offset, size, value);
+      return {};
+    }
     return memory_->write(linear_ + offset, size, value, Privilege::kCurrent);
   }
   OrFault<void> read_bytes(uint32_t offset, std::span<uint8_t> out) const {
+    if (host_) {
+      std::memcpy(out.data(), host_ + offset, out.size());
+      return {};
+    }
     for (uint32_t done = 0; done < out.size();) {
       const uint32_t size = out.size() - done >= 8 ? 8 : 2;
       TRAPLINE_TRY_LET(value, read(offset + done, size));
@@ -165,6 +191,10 @@ class Area {
     return {};
   }
   OrFault<void> write_bytes(uint32_t offset, std::span<const uint8_t> bytes) const {
+    if (host_) {
+      std::memcpy(host_ + offset, bytes.data(), bytes.size());
+      return {};
+    }
     for (uint32_t done = 0; done < bytes.size();) {
       const uint32_t size = bytes.size() - done >= 8 ? 8 : 2;
       uint64_t value = 0;
@@ -176,16 +206,18 @@ class Area {
   }
 
  private:
-  Area(LinearMemory& memory, Linear linear) : memory_(&memory), linear_(linear) {}
+  Area(LinearMemory& memory, Linear linear, std::byte* host)
+      : memory_(&memory), linear_(linear), host_(host) {}
   LinearMemory* memory_ = nullptr;
   Linear linear_;
+  std::byte* host_ = nullptr;  ///< Null: only memory_ knows.
 };
 
-uint32_t environment_bytes(const Execution& x) {
+uint32_t environment_bytes(const Move& x) {
   return 7 * x.operand_bytes();
 }
 
-OrFault<void> store_environment(const Execution& x, const Area& area) {
+OrFault<void> store_environment(const Move& x, const Area& area) {
   const Environment e = make_environment(x);
   const uint32_t size = x.operand_bytes();
   for (uint32_t i = 0; i < e.field.size(); ++i)
@@ -193,7 +225,7 @@ OrFault<void> store_environment(const Execution& x, const Area& area) {
   return {};
 }
 
-OrFault<Environment> load_environment(const Execution& x, const Area& area) {
+OrFault<Environment> load_environment(const Move& x, const Area& area) {
   Environment e;
   const uint32_t size = x.operand_bytes();
   for (uint32_t i = 0; i < e.field.size(); ++i) {
@@ -205,7 +237,7 @@ OrFault<Environment> load_environment(const Execution& x, const Area& area) {
 
 // --- Instructions -------------------------------------------------------------------------------
 
-OrFault<void> fnstenv(Execution& x) {
+OrFault<void> fnstenv(const Move& x) {
   TRAPLINE_TRY(check_available(x));
   TRAPLINE_TRY_LET(area,
                    Area::open(x, environment_bytes(x), SegmentAccess::kWrite, x.operand_bytes()));
@@ -216,7 +248,7 @@ OrFault<void> fnstenv(Execution& x) {
   return {};
 }
 
-OrFault<void> fldenv(Execution& x) {
+OrFault<void> fldenv(const Move& x) {
   TRAPLINE_TRY(check_available(x));
   TRAPLINE_TRY(check_pending(x));
   TRAPLINE_TRY_LET(area,
@@ -229,7 +261,7 @@ OrFault<void> fldenv(Execution& x) {
   return {};
 }
 
-OrFault<void> fnsave(Execution& x) {
+OrFault<void> fnsave(const Move& x) {
   TRAPLINE_TRY(check_available(x));
   const uint32_t registers = environment_bytes(x);
   TRAPLINE_TRY_LET(area, Area::open(x, registers + 8 * kRegisterBytes, SegmentAccess::kWrite,
@@ -250,7 +282,7 @@ OrFault<void> fnsave(Execution& x) {
   return {};
 }
 
-OrFault<void> frstor(Execution& x) {
+OrFault<void> frstor(const Move& x) {
   TRAPLINE_TRY(check_available(x));
   TRAPLINE_TRY(check_pending(x));
   const uint32_t registers = environment_bytes(x);
@@ -269,10 +301,10 @@ OrFault<void> frstor(Execution& x) {
 constexpr uint32_t kFxBytes = 512;
 constexpr uint32_t kFxUsed = offsetof(FpuImage, rest);
 
-OrFault<Area> open_fx(Execution& x, SegmentAccess access) {
+OrFault<Area> open_fx(const Move& x, SegmentAccess access) {
   if (x.state.cr0 & cr0::kEm) return Fault::invalid_opcode();
   if (x.state.cr0 & cr0::kTs) return Fault::plain(Vector::kDeviceNotAvailable);
-  TRAPLINE_TRY_LET(linear, x.range(x.address(0), kFxBytes, access));
+  TRAPLINE_TRY_LET(linear, x.range(kFxBytes, access));
   if (linear.value & 15) return Fault::general_protection();
   if (access == SegmentAccess::kRead)  // All of it must be there, also what is not used.
     TRAPLINE_TRY(x.cpu.memory.read(linear + (kFxBytes - 1), 1, Privilege::kCurrent));
@@ -283,7 +315,7 @@ uint32_t mxcsr_mask(const CpuModel& model) {
   return model.has(Feature::kSse2) ? 0xffff : 0xffbf;  // Denormals-are-zeros came with SSE2.
 }
 
-OrFault<void> fxsave(Execution& x) {
+OrFault<void> fxsave(const Move& x) {
   TRAPLINE_TRY_LET(area, open_fx(x, SegmentAccess::kWrite));
   FpuImage image = x.state.fpu;
   image.reserved1 = 0;
@@ -294,7 +326,7 @@ OrFault<void> fxsave(Execution& x) {
   return area.write_bytes(0, bytes);
 }
 
-OrFault<void> fxrstor(Execution& x) {
+OrFault<void> fxrstor(const Move& x) {
   TRAPLINE_TRY_LET(area, open_fx(x, SegmentAccess::kRead));
   FpuImage image = x.state.fpu;
   std::array<uint8_t, kFxUsed> bytes;
@@ -312,16 +344,44 @@ OrFault<void> fxrstor(Execution& x) {
   return {};
 }
 
+template <FpuStateOp Op>
+OrFault<void> move(Execution& x) {
+  const EffectiveAddress at = x.address(0);
+  return move_fpu_state(x.cpu, Op, at.segment, at.offset, x.operand_size());
+}
+
 constexpr uint32_t kFpu = requires_feature(Feature::kFpu);
 constexpr uint32_t kFxsr = requires_feature(Feature::kFxsr);
 
 constexpr InterpreterRow kRows[] = {
-    {ZYDIS_MNEMONIC_FNSTENV, fnstenv, 0, kFpu}, {ZYDIS_MNEMONIC_FLDENV, fldenv, 0, kFpu},
-    {ZYDIS_MNEMONIC_FNSAVE, fnsave, 0, kFpu},   {ZYDIS_MNEMONIC_FRSTOR, frstor, 0, kFpu},
-    {ZYDIS_MNEMONIC_FXSAVE, fxsave, 0, kFxsr},  {ZYDIS_MNEMONIC_FXRSTOR, fxrstor, 0, kFxsr},
+    {ZYDIS_MNEMONIC_FNSTENV, move<FpuStateOp::kFnstenv>, 0, kFpu},
+    {ZYDIS_MNEMONIC_FLDENV, move<FpuStateOp::kFldenv>, 0, kFpu},
+    {ZYDIS_MNEMONIC_FNSAVE, move<FpuStateOp::kFnsave>, 0, kFpu},
+    {ZYDIS_MNEMONIC_FRSTOR, move<FpuStateOp::kFrstor>, 0, kFpu},
+    {ZYDIS_MNEMONIC_FXSAVE, move<FpuStateOp::kFxsave>, 0, kFxsr},
+    {ZYDIS_MNEMONIC_FXRSTOR, move<FpuStateOp::kFxrstor>, 0, kFxsr},
 };
 
 }  // namespace
+
+OrFault<void> move_fpu_state(Cpu& cpu, FpuStateOp op, SegmentName segment, uint32_t offset,
+                             OperandSize size) {
+  const Move x{cpu, cpu.state, segment, offset, size};
+  switch (op) {
+    case FpuStateOp::kFldenv:
+      return fldenv(x);
+    case FpuStateOp::kFnstenv:
+      return fnstenv(x);
+    case FpuStateOp::kFnsave:
+      return fnsave(x);
+    case FpuStateOp::kFrstor:
+      return frstor(x);
+    case FpuStateOp::kFxsave:
+      return fxsave(x);
+    default:
+      return fxrstor(x);
+  }
+}
 
 std::span<const InterpreterRow> fpu_state_rows() {
   return kRows;

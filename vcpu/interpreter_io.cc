@@ -1,4 +1,4 @@
-// Ports, one access or one iteration at a time.
+// Ports, one access or one element at a time.
 #include "vcpu/execution.h"
 
 namespace trapline {
@@ -21,56 +21,45 @@ OrFault<void> out(Execution& x) {
                   x.register_value(x.operands[1].reg.value));
 }
 
-uint32_t address_register(const Execution& x, Gpr name) {
-  return x.state.gpr[name] & x.address_mask();
+uint32_t address_mask(const StringPort& string) {
+  return string.address == AddressSize::k16 ? 0xffffu : ~0u;
 }
-void advance(Execution& x, Gpr name, uint32_t by) {
-  const uint32_t mask = x.address_mask();
-  uint32_t& gpr = x.state.gpr[name];
+void advance(CpuState& state, const StringPort& string, Gpr name, uint32_t by) {
+  const uint32_t mask = address_mask(string);
+  uint32_t& gpr = state.gpr[name];
   gpr = (gpr & ~mask) | ((gpr + by) & mask);
 }
-uint32_t stride(const Execution& x, uint32_t size) {
-  return x.state.eflags & eflags::kDf ? 0 - size : size;
+uint32_t stride(const CpuState& state, const StringPort& string) {
+  return state.eflags & eflags::kDf ? 0u - string.size : string.size;
+}
+bool none_left(const CpuState& state, const StringPort& string) {
+  return string.repeated && (state.gpr[kEcx] & address_mask(string)) == 0;
+}
+StringStep count_down(CpuState& state, const StringPort& string) {
+  if (!string.repeated) return StringStep::kThrough;
+  advance(state, string, kEcx, ~0u);
+  return none_left(state, string) ? StringStep::kThrough : StringStep::kAgain;
 }
 
-bool repeated(const Execution& x) {
+StringPort string_of(const Execution& x, uint8_t size) {
   constexpr ZydisInstructionAttributes kAny =
       ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE;
-  return x.instruction.attributes & kAny;
+  return {size, x.instruction.address_width == 16 ? AddressSize::k16 : AddressSize::k32,
+          (x.instruction.attributes & kAny) != 0, x.data_segment()};
 }
 
 // EIP stays until the count has run out.
-void count_down(Execution& x) {
-  if (!repeated(x)) return;
-  advance(x, kEcx, ~0u);
-  x.moved = address_register(x, kEcx) != 0;
-}
-
-template <uint32_t Size>
+template <uint8_t Size>
 OrFault<void> ins(Execution& x) {
-  const auto port = static_cast<uint16_t>(x.state.gpr[kEdx]);
-  TRAPLINE_TRY(check_port(x.cpu, port, Size));
-  if (repeated(x) && address_register(x, kEcx) == 0) return {};
-  TRAPLINE_TRY_LET(linear,
-                   x.range({kEs, address_register(x, kEdi)}, Size, SegmentAccess::kWrite, Size));
-  // A port must not be read for nothing.
-  TRAPLINE_TRY(x.cpu.memory.probe_write(linear, Size, Privilege::kCurrent));
-  const uint32_t value = x.cpu.ports.in(port, Size);
-  TRAPLINE_TRY(x.cpu.memory.write(linear, Size, value, Privilege::kCurrent));
-  advance(x, kEdi, stride(x, Size));
-  count_down(x);
+  TRAPLINE_TRY_LET(step, input_string(x.cpu, string_of(x, Size)));
+  x.moved = step == StringStep::kAgain;
   return {};
 }
 
-template <uint32_t Size>
+template <uint8_t Size>
 OrFault<void> outs(Execution& x) {
-  const auto port = static_cast<uint16_t>(x.state.gpr[kEdx]);
-  TRAPLINE_TRY(check_port(x.cpu, port, Size));
-  if (repeated(x) && address_register(x, kEcx) == 0) return {};
-  TRAPLINE_TRY_LET(value, x.load({x.data_segment(), address_register(x, kEsi)}, Size));
-  x.cpu.ports.out(port, Size, static_cast<uint32_t>(value));
-  advance(x, kEsi, stride(x, Size));
-  count_down(x);
+  TRAPLINE_TRY_LET(step, output_string(x.cpu, string_of(x, Size)));
+  x.moved = step == StringStep::kAgain;
   return {};
 }
 
@@ -82,6 +71,36 @@ constexpr InterpreterRow kRows[] = {
 };
 
 }  // namespace
+
+OrFault<StringStep> input_string(Cpu& cpu, const StringPort& string) {
+  CpuState& state = cpu.state;
+  const auto port = static_cast<uint16_t>(state.gpr[kEdx]);
+  TRAPLINE_TRY(check_port(cpu, port, string.size));
+  if (none_left(state, string)) return StringStep::kThrough;
+  const uint32_t offset = state.gpr[kEdi] & address_mask(string);
+  TRAPLINE_TRY_LET(
+      linear, check_segment(state, kEs, offset, string.size, SegmentAccess::kWrite, string.size));
+  // A port must not be read for nothing.
+  TRAPLINE_TRY(cpu.memory.probe_write(linear, string.size, Privilege::kCurrent));
+  const uint32_t value = cpu.ports.in(port, string.size);
+  TRAPLINE_TRY(cpu.memory.write(linear, string.size, value, Privilege::kCurrent));
+  advance(state, string, kEdi, stride(state, string));
+  return count_down(state, string);
+}
+
+OrFault<StringStep> output_string(Cpu& cpu, const StringPort& string) {
+  CpuState& state = cpu.state;
+  const auto port = static_cast<uint16_t>(state.gpr[kEdx]);
+  TRAPLINE_TRY(check_port(cpu, port, string.size));
+  if (none_left(state, string)) return StringStep::kThrough;
+  const uint32_t offset = state.gpr[kEsi] & address_mask(string);
+  TRAPLINE_TRY_LET(linear, check_segment(state, string.source, offset, string.size,
+                                         SegmentAccess::kRead, string.size));
+  TRAPLINE_TRY_LET(value, cpu.memory.read(linear, string.size, Privilege::kCurrent));
+  cpu.ports.out(port, string.size, static_cast<uint32_t>(value));
+  advance(state, string, kEsi, stride(state, string));
+  return count_down(state, string);
+}
 
 std::span<const InterpreterRow> io_rows() {
   return kRows;

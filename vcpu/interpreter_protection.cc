@@ -36,6 +36,16 @@ bool visible(const CpuState& state, uint16_t selector, const Descriptor& descrip
   return state.cpl <= descriptor.dpl() && rpl(selector) <= descriptor.dpl();
 }
 
+// One that the program may know of: code, data, or a system descriptor of one of these types.
+OrFault<Lookup> look_up_for(Cpu& cpu, uint16_t selector, uint16_t types) {
+  TRAPLINE_TRY_LET(entry, look_up(cpu, selector));
+  const Descriptor& descriptor = entry.descriptor;
+  const bool good = entry.found &&
+                    (descriptor.code_or_data() || (types >> descriptor.type() & 1)) &&
+                    visible(cpu.state, selector, descriptor);
+  return good ? entry : Lookup{};
+}
+
 // A register operand of any size gives its low word.
 OrFault<uint16_t> selector_operand(Execution& x, int i) {
   if (x.is_memory(i)) {
@@ -45,29 +55,21 @@ OrFault<uint16_t> selector_operand(Execution& x, int i) {
   return static_cast<uint16_t>(x.register_value(x.operands[i].reg.value));
 }
 
+OrFault<void> take(Execution& x, const std::optional<uint32_t>& value) {
+  set_zero(x, value.has_value());
+  return value ? x.write(0, *value) : OrFault<void>{};
+}
+
 OrFault<void> lar(Execution& x) {
   TRAPLINE_TRY_LET(selector, selector_operand(x, 1));
-  TRAPLINE_TRY_LET(entry, look_up(x.cpu, selector));
-  const Descriptor& descriptor = entry.descriptor;
-  const bool good = entry.found &&
-                    (descriptor.code_or_data() || (kLarTypes >> descriptor.type() & 1)) &&
-                    visible(x.state, selector, descriptor);
-  set_zero(x, good);
-  if (!good) return {};
-  // The limit's upper bits come along, as on the processors themselves.
-  return x.write(0, static_cast<uint32_t>(descriptor.raw >> 32) & 0x00ffff00);
+  TRAPLINE_TRY_LET(rights, access_rights(x.cpu, selector));
+  return take(x, rights);
 }
 
 OrFault<void> lsl(Execution& x) {
   TRAPLINE_TRY_LET(selector, selector_operand(x, 1));
-  TRAPLINE_TRY_LET(entry, look_up(x.cpu, selector));
-  const Descriptor& descriptor = entry.descriptor;
-  const bool good = entry.found &&
-                    (descriptor.code_or_data() || (kLslTypes >> descriptor.type() & 1)) &&
-                    visible(x.state, selector, descriptor);
-  set_zero(x, good);
-  if (!good) return {};
-  return x.write(0, descriptor.limit());
+  TRAPLINE_TRY_LET(limit, segment_limit(x.cpu, selector));
+  return take(x, limit);
 }
 
 template <bool Writing>
@@ -96,6 +98,19 @@ constexpr InterpreterRow kRows[] = {
 };
 
 }  // namespace
+
+OrFault<std::optional<uint32_t>> access_rights(Cpu& cpu, uint16_t selector) {
+  TRAPLINE_TRY_LET(entry, look_up_for(cpu, selector, kLarTypes));
+  if (!entry.found) return std::optional<uint32_t>{};
+  // The limit's upper bits come along, as on the processors themselves.
+  return std::optional(static_cast<uint32_t>(entry.descriptor.raw >> 32) & 0x00ffff00);
+}
+
+OrFault<std::optional<uint32_t>> segment_limit(Cpu& cpu, uint16_t selector) {
+  TRAPLINE_TRY_LET(entry, look_up_for(cpu, selector, kLslTypes));
+  if (!entry.found) return std::optional<uint32_t>{};
+  return std::optional(entry.descriptor.limit());
+}
 
 OrFault<bool> verify_selector(Cpu& cpu, uint16_t selector, bool writing) {
   TRAPLINE_TRY_LET(entry, look_up(cpu, selector));

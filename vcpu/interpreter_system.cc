@@ -66,8 +66,8 @@ uint32_t debug_value(int number, uint32_t value) {
   }
 }
 
-OrFault<void> move_debug(Execution& x, int number, bool to_debug, ZydisRegister gpr) {
-  CpuState& state = x.state;
+// DR4 and DR5 are other names of DR6 and DR7 for as long as they exist.
+OrFault<int> check_debug(CpuState& state, int number) {
   if (number == 4 || number == 5) {
     if (state.cr4 & cr4::kDe) return Fault::invalid_opcode();
     number += 2;
@@ -80,10 +80,13 @@ OrFault<void> move_debug(Execution& x, int number, bool to_debug, ZydisRegister 
     state.dr[7] &= ~kDr7GeneralDetect;
     return Fault::plain(Vector::kDebug);
   }
-  if (to_debug)
-    state.dr[number] = debug_value(number, x.register_value(gpr));
-  else
-    x.set_register(gpr, state.dr[number]);
+  return number;
+}
+
+OrFault<void> move_debug(Execution& x, int number, bool to_debug, ZydisRegister gpr) {
+  if (to_debug) return write_debug(x.cpu, number, x.register_value(gpr));
+  TRAPLINE_TRY_LET(value, read_debug(x.cpu, number));
+  x.set_register(gpr, value);
   return {};
 }
 
@@ -108,21 +111,17 @@ OrFault<void> lidt(Execution& x) {
   return {};
 }
 
-OrFault<void> store_table(Execution& x, const TableRegister& table) {
+OrFault<void> store(Execution& x, const TableRegister& table) {
   const EffectiveAddress at = x.address(0);
-  const EffectiveAddress base{at.segment, (at.offset + 2) & x.address_mask()};
-  TRAPLINE_TRY_LET(linear_limit, x.range(at, 2, SegmentAccess::kWrite, 2));
-  TRAPLINE_TRY_LET(linear_base, x.range(base, 4, SegmentAccess::kWrite));
-  TRAPLINE_TRY(x.cpu.memory.probe_write(linear_limit, 2, Privilege::kCurrent));
-  TRAPLINE_TRY(x.cpu.memory.write(linear_base, 4, table.base, Privilege::kCurrent));
-  return x.cpu.memory.write(linear_limit, 2, table.limit, Privilege::kCurrent);
+  const auto size = x.instruction.address_width == 16 ? AddressSize::k16 : AddressSize::k32;
+  return store_table(x.cpu, table, at.segment, at.offset, size);
 }
 
 OrFault<void> sgdt(Execution& x) {
-  return store_table(x, x.state.gdtr);
+  return store(x, x.state.gdtr);
 }
 OrFault<void> sidt(Execution& x) {
-  return store_table(x, x.state.idtr);
+  return store(x, x.state.idtr);
 }
 
 OrFault<void> lldt(Execution& x) {
@@ -150,10 +149,8 @@ OrFault<void> smsw(Execution& x) {
   return store_word(x, x.state.cr0);
 }
 OrFault<void> lmsw(Execution& x) {
-  constexpr uint32_t kLoaded = cr0::kMp | cr0::kEm | cr0::kTs;
   TRAPLINE_TRY_LET(value, x.read(0));
-  // PE can be set this way but not cleared.
-  return write_cr0(x.cpu, (x.state.cr0 & ~kLoaded) | (value & (kLoaded | cr0::kPe)));
+  return load_status_word(x.cpu, value);
 }
 OrFault<void> clts(Execution& x) {
   x.state.cr0 &= ~cr0::kTs;
@@ -179,15 +176,7 @@ OrFault<void> hlt(Execution& x) {
 }
 
 OrFault<void> cpuid(Execution& x) {
-  constexpr uint32_t kApicBit = 1u << 9;
-  auto& gpr = x.state.gpr;
-  CpuidResult result = x.cpu.model.cpuid(gpr[kEax], gpr[kEcx]);
-  const bool apic = x.cpu.events.has_local_apic() && (x.state.msr.apic_base & apic_base::kEnable);
-  if (gpr[kEax] == 1 && x.cpu.model.family >= 6 && apic) result.edx |= kApicBit;
-  gpr[kEax] = result.eax;
-  gpr[kEbx] = result.ebx;
-  gpr[kEcx] = result.ecx;
-  gpr[kEdx] = result.edx;
+  identify(x.cpu);
   return {};
 }
 
@@ -212,13 +201,8 @@ OrFault<void> wrmsr(Execution& x) {
   return write_msr(x.cpu, gpr[kEcx], gpr[kEax] | uint64_t{gpr[kEdx]} << 32);
 }
 
-// Two counters, which stand still.
 OrFault<void> rdpmc(Execution& x) {
-  constexpr uint32_t kCounters = 2;
-  const bool allowed = x.state.cpl == 0 || (x.state.cr4 & cr4::kPce);
-  if (!allowed || x.state.gpr[kEcx] >= kCounters) return Fault::general_protection();
-  set_edx_eax(x.state, 0);
-  return {};
+  return read_counter(x.cpu);
 }
 
 OrFault<void> clear_if(Execution& x) {
@@ -257,6 +241,56 @@ constexpr InterpreterRow kRows[] = {
 };
 
 }  // namespace
+
+OrFault<uint32_t> read_debug(Cpu& cpu, int number) {
+  TRAPLINE_TRY_LET(checked, check_debug(cpu.state, number));
+  return cpu.state.dr[static_cast<size_t>(checked)];
+}
+
+OrFault<void> write_debug(Cpu& cpu, int number, uint32_t value) {
+  TRAPLINE_TRY_LET(checked, check_debug(cpu.state, number));
+  cpu.state.dr[static_cast<size_t>(checked)] = debug_value(checked, value);
+  return {};
+}
+
+OrFault<void> store_table(Cpu& cpu, const TableRegister& table, SegmentName segment,
+                          uint32_t offset, AddressSize size) {
+  const uint32_t mask = size == AddressSize::k16 ? 0xffffu : ~0u;
+  TRAPLINE_TRY_LET(limit, check_segment(cpu.state, segment, offset, 2, SegmentAccess::kWrite, 2));
+  TRAPLINE_TRY_LET(
+      base, check_segment(cpu.state, segment, (offset + 2) & mask, 4, SegmentAccess::kWrite));
+  TRAPLINE_TRY(cpu.memory.probe_write(limit, 2, Privilege::kCurrent));
+  TRAPLINE_TRY(cpu.memory.write(base, 4, table.base, Privilege::kCurrent));
+  return cpu.memory.write(limit, 2, table.limit, Privilege::kCurrent);
+}
+
+OrFault<void> load_status_word(Cpu& cpu, uint32_t value) {
+  constexpr uint32_t kLoaded = cr0::kMp | cr0::kEm | cr0::kTs;
+  // PE can be set this way but not cleared.
+  return write_cr0(cpu, (cpu.state.cr0 & ~kLoaded) | (value & (kLoaded | cr0::kPe)));
+}
+
+void identify(Cpu& cpu) {
+  constexpr uint32_t kApicBit = 1u << 9;
+  auto& gpr = cpu.state.gpr;
+  CpuidResult result = cpu.model.cpuid(gpr[kEax], gpr[kEcx]);
+  const bool apic = cpu.events.has_local_apic() && (cpu.state.msr.apic_base & apic_base::kEnable);
+  if (gpr[kEax] == 1 && cpu.model.family >= 6 && apic) result.edx |= kApicBit;
+  gpr[kEax] = result.eax;
+  gpr[kEbx] = result.ebx;
+  gpr[kEcx] = result.ecx;
+  gpr[kEdx] = result.edx;
+}
+
+// Two counters, which stand still.
+OrFault<void> read_counter(Cpu& cpu) {
+  constexpr uint32_t kCounters = 2;
+  const CpuState& state = cpu.state;
+  const bool allowed = state.cpl == 0 || (state.cr4 & cr4::kPce);
+  if (!allowed || state.gpr[kEcx] >= kCounters) return Fault::general_protection();
+  set_edx_eax(cpu.state, 0);
+  return {};
+}
 
 bool is_control_or_debug_move(const Execution& x) {
   return is_control(x.operands[0]) || is_control(x.operands[1]) || is_debug(x.operands[0]) ||

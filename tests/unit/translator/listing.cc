@@ -22,12 +22,17 @@ constexpr uint32_t kStep = 0x10;
 constexpr std::array<const char*, kGateCount> kGateNames = {
     "fill",   "segment", "window",   "frame",  "open",
     "commit", "divide",  "fpu-sync", "verify", "fpu-load"};
+// clang-format off
 constexpr std::array<const char*, kSystemOpCount> kSystemNames = {
-    "link",       "lookup",           "straddle",   "interpret",    "raise",       "trap-step",
-    "breakpoint", "guest-breakpoint", "budget",     "halt",         "interrupt",   "iret",
-    "far-jump",   "far-call",         "far-return", "load-segment", "pop-segment", "in",
-    "out",        "flags-push",       "flags-pop",  "cli",          "sti",         "direction",
-    "move-to-cr", "read-tsc",         "sysenter",   "sysexit",      "safepoint"};
+    "link", "lookup", "straddle", "interpret", "raise", "trap-step", "breakpoint",
+    "guest-breakpoint", "budget", "halt", "interrupt", "iret", "far-jump", "far-call",
+    "far-return", "load-segment", "pop-segment", "load-far-pointer", "in", "out",
+    "input-string", "output-string", "enter", "fpu-state", "flags-push", "flags-pop", "cli",
+    "sti", "direction", "push-all", "pop-all", "store-table", "load-system-segment",
+    "load-status-word", "query-selector", "move-debug", "clear-task-switched", "identify",
+    "read-msr", "write-msr", "read-counter", "move-to-cr", "move-from-cr4", "read-tsc",
+    "sysenter", "sysexit", "safepoint"};
+// clang-format on
 
 struct Field {
   int32_t offset;

@@ -49,6 +49,37 @@ main:
     expect_fault "16 bits above", BR, 0, bound ax, [SCRATCH]
     mov eax, 0x0000fffe
     expect_no_fault "16 bits, signed", bound ax, [SCRATCH]
+    mov eax, 0x7777fffd
+    expect_fault "16 bits below", BR, 0, bound ax, [SCRATCH]
+    ; flags stay; bounds on the stack, of ESP, in a loop
+    mov dword [SCRATCH], 0
+    mov dword [SCRATCH + 4], 99
+    mov ecx, 100
+.bounds:
+    lea eax, [ecx - 1]
+    stc
+    bound eax, [SCRATCH]
+    jnc .out
+    loop .bounds
+.out:
+    expect_eq "bound in a loop keeps CF", ecx, 0
+    push dword 20
+    push dword 10
+    mov eax, 15
+    expect_no_fault "bounds on the stack", bound eax, [esp]
+    mov eax, 21
+    expect_fault "bounds on the stack, above", BR, 0, bound eax, [esp]
+    mov [esp], esp
+    mov [esp + 4], esp
+    bound esp, [esp]
+    dec dword [esp + 4]
+    expect_fault "bound of esp", BR, 0, bound esp, [esp]
+    add esp, 8
+    expect_ring_fault 3, "bound in ring 3", BR, 0, bound ecx, [.above]
+    jmp .bounded
+.above:
+    dd 1, 2
+.bounded:
     expect_fault "bound of registers", UD, 0, {db 0x62, 0xc0}
 
     ; INTO: a trap behind the instruction when OF is set; from ring 3 the gate's DPL counts

@@ -155,6 +155,11 @@ stack:
     note16 "nested enter: bp", bp, 0x2ffe
     note16 "nested enter: link", [ss:0x3000 - 6], 0x2ffe
     leave
+    enter 4, 1
+    note16 "enter of level 1: sp", sp, 0x3000 - 4 - 4
+    note "enter of level 1: bp", ebp, 0x99992ffe
+    note16 "enter of level 1: link", [ss:0x3000 - 4], 0x2ffe
+    leave
     mov esp, 0x4000
     push ds
     push es

@@ -138,8 +138,11 @@ void Engine::set_state(const CpuState& state) {
   context_->cpu.ldtr.derive();
   context_->cpu.tr.derive();
   context_->cpu.eflags = (state.eflags & eflags::kDefined) | eflags::kFixed1;
-  if (!state.protected_mode()) context_->cpu.cpl = 0;
-  if (state.v86()) context_->cpu.cpl = 3;
+  if (!state.protected_mode()) {
+    context_->cpu.cpl = 0;
+    context_->cpu.eflags &= ~eflags::kVm;  // Of protected mode only.
+  }
+  if (context_->cpu.v86()) context_->cpu.cpl = 3;
   context_->hot.fpu_loaded = 0;
   context_->hot.compare_unfinished = 0;
   debug_met_ = 0;

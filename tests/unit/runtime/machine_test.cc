@@ -321,6 +321,10 @@ TEST_F(MachineTest, ModesWithOnePrivilegeLevelHaveThatOne) {
   state.eflags |= eflags::kVm;
   machine->set_state(state);
   EXPECT_EQ(machine->state().cpl, 3);
+  state.cr0 &= ~cr0::kPe;  // There is no virtual-8086 mode without protected mode.
+  machine->set_state(state);
+  EXPECT_EQ(machine->state().eflags & eflags::kVm, 0u);
+  EXPECT_EQ(machine->state().cpl, 0);
 }
 
 TEST_F(MachineTest, NoBudgetAndNoTimeAreLimitsToo) {

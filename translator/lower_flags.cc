@@ -40,11 +40,17 @@ void take_arithmetic_flags(BlockEmitter& e) {
   e.set_flags_saved();
 }
 
+/// V86 mode is like any other where IOPL allows everything.
+bool flags_in_code(const BlockEmitter& e) {
+  const ModeKey& m = e.mode();
+  return e.switches().inline_system && (!m.has(mode::kV86) || m.has(mode::kSensitiveOk));
+}
+
 }  // namespace
 
 void lower_pushf(BlockEmitter& e, const Instruction& in) {
   const uint8_t size = in.operand_size;
-  if (!e.switches().inline_system || e.mode().has(mode::kV86)) {
+  if (!flags_in_code(e)) {
     e.system(SystemOp::kFlagsPush, size | length_payload(in), in);
     return;
   }
@@ -56,21 +62,27 @@ void lower_pushf(BlockEmitter& e, const Instruction& in) {
 }
 
 void lower_popf(BlockEmitter& e, const Instruction& in) {
-  const uint32_t payload = in.operand_size | length_payload(in);
-  if (!e.switches().inline_system || e.mode().has(mode::kV86) || in.operand_size != 4) {
+  const uint8_t size = in.operand_size;
+  const uint32_t payload = size | length_payload(in);
+  if (!flags_in_code(e)) {
     e.system(SystemOp::kFlagsPop, payload, in);
     return;
   }
   const x86::Gp image = host::kValue.r32();
   const x86::Gp change = host::kDelta.r32();
-  e.a.mov(image, e.open_stack(0, 4, AccessKind::kRead));
+  const x86::Mem top = e.open_stack(0, size, AccessKind::kRead);
+  if (size == 2)
+    e.a.movzx(image, top);
+  else
+    e.a.mov(image, top);
   e.clobber_flags();
   // What anything but IF and the arithmetic flags would change is for C++ to decide.
   const CodeLabel elsewhere = e.system_elsewhere(SystemOp::kFlagsPop, payload);
   constexpr uint32_t kPlain = eflags::kArithmetic | eflags::kIf | eflags::kFixed1;
   e.a.mov(change, image);
   e.a.xor_(change, state_flags());
-  e.a.test(change, mask(eflags::kDefined & ~kPlain));
+  const uint32_t popped = size == 2 ? 0xffff : ~0u;
+  e.a.test(change, mask(eflags::kDefined & ~kPlain & popped));
   e.a.jnz(elsewhere);
   if (e.mode().has(mode::kSensitiveOk)) {
     const CodeLabel stays_off = e.a.new_label();
@@ -83,7 +95,7 @@ void lower_popf(BlockEmitter& e, const Instruction& in) {
     e.a.xor_(state_flags(), change);
   }
   take_arithmetic_flags(e);
-  change_esp(e, 4);
+  change_esp(e, size);
 }
 
 void lower_cli(BlockEmitter& e, const Instruction& in) {

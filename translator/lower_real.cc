@@ -102,6 +102,8 @@ bool lower_real_call(BlockEmitter& e, const Instruction& in) {
   if (!possible(e, in) || to.kind != Operand::Kind::kFar) return false;
   const CodeLabel elsewhere = begin(e, SystemOp::kInterpret, length_payload(in));
   check_wrap(e, true, elsewhere);
+  // Where there is paging, CS is the first push that can fault.
+  if (e.mode().has(mode::kV86)) e.open_stack(-2, 2, AccessKind::kWrite);
   e.a.movzx(host::kValue.r32(), selector_of_cs());
   e.a.shl(host::kValue.r32(), 16);
   e.a.or_(host::kValue.r32(), asmjit::imm(static_cast<int32_t>(in.next_eip() & 0xffff)));

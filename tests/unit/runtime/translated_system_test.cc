@@ -172,5 +172,40 @@ TEST_F(TranslatedSystemTest, ARepeatedOneIsOneInstruction) {
   EXPECT_EQ(machine_->state().eip, kCode + 7);
 }
 
+TEST_F(TranslatedSystemTest, AFarCallOfV86ModeFaultsAtItsFirstPush) {
+  constexpr uint32_t kDirectory = 0x20000, kTable = 0x21000, kAbsent = 0x9000;
+  options_.exit_on_exceptions = 1u << static_cast<int>(Vector::kPageFault);
+  make({0x9a, 0x00, 0x12, 0x00, 0x00,  // call 0:0x1200
+        0x9a, 0x00, 0x12, 0x00, 0x00,  // call 0:0x1200
+        0xeb, 0xf4});                  // jmp back
+  put(0x1200, {0xcb});                 // retf
+  put64(kDirectory, kTable | 7);
+  for (uint32_t page = 0; page < 16; page += 2) {
+    const auto entry = [](uint32_t number) -> uint64_t {
+      return number << 12 == kAbsent ? 0 : number << 12 | 7;
+    };
+    put64(kTable + page * 4, entry(page) | entry(page + 1) << 32);
+  }
+  CpuState state = machine_->state();
+  state.cr0 |= cr0::kPg;
+  state.cr3 = kDirectory;
+  state.eflags |= eflags::kVm;
+  for (Segment& segment : state.segment) {
+    segment = Segment::real(0, false);
+    segment.attributes = 0xf3;
+  }
+  state.gpr[kEsp] = 0x9f00 - 0x1000;
+  machine_->set_state(state);
+  EXPECT_EQ(machine_->run({.instructions = 200}).kind, Kind::kInstructions);
+  state = machine_->state();
+  state.eip = kCode;
+  state.gpr[kEsp] = 0x9f00;
+  machine_->set_state(state);
+  const Exit exit = machine_->run({});
+  ASSERT_EQ(exit.kind, Kind::kException);
+  EXPECT_EQ(exit.fault.linear, 0x9efeu);
+  EXPECT_EQ(gpr(kEsp), 0x9f00u);
+}
+
 }  // namespace
 }  // namespace trapline

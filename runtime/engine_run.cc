@@ -228,6 +228,11 @@ Statistics Engine::statistics() const {
     s.native_pages_fine = user.pages_fine;
     s.native_pages_sensitive = user.pages_sensitive;
     s.native_pages_unexplored = user.pages_unexplored;
+    for (const auto& [instruction, pages] : native_->refused())
+      s.native_pages_refused.push_back({instruction, pages.sensitive, pages.unexplored});
+    std::ranges::stable_sort(
+        s.native_pages_refused, std::ranges::greater{},
+        [](const RefusedPageCount& pages) { return pages.sensitive + pages.unexplored; });
     s.native_pages_rewritten = user.pages_rewritten;
     s.native_looks = user.looks;
     s.native_looks_nanoseconds = ticks_.nanoseconds(user.looks_ticks);

@@ -126,6 +126,13 @@ struct NativeEventCount {
   uint64_t demotions = 0;    ///< Of address spaces, mostly because of these.
 };
 
+/// Pages of code that were not let run natively because of one instruction.
+struct RefusedPageCount {
+  std::string instruction;
+  uint64_t sensitive = 0;   ///< It is known to be there.
+  uint64_t unexplored = 0;  ///< Bytes there look like it.
+};
+
 /// Plain counters; names in docs/statistics.md.
 struct Statistics {
   uint64_t instructions = 0;  ///< Retired, where they are counted (see counted).
@@ -160,6 +167,7 @@ struct Statistics {
   uint64_t native_instructions = 0;
   uint64_t native_segment_loads = 0;
   std::vector<NativeEventCount> native_events;
+  std::vector<RefusedPageCount> native_pages_refused;  ///< Most frequent first.
   uint64_t native_promotions = 0;
   uint64_t native_rests = 0;
   uint64_t native_demotions = 0;

@@ -67,6 +67,9 @@ std::string statistics_table(const RunReport& report) {
     if (event.count)
       table += format("  native event %-13s %20llu %8.1f us, %llu demotions\n", event.name.c_str(),
                       wide(event.count), microseconds_each(event), wide(event.demotions));
+  for (const RefusedPageCount& pages : statistics.native_pages_refused)
+    table += format("  native pages refused %-14s %13llu for sure, %llu unexplored\n",
+                    pages.instruction.c_str(), wide(pages.sensitive), wide(pages.unexplored));
   for (const OpcodeCount& opcode : statistics.interpreted_top)
     table += format("  interpreted %-14s %20llu %8.2f%%\n", opcode.name.c_str(), wide(opcode.count),
                     100 * share(opcode.count, statistics.interpreted));
@@ -96,6 +99,15 @@ std::string statistics_json(const RunReport& report) {
     json += separator + ("    " + json_text(event.name)) +
             format(": {\"count\": %llu, \"mean_microseconds\": %.3f, \"demotions\": %llu}",
                    wide(event.count), microseconds_each(event), wide(event.demotions));
+    separator = ",\n";
+  }
+  json += "\n  },\n";
+  json += "  \"native_pages_refused\": {";
+  separator = "\n";
+  for (const RefusedPageCount& pages : statistics.native_pages_refused) {
+    json += separator + ("    " + json_text(pages.instruction)) +
+            format(": {\"sensitive\": %llu, \"unexplored\": %llu}", wide(pages.sensitive),
+                   wide(pages.unexplored));
     separator = ",\n";
   }
   json += "\n  },\n";

@@ -193,11 +193,7 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
     mmu_.deny_writes(frame, denial::kNative);
     const Vetted vetted = look(frame, address, known);
     Frame& now = frames_[frame];
-    if (first || vetted == Vetted::kFine) {
-      if (vetted == Vetted::kFine) ++counters_.pages_fine;
-      if (vetted == Vetted::kSensitive) ++counters_.pages_sensitive;
-      if (vetted == Vetted::kUnexplored) ++counters_.pages_unexplored;
-    }
+    if (first || vetted == Vetted::kFine) count(vetted);
     now.looked = true;
     now.sse = known.sse;
     now.loads_are_noticed = known.loads_are_noticed;
@@ -214,6 +210,22 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
   if (!(space.rights(page) & native_access::kExecute))
     space.map(page, 1, native_access::kRead | native_access::kExecute, *offset);
   return true;
+}
+
+void NativeUser::count(Vetted vetted) {
+  switch (vetted) {
+    case Vetted::kFine:
+      ++counters_.pages_fine;
+      return;
+    case Vetted::kSensitive:
+      ++counters_.pages_sensitive;
+      ++refused_[vetter_.culprit()].sensitive;
+      return;
+    case Vetted::kUnexplored:
+      ++counters_.pages_unexplored;
+      ++refused_[vetter_.culprit()].unexplored;
+      return;
+  }
 }
 
 /// The next look comes later each time.

@@ -11,9 +11,11 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -35,6 +37,12 @@ struct NativeUserCounters {
   uint64_t containers_started = 0;
   uint64_t containers_recycled = 0;
   uint64_t containers_lost = 0;
+};
+
+/// Frames of code that were not found fine because of one instruction.
+struct RefusedPages {
+  uint64_t sensitive = 0;
+  uint64_t unexplored = 0;
 };
 
 /// What the engine knows of an address that is about to be executed.
@@ -79,6 +87,8 @@ class NativeUser {
   void settle();
 
   const NativeUserCounters& counters() const { return counters_; }
+  /// By the instruction's name; frames are counted where the counters above count them.
+  const std::map<std::string, RefusedPages>& refused() const { return refused_; }
   const NativeMapCounters& map_counters() const { return map_counters_; }
 
  private:
@@ -103,6 +113,7 @@ class NativeUser {
   bool prefetch(View& view, const PagingContext& paging, uint32_t page);
   void unmap_code(uint64_t frame);
   void wait(Frame& state) const;
+  void count(Vetted vetted);
   Vetted look(uint64_t frame, Linear address, CodeKnown known);
 
   PhysicalMemory& memory_;
@@ -119,6 +130,7 @@ class NativeUser {
   bool unsettled_ = false;
   std::vector<uint16_t> entries_;
   NativeUserCounters counters_;
+  std::map<std::string, RefusedPages> refused_;
   NativeMapCounters map_counters_;
 };
 

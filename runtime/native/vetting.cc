@@ -197,6 +197,20 @@ bool is_plain(uint8_t byte) {
   }
 }
 
+bool is_far(const Instruction& in) {
+  const uint8_t reg = in.modrm >> 3 & 7;
+  if (in.opcode_map != 0) return false;
+  switch (in.opcode) {
+    case 0x9a:
+    case 0xca:
+    case 0xcb:
+    case 0xea:
+      return true;
+    default:
+      return in.opcode == 0xff && (reg == 3 || reg == 5);
+  }
+}
+
 bool ends_flow(const Instruction& in) {
   switch (in.mnemonic) {
     case ZYDIS_MNEMONIC_JMP:
@@ -304,6 +318,7 @@ void PageVetter::follow(uint16_t entry) {
     if (!here.valid) return;
     if (here.differs) {
       sensitive_ = true;
+      culprit_ = at;
       return;
     }
     // An instruction that begins inside a known one makes neither of them known.
@@ -388,9 +403,30 @@ bool PageVetter::look_for_patterns() {
     // An instruction of its own that is known to begin here has been found not to differ.
     if (!may_differ(at) || owner_[at] == at + 1) continue;
     if (!step(at).differs || step(at).noticed) continue;
-    if (!inside_known(at) && !agreed(at)) return true;
+    if (inside_known(at) || agreed(at)) continue;
+    culprit_ = at;
+    return true;
   }
   return false;
+}
+
+std::string PageVetter::culprit() const {
+  const auto bytes = std::span(bytes_).subspan(culprit_, count_ - culprit_);
+  Instruction in;
+  if (decode(bytes.first(std::min(bytes.size(), kLongest)), CodeSize::k32, model_, culprit_, in) !=
+      Decoded::kOk)
+    return "other";
+  const std::string name = ZydisMnemonicGetString(static_cast<ZydisMnemonic>(in.mnemonic));
+  if (is_far(in)) return "far " + name;
+  if (silently_differs(in)) switch (in.mnemonic) {
+      case ZYDIS_MNEMONIC_MOV:
+      case ZYDIS_MNEMONIC_POP:
+      case ZYDIS_MNEMONIC_PUSH:
+        return name + " segment";
+      default:
+        break;
+    }
+  return name;
 }
 
 }  // namespace trapline

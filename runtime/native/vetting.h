@@ -14,6 +14,7 @@
 #include <bitset>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "runtime/native/instruction_lengths.h"
@@ -46,6 +47,8 @@ class PageVetter {
   void let_cpuid_fault() { cpuid_faults_ = true; }
 
   Vetted vet(const CodePage& page);
+  /// What kept the last page from being fine, by name: "sysenter", "mov segment", "far jmp".
+  std::string culprit() const;
 
  private:
   static constexpr size_t kLongest = 15;  ///< Bytes of an instruction.
@@ -81,6 +84,7 @@ class PageVetter {
   bool sse_ = false;
   bool loads_are_noticed_ = false;
   bool sensitive_ = false;
+  uint32_t culprit_ = 0;  ///< Where the instruction begins that is not fine, or would.
   // Offsets in the following arrays are those in the page, plus kHead.
   std::array<uint8_t, kHead + kPageSize + kLongest> bytes_{};
   uint32_t first_ = 0;  ///< Of bytes, the first and the last that is known.

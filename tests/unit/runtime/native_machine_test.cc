@@ -102,6 +102,10 @@ TEST(NativeMachine, SensitiveCodeIsTranslatedByPage) {
   translated->run({.time = milliseconds(2000)});
   EXPECT_EQ(native->state().gpr, translated->state().gpr);
   EXPECT_EQ(native->statistics().native_pages_sensitive, 1u);
+  ASSERT_EQ(native->statistics().native_pages_refused.size(), 1u);
+  EXPECT_EQ(native->statistics().native_pages_refused[0].instruction, "smsw");
+  EXPECT_EQ(native->statistics().native_pages_refused[0].sensitive, 1u);
+  EXPECT_EQ(native->statistics().native_pages_refused[0].unexplored, 0u);
   // The next page calls it.
   std::vector<uint8_t> two(0x1003);
   two[0x1000] = 0xe9;

@@ -58,6 +58,31 @@ TEST_F(Vetting, KnownInstructionsThatDiffer) {
   }
 }
 
+TEST_F(Vetting, TellsWhichInstructionItWas) {
+  const std::vector<std::pair<std::vector<uint8_t>, const char*>> all = {
+      {{0x0f, 0x34}, "sysenter"},
+      {{0x8e, 0xe8}, "mov segment"},
+      {{0x0f, 0xa8}, "push segment"},
+      {{0xc5, 0x08}, "lds"},
+      {{0xff, 0x18}, "far call"},
+      {{0xcb}, "far ret"},
+      {{0xea, 0, 0, 0, 0, 0x23, 0}, "far jmp"},
+      {{0x0f, 0x01, 0xd0}, "other"},  // xgetbv
+  };
+  PageVetter vetter(CpuModel::max());
+  for (const auto& [code, name] : all) {
+    page_.fill(0x90);
+    put(0x200, code);
+    for (const std::vector<uint16_t>& entries : {std::vector<uint16_t>{0x1f0}, {}}) {
+      EXPECT_NE(
+          vetter.vet(
+              {.bytes = page_, .head = head_, .tail = tail_, .entries = entries, .sse = true}),
+          Vetted::kFine);
+      EXPECT_EQ(vetter.culprit(), name);
+    }
+  }
+}
+
 TEST_F(Vetting, SseOnlyWhereTheKernelAllowsIt) {
   put(0x100, {0x0f, 0x58, 0xc1});  // addps
   EXPECT_EQ(vet({0x100}, true), Vetted::kFine);

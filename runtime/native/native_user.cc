@@ -11,8 +11,10 @@ namespace trapline {
 
 namespace {
 constexpr size_t kMostSpaces = 16;
-constexpr uint32_t kAround =
-    16;  ///< Pages, aligned, that are mapped when one of them is asked for.
+/// Pages, aligned, that are mapped when one of them is asked for;
+constexpr uint32_t kAround = 16;
+/// the same inside a large page of the guest's.
+constexpr uint32_t kAroundInLarge = 128;
 constexpr uint64_t kAccessed = 1u << 5;  ///< In a page table's entry.
 
 uint64_t setting(const char* path, uint64_t otherwise) {
@@ -114,13 +116,20 @@ bool NativeUser::prefetch(View& view, const PagingContext& paging, uint32_t page
   return resolved.ok() && view.read_entry(page);
 }
 
+uint32_t NativeUser::around(const PagingContext& paging, uint32_t page) const {
+  const auto walk =
+      walk_page(paging, memory_, {page << kPageShift}, Access::kRead, true, WalkMode::kPeek);
+  return walk.ok() && walk->large ? kAroundInLarge : kAround;
+}
+
 bool NativeUser::map(NativeSpace& space, View& view, const PagingContext& paging, uint32_t page,
                      Access access) {
   const auto wanted = piece(view, page, space.rights(page));
   if (!wanted) return false;
   if (access == Access::kWrite && !(wanted->rights & native_access::kWrite)) return false;
-  const uint32_t begin = page & ~(kAround - 1);
-  for (uint32_t at = begin; at < begin + kAround; ++at)
+  const uint32_t pages = around(paging, page);
+  const uint32_t begin = page & ~(pages - 1);
+  for (uint32_t at = begin; at < begin + pages; ++at)
     if (at != page && space.rights(at) == 0) prefetch(view, paging, at);
   // Runs of pages that lie in a row in RAM, too.
   uint32_t first = 0;
@@ -130,7 +139,7 @@ bool NativeUser::map(NativeSpace& space, View& view, const PagingContext& paging
     if (count) space.map(first, count, run.rights, run.offset);
     count = 0;
   };
-  for (uint32_t at = begin; at < begin + kAround; ++at) {
+  for (uint32_t at = begin; at < begin + pages; ++at) {
     const auto here =
         at == page || space.rights(at) == 0 ? piece(view, at, space.rights(at)) : std::nullopt;
     if (!here || here->rights == space.rights(at)) {

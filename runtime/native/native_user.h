@@ -110,6 +110,7 @@ class NativeUser {
   Result<std::unique_ptr<NativeSpace>> start();
   NativeSpace* find(uint32_t view);
   std::optional<Piece> piece(const View& view, uint32_t page, uint8_t now) const;
+  uint32_t around(const PagingContext& paging, uint32_t page) const;
   bool prefetch(View& view, const PagingContext& paging, uint32_t page);
   void unmap_code(uint64_t frame);
   void wait(Frame& state) const;

@@ -198,6 +198,26 @@ TEST(NativeMachine, DataIsWhereTheGuestHasIt) {
   EXPECT_GE(machine->statistics().native_pages_mapped, 2u);
 }
 
+TEST(NativeMachine, LargePagesAreMappedInLargePieces) {
+  // One directory entry maps all there is. 1: mov [eax], eax; add eax, 0x1000; cmp eax, 0xc0000;
+  // jb 1b; hlt
+  constexpr uint32_t kDirectory = 0xf0000;
+  const auto machine = machine_with({0x89, 0x00, 0x05, 0, 0x10, 0, 0,  //
+                                     0x3d, 0, 0, 0x0c, 0, 0x72, 0xf2, 0xf4});
+  const uint32_t entry = 0xe7;  // Present, writable, user, accessed, dirty, large.
+  machine->write_memory({kDirectory}, std::as_bytes(std::span(&entry, 1)));
+  CpuState state = machine->state();
+  state.cr3 = kDirectory;
+  state.cr4 |= cr4::kPse;
+  state.cr0 |= cr0::kPg;
+  state.gpr[kEax] = 0x40000;
+  machine->set_state(state);
+  EXPECT_EQ(machine->run({.time = milliseconds(2000)}).kind, Exit::Kind::kException);
+  EXPECT_EQ(machine->state().gpr[kEax], 0xc0000u);
+  EXPECT_GE(machine->statistics().native_pages_mapped, 0x80u);
+  EXPECT_LE(machine->statistics().native_faults_hidden, 4u);
+}
+
 TEST(NativeMachine, AContainerThatIsKilledCostsTheGuestAFaultOrNothing) {
   const auto machine = machine_with({0x40, 0xeb, 0xfd});
   ASSERT_EQ(machine->run({.time = milliseconds(5)}).kind, Exit::Kind::kDeadline);

@@ -357,6 +357,8 @@ Engine::AfterEvent Engine::native_page_fault(const NativeEvent& event) {
     const bool entry = address.value == eip;
     if (native_->may_execute(*space, found->address.frame(), address, code_known(address, entry)))
       return AfterEvent::kNatively;
+    native_cause_ = native_->enters_kernel(found->address.frame()) ? NativeCause::kSystemCall
+                                                                   : NativeCause::kTranslated;
     // An instruction whose second part lies there is executed by itself.
     return entry ? AfterEvent::kTranslated : step_translated();
   }

@@ -207,6 +207,7 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
     now.sse = known.sse;
     now.loads_are_noticed = known.loads_are_noticed;
     now.vetted = vetted;
+    now.enters_kernel = vetted == Vetted::kSensitive && vetter_.culprit() == "sysenter";
     if (vetted != Vetted::kFine) {
       mmu_.allow_writes(frame, denial::kNative);
       wait(now);
@@ -219,6 +220,11 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
   if (!(space.rights(page) & native_access::kExecute))
     space.map(page, 1, native_access::kRead | native_access::kExecute, *offset);
   return true;
+}
+
+bool NativeUser::enters_kernel(uint64_t frame) const {
+  const auto found = frames_.find(frame);
+  return found != frames_.end() && found->second.enters_kernel;
 }
 
 void NativeUser::count(Vetted vetted) {

@@ -76,6 +76,10 @@ class NativeUser {
   /// denied, and with it the view's tables.
   bool may_execute(NativeSpace& space, uint64_t frame, Linear address, CodeKnown known);
 
+  /// Whether the frame's code is left translated because of the instruction that enters the
+  /// guest's kernel.
+  bool enters_kernel(uint64_t frame) const;
+
   // What the engine, as the MMU's observer, passes on.
   void mapping_dropped(const View& view, uint32_t page);
   void view_dropped(const View& view);
@@ -97,7 +101,8 @@ class NativeUser {
     bool looked = false;
     bool sse = false;  ///< CodeKnown's, when it was looked at.
     bool loads_are_noticed = false;
-    uint32_t patience = 0;  ///< How often not to look again.
+    bool enters_kernel = false;  ///< It has SYSENTER, and is not fine because of that.
+    uint32_t patience = 0;       ///< How often not to look again.
     uint32_t next_patience = 4;
   };
   struct Piece {

@@ -28,7 +28,8 @@ constexpr size_t kMostSpaces = 1024;
 }  // namespace
 
 const std::array<const char*, kNativeCauses> kNativeCauseNames = {
-    "kick", "mapping", "code", "reflected", "access", "system_call", "instruction", "lost"};
+    "kick",   "mapping",     "code",        "translated", "reflected",
+    "access", "system_call", "instruction", "lost"};
 
 void NativePolicy::recall(uint32_t view) {
   const auto found = spaces_.find(view);

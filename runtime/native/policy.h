@@ -18,14 +18,15 @@ namespace trapline {
 enum class NativeCause : uint8_t {
   kKick,
   kMapping,     ///< A page of data that the container did not have yet.
-  kCode,        ///< A page of code, the same; or one that stays translated.
+  kCode,        ///< A page of code, the same.
+  kTranslated,  ///< Code that stays translated.
   kReflected,   ///< A page fault of the guest's.
   kAccess,      ///< A write that something has to notice, or a device.
-  kSystemCall,  ///< INT 80h.
+  kSystemCall,  ///< INT 80h, or a call of code that is translated because of its SYSENTER.
   kInstruction,
   kLost,
 };
-inline constexpr size_t kNativeCauses = 8;
+inline constexpr size_t kNativeCauses = 9;
 extern const std::array<const char*, kNativeCauses> kNativeCauseNames;
 
 class NativePolicy {

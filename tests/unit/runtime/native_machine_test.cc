@@ -123,6 +123,23 @@ TEST(NativeMachine, SensitiveCodeIsTranslatedByPage) {
   EXPECT_EQ(both->statistics().native_pages_sensitive, 1u);
 }
 
+TEST(NativeMachine, CallsOfCodeThatEntersTheKernelAreCountedAsSystemCalls) {
+  // sysenter; in the page before: jmp there
+  std::vector<uint8_t> code(0x1002);
+  code[0] = 0xe9;
+  const uint32_t forth = 0x1000 - 5;
+  std::memcpy(&code[1], &forth, 4);
+  code[0x1000] = 0x0f;
+  code[0x1001] = 0x34;
+  const auto machine = machine_with(code);
+  EXPECT_EQ(machine->run({.time = milliseconds(2000)}).kind, Exit::Kind::kException);
+  EXPECT_EQ(machine->state().eip, kCode + 0x1000);
+  for (const NativeEventCount& event : machine->statistics().native_events)
+    if (event.name == "system_call") {
+      EXPECT_EQ(event.count, 1u);
+    }
+}
+
 TEST(NativeMachine, SegmentsThatAreLoadedUnseenAreTheGuests) {
   // An indirect jump, which hides from whoever looks at the page: push 0x7b; pop ds; mov eax,
   // [kData]; hlt

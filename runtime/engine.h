@@ -109,6 +109,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void set_interrupt_line(bool asserted, InterruptSource* source);
   void set_a20_gate(bool open);
   void ignore_x87_errors(bool ignore);
+  void rest() { processor_.release(); }
   /// Async-signal-safe.
   void request_stop();
 
@@ -267,6 +268,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   Result<void> build_native(const MachineOptions& options);
   void prepare_thread_for_native();
   bool native_allowed() const;
+  void rest_after(const Exit& exit, const RunLimits& limits);
   bool native_due();
   bool native_wanted(const View& user);
   void note_user_code();

@@ -117,6 +117,13 @@ void Engine::prepare_thread_for_native() {
   if (native_ && !std::exchange(prepared, true)) ask_for_short_slices();
 }
 
+void Engine::rest_after(const Exit& exit, const RunLimits& limits) {
+  if (limits.goes_on && exit.kind == Exit::Kind::kDeadline)
+    processor_.release_in_time(nanoseconds_now());
+  else
+    processor_.release();
+}
+
 bool Engine::native_wanted(const View& user) {
   return options_.direct_execution == DirectExecution::kAlways || policy_.native(user.serial());
 }

@@ -51,7 +51,7 @@ Exit Engine::run(const RunLimits& limits) {
   running_ = true;
   Exit exit = running.ok() ? loop() : exit_of(Exit::Kind::kError);
   running_ = false;
-  processor_.release();
+  rest_after(exit, limits);
   sync_fpu_pointers();
   if (exit.kind == Exit::Kind::kError && exit.message.empty())
     exit.message = "the host gives no timer for the deadline";

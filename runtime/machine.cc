@@ -49,6 +49,9 @@ void Machine::set_state(const CpuState& state) {
 Exit Machine::run(const RunLimits& limits) {
   return impl_->engine->run(limits);
 }
+void Machine::rest() {
+  impl_->engine->rest();
+}
 void Machine::change_time_limit(std::chrono::nanoseconds time) {
   change_deadline(time);
 }

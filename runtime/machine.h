@@ -90,6 +90,10 @@ struct RunLimits {
   std::optional<uint64_t> instructions{};
   /// Stop soon after this much host time (within a millisecond).
   std::optional<std::chrono::nanoseconds> time{};
+  /// After a deadline the same thread runs the machine again soon, or calls rest(): it is not set
+  /// free meanwhile, which takes some microseconds, from the processor that it shares with native
+  /// code.
+  bool goes_on = false;
 };
 
 struct Exit {
@@ -244,6 +248,8 @@ class Machine {
   /// IGNNE#: with CR0.NE clear, x87 instructions run in spite of an error that has been reported.
   /// For a board, which releases it when the error is cleared.
   void ignore_x87_errors(bool ignore);
+  /// See RunLimits::goes_on.
+  void rest();
   /// Async-signal-safe; may come from any thread.
   void request_stop();
 

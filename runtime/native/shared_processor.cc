@@ -33,6 +33,10 @@ void SharedProcessor::release() {
   processor_ = -1;
 }
 
+void SharedProcessor::release_in_time(uint64_t nanoseconds_now) {
+  if (nanoseconds_now - since_ >= kStay) release();
+}
+
 void ask_for_short_slices() {
   struct {
     uint32_t size, policy;

@@ -21,6 +21,8 @@ class SharedProcessor {
   int hold(uint64_t nanoseconds_now);
   /// The thread may run again where it was allowed to before.
   void release();
+  /// The same, if it has been in one place for long: for who may not hold again soon.
+  void release_in_time(uint64_t nanoseconds_now);
 
  private:
   static constexpr uint64_t kStay = 200'000'000;  ///< In one place.

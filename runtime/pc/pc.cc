@@ -273,6 +273,7 @@ std::optional<uint64_t> Pc::wakes_at() const {
 /// Waits for the next event.
 void Pc::wait(uint64_t until) {
   flush();
+  machine_->rest();
   board_->has_waited = true;
   EventQueue& queue = board_->devices.queue;
   const auto due = queue.next_due();
@@ -298,6 +299,7 @@ void Pc::run_guest(std::chrono::nanoseconds time, PcExit& out) {
   const bool first = std::exchange(board_->has_waited, false);
   const auto stay = std::min<std::chrono::nanoseconds>(time, first ? kFirstStay : kLongestStay);
   RunLimits limits;
+  limits.goes_on = true;
   if (counts_time()) {
     limits.instructions = static_cast<uint64_t>(time.count());
     limits.time = kLongestStay;
@@ -354,6 +356,10 @@ bool Pc::polls(PcExit& out) {
 }
 
 PcExit Pc::run(std::chrono::nanoseconds time) {
+  struct Rests {
+    Machine& machine;
+    ~Rests() { machine.rest(); }
+  } const rests{*machine_};
   EventQueue& queue = board_->devices.queue;
   if (!board_->first_run) board_->first_run = queue.now();
   const uint64_t until = queue.now() + static_cast<uint64_t>(time.count());

@@ -1,6 +1,7 @@
 // Machines whose user code runs natively, seen from outside: what happens must be what happens to
 // translated code, and it must really have run natively.
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -74,6 +75,29 @@ TEST(NativeMachine, ADeadlineEndsALoop) {
     EXPECT_EQ(machine->run({.time = milliseconds(10)}).kind, Exit::Kind::kDeadline);
   EXPECT_GT(machine->state().gpr[kEax], eax);
   EXPECT_EQ(machine->statistics().blocks_translated, 0u);
+}
+
+TEST(NativeMachine, TheThreadIsSetFreeUnlessItGoesOn) {
+  cpu_set_t before, now;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  const auto machine = machine_with({0xeb, 0xfe});
+  const auto as_before = [&] {
+    return sched_getaffinity(0, sizeof now, &now) == 0 && CPU_EQUAL(&now, &before);
+  };
+  // In the first stay the kernel may choose, and so it may every 200 ms.
+  const auto held = [&] {
+    for (int i = 0; i < 20; ++i) {
+      machine->run({.time = milliseconds(5), .goes_on = true});
+      if (CPU_COUNT(&before) == 1 || !as_before()) return true;
+    }
+    return false;
+  };
+  EXPECT_TRUE(held());
+  machine->rest();
+  EXPECT_TRUE(as_before());
+  EXPECT_TRUE(held());
+  machine->run({.time = milliseconds(5)});
+  EXPECT_TRUE(as_before());
 }
 
 TEST(NativeMachine, CountedRunsAreTranslated) {

@@ -48,6 +48,16 @@ TEST_F(SharedProcessorTest, LetsTheKernelChooseAgain) {
   EXPECT_GE(processor_.hold(2 * kSecond + 1), 0);
 }
 
+TEST_F(SharedProcessorTest, IsSetFreeInTimeThoughNobodyHoldsOn) {
+  processor_.hold(kSecond);
+  EXPECT_GE(processor_.hold(kSecond + 1), 0);
+  processor_.release_in_time(kSecond + 2);
+  const cpu_set_t now = affinity();
+  EXPECT_EQ(CPU_COUNT(&now), 1);
+  processor_.release_in_time(2 * kSecond);
+  EXPECT_TRUE(as_before());
+}
+
 TEST_F(SharedProcessorTest, LeavesWhatSomebodyElseDecided) {
   if (CPU_COUNT(&before_) < 2) GTEST_SKIP() << "one processor";
   processor_.hold(kSecond);

@@ -46,10 +46,11 @@ static_assert(offsetof(NewExit, jump) == offsetof(ExitSite, jump) &&
               offsetof(NewExit, flags_saved) == offsetof(ExitSite, flags_saved));
 }  // namespace
 
-Engine::Engine(const MachineOptions& options)
-    : options_(options),
+Engine::Engine(const MachineOptions& options, std::unique_ptr<Context> context)
+    : LinearMemory(context->cpu),
+      options_(options),
       model_(options.cpu ? *options.cpu : CpuModel::max()),
-      context_(std::make_unique<Context>()),
+      context_(std::move(context)),
       cpu_{context_->cpu, model_, *this, *this, *this} {
   context_->engine = this;
   context_->cpu = CpuState::reset();
@@ -60,7 +61,7 @@ Engine::~Engine() {
 }
 
 Result<std::unique_ptr<Engine>> Engine::create(const MachineOptions& options) {
-  std::unique_ptr<Engine> engine(new Engine(options));
+  std::unique_ptr<Engine> engine(new Engine(options, std::make_unique<Context>()));
   if (auto built = engine->build(options); !built.ok()) return built.error();
   return engine;
 }
@@ -106,12 +107,21 @@ PagingContext Engine::paging_context() const {
 void Engine::set_a20_gate(bool open) {
   constexpr uint64_t kBit20 = 1u << 20;
   address_mask_ = open ? ~uint64_t{0} : ~kBit20;
-  views_ = {};
+  forget_views();
 }
 
 View& Engine::activate_view(bool user) {
-  views_[user] = &mmu_->activate(paging_context(), user);
-  return *views_[user];
+  View& view = mmu_->activate(paging_context(), user);
+  views_[user] = &view;
+  set_pages(user, {{view.tables(), view.tables() + kLinearPages}});
+  return view;
+}
+
+void Engine::forget_views() {
+  for (const bool user : {false, true}) {
+    views_[user] = nullptr;
+    set_pages(user, {});
+  }
 }
 
 void Engine::drop_window() {
@@ -151,8 +161,10 @@ void Engine::refresh_mode() {
     if (!recent.execution || recent.key != key || recent.view != view.serial() ||
         recent.recycled != execution_views_->recycled() || recent.companion != companion) {
       const uint32_t id = mode_number(key);
+      const uint64_t recycled = execution_views_->recycled();
       ExecutionView& execution =
           execution_views_->get(view.serial(), companion ? id | kCompanion : id);
+      if (recycled != execution_views_->recycled()) context_->known_classes.fill({});
       recent = {key, id, view.serial(), &execution, execution_views_->recycled(), companion};
     }
     companion_ = companion;
@@ -191,7 +203,7 @@ void Engine::note_code(uint64_t tables) {
 }
 
 void Engine::paging_changed(bool) {
-  views_ = {};
+  forget_views();
   if (native_) native_->settle();
 }
 
@@ -222,8 +234,7 @@ void Engine::view_dropped(View& view) {
     native_->view_dropped(view);
     policy_.forget(view.serial());
   }
-  for (View*& cached : views_)
-    if (cached == &view) cached = nullptr;
+  if (views_[0] == &view || views_[1] == &view) forget_views();
 }
 
 void Engine::code_written(Physical address, uint32_t bytes) {
@@ -310,8 +321,35 @@ void Engine::flush_code() {
 
 uint64_t Engine::resume() {
   if (context_->hot.attention || (context_->cpu.eflags & eflags::kTf) || native_due())
-    return leave(Leave::kAttention);
+    return attend();
   return resume_variant(Variant::kNormal);
+}
+
+/// What the run loop would do, where that is a single step's trap or the step itself and nothing
+/// else; otherwise leaves for it.
+uint64_t Engine::attend() {
+  HotFields& hot = context_->hot;
+  const CpuState& state = context_->cpu;
+  const auto quiet = [&] {
+    return !stop_requested_ && !deadline_passed_ && !debug_met_ && !native_due() &&
+           state.shadow == InterruptShadow::kNone;
+  };
+  if (hot.attention == kStepping && quiet() && !x87_held_ && step_.completed(counters_)) {
+    hot.attention = 0;
+    if (stop_requested_ || deadline_passed_) return leave(Leave::kAttention);  // In between.
+    if (auto ended = debug_trap(true)) return leave_with(std::move(*ended));
+    ask_for_attention_if_due();
+    if (hot.attention || (state.eflags & eflags::kTf)) return leave(Leave::kAttention);
+    return resume_variant(Variant::kNormal);
+  }
+  const bool plain = !step_translated_ && !step_over_breakpoint_ && !x87_ignored_ && !x87_passes_;
+  if (!hot.attention && quiet() && plain) {
+    step_ = {true, counters_.stepping_events()};
+    const uint64_t code = resume_variant(Variant::kSingle);
+    if (!hot.attention) hot.attention = kStepping;
+    return code;
+  }
+  return leave(Leave::kAttention);
 }
 
 uint64_t Engine::resume_variant(Variant variant) {

@@ -79,6 +79,8 @@ struct EngineCounters {
   uint64_t native_system_calls = 0;
   uint64_t native_instructions = 0;
   uint64_t native_segment_loads = 0;
+  /// An instruction that ends in one of these has no single step's trap.
+  uint64_t stepping_events() const { return exceptions + software_interrupts; }
   struct NativeEvents {
     uint64_t count = 0;
     uint64_t ticks = 0;  ///< Of the host, from where guest code stopped to where it goes on.
@@ -127,10 +129,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   const std::string& crash_directory() const { return options_.crash_directory; }
 
   // --- LinearMemory ---
-  OrFault<uint64_t> read(Linear address, uint32_t size, Privilege privilege) override;
-  OrFault<void> write(Linear address, uint32_t size, uint64_t value, Privilege privilege) override;
   OrFault<void> probe_write(Linear address, uint32_t size, Privilege privilege) override;
-  std::byte* reach(Linear address, uint32_t size, bool write, Privilege privilege) override;
   OrFault<uint8_t> fetch(Linear address) override;
   // --- CpuEvents ---
   void paging_changed(bool flush) override;
@@ -171,7 +170,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
     std::byte* bytes() { return buffer.data() + (linear & 15); }
   };
 
-  explicit Engine(const MachineOptions& options);
+  Engine(const MachineOptions& options, std::unique_ptr<Context> context);
   Result<void> build(const MachineOptions& options);
 
   // engine.cc: modes, views, look-up
@@ -180,14 +179,15 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void note_code(uint64_t tables);
   View& view(bool user) { return views_[user] ? *views_[user] : activate_view(user); }
   View& activate_view(bool user);
-  View& view_for(Privilege privilege) {
-    return view(privilege == Privilege::kCurrent ? context_->cpu.cpl == 3
-                                                 : privilege == Privilege::kUser);
-  }
+  void forget_views();
+  View& view_for(Privilege privilege) { return view(user_rights(privilege)); }
   View& current_view() { return view(context_->cpu.cpl == 3); }
   void drop_window();
   void exchange_window(uint64_t tables, uint64_t removals);
+  /// HotFields::attention while nothing but a single step wants it.
+  static constexpr uint8_t kStepping = 2;
   uint64_t resume();
+  uint64_t attend();
   uint64_t resume_variant(Variant variant);
   uint64_t resume_careful();
   const Block* known_block(Variant variant);
@@ -241,6 +241,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   uint64_t interpret_instruction(uint32_t payload);
   /// After a load of a data segment register: lets emitted code do the next one.
   void remember_segment(SegmentName name);
+  /// Likewise, where the load has changed the mode: the mode's word and execution table before it.
+  void remember_class(SegmentName name, uint32_t word, uint64_t table);
 
   // engine_debug.cc
   uint32_t breakpoint_set() { return watched() ? find_breakpoint_set() : 0; }
@@ -248,14 +250,15 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::span<const uint32_t> guest_breakpoints() const;
   std::optional<Fault> execution_breakpoint();
   void note_debug(uint32_t met);
-  /// Whether the guest has any breakpoint.
-  bool watched() const { return DebugRegisters(context_->cpu).any(); }
   /// Whether a breakpoint was met.
   bool note_access(Linear address, uint32_t size, bool write);
   void note_port(uint16_t port, uint32_t size);
   std::optional<Exit> debug_trap(bool stepped);
 
   // engine_memory.cc
+  OrFault<uint64_t> read_unreached(Linear address, uint32_t size, Privilege privilege) override;
+  OrFault<void> write_unreached(Linear address, uint32_t size, uint64_t value,
+                                Privilege privilege) override;
   OrFault<void> probe_crossing(const View& view, Linear address, Access access);
   OrFault<uint64_t> read_slow(View& view, Linear address, uint32_t size);
   OrFault<void> write_slow(View& view, Linear address, uint32_t size, uint64_t value);
@@ -321,9 +324,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
 
   struct ModeHash {
     size_t operator()(const ModeKey& key) const {
-      uint64_t hash = key.word;
-      for (uint64_t part : {key.cs_base, key.cs_limit, key.breakpoints})
-        hash = (hash ^ part) * 0x9e3779b97f4a7c15u;
+      const uint64_t hash = (key.word ^ uint64_t{key.cs_base} << 32) * 0x9e3779b97f4a7c15u +
+                            (key.cs_limit ^ uint64_t{key.breakpoints} << 32) * 0xc2b2ae3d27d4eb4fu;
       return hash ^ hash >> 32;
     }
   };
@@ -428,6 +430,13 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   /// Sets of addresses, sorted: ModeKey::breakpoints is an index plus 1.
   std::vector<std::vector<uint32_t>> breakpoint_sets_;
   uint32_t debug_met_ = 0;  ///< Breakpoints that the current instruction has met.
+  /// The last instruction that was entered by itself.
+  struct SingleStep {
+    bool trap = false;    ///< TF was set.
+    uint64_t events = 0;  ///< EngineCounters::stepping_events() before it.
+    bool completed(const EngineCounters& now) const { return events == now.stepping_events(); }
+  };
+  SingleStep step_;
 
   std::unordered_set<uint32_t> breakpoints_;
   bool running_ = false;

@@ -98,6 +98,19 @@ void Engine::remember_segment(SegmentName name) {
   context_->loaded_segments[loaded_segment_slot(selector)] = {selector, 0, raw, segment};
 }
 
+void Engine::remember_class(SegmentName name, uint32_t word, uint64_t table) {
+  const CpuState& state = context_->cpu;
+  const bool in_mode = name == kDs || name == kEs;
+  if (!in_mode || state.cpl != 0 || !uses_descriptors(state)) return;
+  if (table == reinterpret_cast<uint64_t>(execution_views_->empty_table())) return;
+  const uint64_t recycled = execution_views_->recycled();
+  refresh_mode();
+  const uint64_t to = context_->hot.exec_table;
+  if (to == table || recycled != execution_views_->recycled()) return;
+  const auto klass = static_cast<uint32_t>(state.segment[name].klass);
+  context_->known_classes[known_class_slot(word, name) + klass] = {table, to};
+}
+
 void Engine::ask_for_attention_if_due() {
   // A device that asks the machine to stop means here, not when the timer's kick comes.
   const CpuState& state = context_->cpu;

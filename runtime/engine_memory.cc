@@ -13,20 +13,9 @@ namespace {
 bool inside_page(uint32_t linear, uint32_t size) {
   return (linear & kPageMask) + size <= kPageSize;
 }
-bool meets_breakpoints(Privilege privilege) {
-  return privilege == Privilege::kCurrent || privilege == Privilege::kInnerStack;
-}
 }  // namespace
 
-std::byte* Engine::reach(Linear address, uint32_t size, bool write, Privilege privilege) {
-  if (meets_breakpoints(privilege) && watched()) return nullptr;
-  const View& view = view_for(privilege);
-  const uint64_t delta = write ? view.write_entry(address.page()) : view.read_entry(address.page());
-  if (!delta || !inside_page(address.value, size)) return nullptr;
-  return reinterpret_cast<std::byte*>(delta + address.value);
-}
-
-OrFault<uint64_t> Engine::read(Linear address, uint32_t size, Privilege privilege) {
+OrFault<uint64_t> Engine::read_unreached(Linear address, uint32_t size, Privilege privilege) {
   if (meets_breakpoints(privilege) && watched()) note_access(address, size, false);
   View& view = view_for(privilege);
   if (const uint64_t delta = view.read_entry(address.page());
@@ -57,7 +46,8 @@ OrFault<uint64_t> Engine::read_slow(View& view, Linear address, uint32_t size) {
   return low | high << (8 * first);
 }
 
-OrFault<void> Engine::write(Linear address, uint32_t size, uint64_t value, Privilege privilege) {
+OrFault<void> Engine::write_unreached(Linear address, uint32_t size, uint64_t value,
+                                      Privilege privilege) {
   if (meets_breakpoints(privilege) && watched()) note_access(address, size, true);
   View& view = view_for(privilege);
   if (const uint64_t delta = view.write_entry(address.page());

@@ -90,11 +90,10 @@ Exit Engine::loop() {
       // The interrupt's frame has met a breakpoint.
       if (debug_met_ && state.shadow == InterruptShadow::kNone) continue;
     }
-    const bool trap = state.eflags & eflags::kTf;
-    const bool single = std::exchange(step_translated_, false) || trap || answered ||
+    step_ = {(state.eflags & eflags::kTf) != 0, counters_.stepping_events()};
+    const bool single = std::exchange(step_translated_, false) || step_.trap || answered ||
                         state.shadow != InterruptShadow::kNone || step_over_breakpoint_ ||
                         x87_ignored_;
-    const uint64_t exceptions = counters_.exceptions + counters_.software_interrupts;
     hot.attention = 0;
     if (!single && native_due()) {
       if (auto ended = run_native()) return *ended;
@@ -103,8 +102,7 @@ Exit Engine::loop() {
     if (step_over_breakpoint_) flush_code();
     const uint64_t code = single ? resume_variant(Variant::kSingle) : resume();
     if (single) hot.attention = 1;
-    const bool passes_x87 = std::exchange(x87_passes_, false) &&
-                            exceptions == counters_.exceptions + counters_.software_interrupts;
+    const bool passes_x87 = std::exchange(x87_passes_, false) && step_.completed(counters_);
     if (passes_x87) mask_x87();
     enter(&state, code);
     import_flags();
@@ -114,8 +112,7 @@ Exit Engine::loop() {
       step_over_breakpoint_ = false;
       flush_code();
     }
-    const bool completed = !std::exchange(x87_held_, false) &&
-                           exceptions == counters_.exceptions + counters_.software_interrupts;
+    const bool completed = !std::exchange(x87_held_, false) && step_.completed(counters_);
     if (passes_x87) unmask_x87(completed);
     if (x87_ignored_ && !(state.fpu.status & ~state.fpu.control & 0x3f))
       options_.board->x87_error_cleared();
@@ -124,11 +121,11 @@ Exit Engine::loop() {
       if (at_breakpoint_) breakpoint_at_ = state.eip;
       const bool halts = exit_.kind == Exit::Kind::kHalt;
       const bool retired = halts || exit_.kind == Exit::Kind::kPortWrite;
-      if (retired && trap && completed) debug_met_ |= dr6::kSingleStep;
+      if (retired && step_.trap && completed) debug_met_ |= dr6::kSingleStep;
       if (!halts || !debug_met_) return exit_;
       // The trap ends the halt.
     }
-    if (auto ended = debug_trap(trap && completed)) return *ended;
+    if (auto ended = debug_trap(step_.trap && completed)) return *ended;
   }
 }
 
@@ -149,7 +146,7 @@ void Engine::set_state(const CpuState& state) {
   step_translated_ = x87_held_ = x87_passes_ = false;
   context_->cpu.fpu.mxcsr &= kMxcsrBits;
   note_fpu_pointers();
-  views_ = {};
+  forget_views();
   drop_window();
   port_read_waits_ = port_read_completed_ = false;
 }

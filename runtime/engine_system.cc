@@ -63,7 +63,7 @@ struct SystemOps {
     CodeExit& exit = e.cache_->exit(number);
     const uint64_t generation = e.cache_->counters().flushes;
     context->cpu.eip = exit.target;
-    if (context->hot.attention) return e.leave(Leave::kAttention);
+    if (context->hot.attention) return e.attend();
     const Block* from = exit.from;
     const OrFault<Block*> target = e.find_block(Variant::kNormal);
     if (!target.ok()) return e.raise(target.fault());
@@ -219,10 +219,13 @@ struct SystemOps {
   static uint64_t load_segment(Context* context, uint32_t selector, uint32_t payload) {
     Engine& e = enter_instruction(context);
     const auto name = static_cast<SegmentName>(payload & 7);
+    const uint32_t word = ModeKey::from(context->cpu, e.counted_).word;
+    const uint64_t table = context->hot.exec_table;
     const auto result = trapline::load_segment(e.cpu_, name, static_cast<uint16_t>(selector));
     if (!result.ok()) return faulted(e, payload, result.fault());
     if (name == kSs) context->cpu.shadow = InterruptShadow::kMovSs;
     note_segment_load(e, name);
+    e.remember_class(name, word, table);
     return next(e, payload);
   }
 
@@ -256,6 +259,8 @@ struct SystemOps {
     if (!address.ok()) return faulted(e, payload, address.fault());
     const auto value = e.read(*address, size, Privilege::kCurrent);
     if (!value.ok()) return faulted(e, payload, value.fault());
+    const uint32_t word = ModeKey::from(state, e.counted_).word;
+    const uint64_t table = context->hot.exec_table;
     const auto result = trapline::load_segment(e.cpu_, name, static_cast<uint16_t>(*value));
     if (!result.ok()) return faulted(e, payload, result.fault());
     if (wide)
@@ -264,6 +269,7 @@ struct SystemOps {
       state.gpr[kEsp] = (state.gpr[kEsp] & 0xffff0000u) | ((offset + size) & 0xffff);
     if (name == kSs) context->cpu.shadow = InterruptShadow::kMovSs;
     note_segment_load(e, name);
+    e.remember_class(name, word, table);
     return next(e, payload);
   }
 

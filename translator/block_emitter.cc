@@ -181,6 +181,39 @@ CodeLabel BlockEmitter::system_elsewhere(SystemOp op, uint32_t payload) {
   return cold.entry;
 }
 
+CodeLabel BlockEmitter::class_elsewhere(SystemOp op, uint32_t payload, const Instruction& in,
+                                        uint8_t popped) {
+  const CodeLabel entry = system_elsewhere(op, payload);
+  const bool possible = request_.variant == Variant::kNormal && looks_up_in_code() &&
+                        !request_.mode.has(mode::kCounted) && !ends_shadow() &&
+                        in.next_eip() <= request_.mode.cs_limit;
+  if (!possible) return entry;
+  Cold& cold = cold_.back();
+  cold.changes_class = true;
+  cold.popped = popped;
+  cold.target = in.next_eip();
+  return entry;
+}
+
+void BlockEmitter::emit_change_of_class(const Cold& cold) {
+  const uint32_t segment = cold.info & 7;
+  const CodeLabel unknown = a.new_label();
+  const uint32_t slot = known_class_slot(request_.mode.word, segment);
+  a.mov(host::kValue.r32(), slot * static_cast<uint32_t>(sizeof(KnownClass)));
+  call_thunk(&Thunks::load_segment_and_class);
+  a.jnz(unknown);
+  if (cold.popped) {
+    a.lea(host::kValue.r32(), x86::ptr(host::kStack, cold.popped));
+    if (stack32())
+      a.mov(host::kStack.r32(), host::kValue.r32());
+    else
+      a.mov(host::kStack.r16(), host::kValue.r16());
+  }
+  flags_in_host_ = false;
+  jump_through_table(cold.target + request_.mode.cs_base);
+  a.bind(unknown);
+}
+
 /// Behind everything that may fault, and in front of the branch where there is one.
 void BlockEmitter::end_shadow() {
   if (index_ != shadow_ends_after_) return;
@@ -400,6 +433,7 @@ void BlockEmitter::emit_cold() {
       case Cold::Kind::kSystem:
         esp_pending_ = cold.record.esp_pending;
         flush_esp();
+        if (cold.changes_class) emit_change_of_class(cold);
         set_eip(request_.eip + static_cast<uint32_t>(cold.record.guest));
         a.mov(host::kDelta.r32(), cold.info | (block_size() - cold.record.index) << 16);
         a.jmp(imm(thunks_.system[static_cast<int>(cold.op)]));

@@ -109,6 +109,10 @@ class BlockEmitter {
   /// Cold code that ends the block through C++ instead of what emitted code does here otherwise.
   /// Live flags must have been saved.
   CodeLabel system_elsewhere(SystemOp op, uint32_t payload);
+  /// Likewise, for a load of DS or ES that would change the segment's class: behind it, the block
+  /// of the other mode goes on if that is known. The selector is in the address register, what the
+  /// thunks call the segment in the delta register, and `popped` bytes leave the stack.
+  CodeLabel class_elsewhere(SystemOp op, uint32_t payload, const Instruction& in, uint8_t popped);
 
   // --- interrupt shadow ---
   /// Whether the instruction after this one is in the block, so that the shadow can end with it.
@@ -162,6 +166,9 @@ class BlockEmitter {
     uint32_t target = 0;
     bool flags_saved = false;
     uint32_t jump_offset = 0;
+    // kSystem
+    bool changes_class = false;  ///< See class_elsewhere(). It goes on at `target`.
+    uint8_t popped = 0;
     // kRaise
     Fault fault;
     // Where it belongs
@@ -169,6 +176,7 @@ class BlockEmitter {
     int comparison = -1;  ///< Instruction that gives the live flags, which are nowhere else.
   };
   Cold& add_cold(Cold::Kind kind);
+  void emit_change_of_class(const Cold& cold);
 
   /// Whether the current instruction is a jump and the block goes on at its target.
   bool follows_jump() const { return index_ + 1 < block_size(); }

@@ -49,7 +49,7 @@ struct HotFields {
   uint64_t host_stack = 0;
   uint32_t exit_code = 0;
   uint8_t fpu_loaded = 0;  ///< The guest's FPU state is in the host's FPU.
-  uint8_t attention = 0;   ///< Leave for the run loop at the next opportunity.
+  uint8_t attention = 0;   ///< Not 0: leave for the run loop at the next opportunity.
   /// A repeated CMPS or SCAS was left between two elements; cleared when it is through.
   uint8_t compare_unfinished = 0;
   /// An interrupt waits until the guest allows it: emitted code that would allow it asks C++.
@@ -96,6 +96,21 @@ constexpr uint32_t known_code_slot(uint32_t selector) {
   return (selector ^ selector >> 4 ^ selector >> 10) % kKnownCodes;
 }
 
+/// Where a load of DS or ES that changes the segment's class leads: from the execution table of the
+/// mode before it to that of the mode behind it.
+struct KnownClass {
+  uint64_t from = 0;
+  uint64_t to = 0;
+};
+static_assert(sizeof(KnownClass) == 16, "emitted code scales classes");
+inline constexpr uint32_t kSegmentClasses = 4;
+inline constexpr uint32_t kKnownClasses = 32 * kSegmentClasses;
+/// Of the first class; the others follow.
+constexpr uint32_t known_class_slot(uint32_t mode_word, uint32_t segment) {
+  const uint32_t number = mode_word * 0x9e3779b1u >> 28 << 1 | (segment == kEs ? 1 : 0);
+  return number * kSegmentClasses;
+}
+
 /// What the unchecked copy of a loop needs (page_loop.h).
 struct LoopFields {
   /// The copy goes on while its moving registers are not beyond these. A kick puts them where every
@@ -118,6 +133,7 @@ struct alignas(64) Context {
   alignas(64) std::array<EntryPair, kPageSize> miss_table{};
   std::array<LoadedSegment, kLoadedSegments> loaded_segments;
   std::array<KnownCode, kKnownCodes> known_codes;
+  std::array<KnownClass, kKnownClasses> known_classes;
   /// FNSTENV's, where the host's FXSAVE may leave the pointers out.
   std::array<uint32_t, 7> fpu_environment{};
   uint32_t reserved{};

@@ -65,13 +65,19 @@ void cast_shadow(BlockEmitter& e, uint8_t segment) {
 
 /// Loads the selector in the address register where that was done before with the same descriptor.
 /// Otherwise `op` does the whole instruction.
-void load_known(BlockEmitter& e, uint8_t segment, SystemOp op, uint32_t payload) {
+void load_known(BlockEmitter& e, const Instruction& in, uint8_t segment, SystemOp op,
+                uint32_t payload, uint8_t popped = 0) {
   e.clobber_flags();
   e.a.mov(host::kDelta.r32(), static_cast<uint32_t>(segment * sizeof(Segment)));
-  // The classes of DS and ES are part of the mode.
-  const bool any_class = segment == kFs || segment == kGs;
-  e.call_thunk(any_class ? &Thunks::load_segment : &Thunks::load_segment_of_class);
-  e.a.jnz(e.system_elsewhere(op, payload));
+  if (segment == kFs || segment == kGs) {
+    e.call_thunk(&Thunks::load_segment);
+    e.a.jnz(e.system_elsewhere(op, payload));
+    return;
+  }
+  // The classes of DS and ES are part of the mode. A far pointer has a register to load as well.
+  e.call_thunk(&Thunks::load_segment_of_class);
+  e.a.jnz(op == SystemOp::kLoadFarPointer ? e.system_elsewhere(op, payload)
+                                          : e.class_elsewhere(op, payload, in, popped));
 }
 
 }  // namespace
@@ -98,7 +104,7 @@ void lower_segment_load(BlockEmitter& e, const Instruction& in) {
     load_plainly(e, to.number, SystemOp::kLoadSegment, payload);
     cast_shadow(e, to.number);
   } else if (load_may_be_known(e, to.number)) {
-    load_known(e, to.number, SystemOp::kLoadSegment, payload);
+    load_known(e, in, to.number, SystemOp::kLoadSegment, payload);
   } else {
     e.system(SystemOp::kLoadSegment, payload, in);
   }
@@ -137,7 +143,7 @@ void lower_segment_pop(BlockEmitter& e, const Instruction& in) {
     load_plainly(e, segment, SystemOp::kPopSegment, payload);
     cast_shadow(e, segment);
   } else {
-    load_known(e, segment, SystemOp::kPopSegment, payload);
+    load_known(e, in, segment, SystemOp::kPopSegment, payload, size);
   }
   change_esp(e, size);
 }
@@ -165,7 +171,7 @@ void lower_far_pointer(BlockEmitter& e, const Instruction& in) {
   if (loads_plainly(e, segment)) {
     load_plainly(e, segment, SystemOp::kLoadFarPointer, payload);
   } else if (load_may_be_known(e, segment)) {
-    load_known(e, segment, SystemOp::kLoadFarPointer, payload);
+    load_known(e, in, segment, SystemOp::kLoadFarPointer, payload);
   } else {
     e.system(SystemOp::kLoadFarPointer, payload, in);
     return;

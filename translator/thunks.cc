@@ -15,6 +15,10 @@ namespace {
 
 constexpr uint8_t kRegisters[] = {kEax, kEcx, kEdx, kEbx, kEsp, kEbp, kEsi, kEdi};
 
+/// Which loads emit_load_segment() is about: whatever the class becomes, where it stays, or where
+/// the mode that it leads to is known.
+enum class LoadedClass : uint8_t { kAny, kSame, kKnown };
+
 class ThunkEmitter {
  public:
   ThunkEmitter(CodeHolder& code, uint32_t address) : a(&code), address_(address) {}
@@ -38,9 +42,11 @@ class ThunkEmitter {
     thunks.signal_exit = here();
     emit_signal_exit(targets.signal);
     thunks.load_segment = here();
-    emit_load_segment(true);
+    emit_load_segment(LoadedClass::kAny);
     thunks.load_segment_of_class = here();
-    emit_load_segment(false);
+    emit_load_segment(LoadedClass::kSame);
+    thunks.load_segment_and_class = here();
+    emit_load_segment(LoadedClass::kKnown);
     thunks.enter_code = here();
     emit_enter_code();
     for (int i = 0; i < kSystemOpCount; ++i) {
@@ -163,7 +169,7 @@ class ThunkEmitter {
 
   /// See LoadedSegment. The checks of a load depend on the selector, the descriptor and the CPL
   /// alone, so that the same ones come out the same.
-  void emit_load_segment(bool any_class) {
+  void emit_load_segment(LoadedClass loaded) {
     constexpr int32_t kTable = TRAPLINE_CONTEXT_OFFSET(loaded_segments);
     constexpr int32_t kCopy = kTable + int32_t{offsetof(LoadedSegment, segment)};
     constexpr int32_t kSegments = TRAPLINE_CONTEXT_OFFSET(cpu.segment);
@@ -184,7 +190,7 @@ class ThunkEmitter {
     a.add(slot, host::kContext);
     a.cmp(x86::ptr(slot, kTable + int32_t{offsetof(LoadedSegment, selector)}, 4), selector.r32());
     a.jne(done);
-    if (!any_class) {
+    if (loaded == LoadedClass::kSame) {
       a.mov(work.r8(), x86::ptr(slot, kCopy + kClass, 1));
       a.cmp(work.r8(), x86::ptr(host::kContext, name, 0, kSegments + kClass, 1));
       a.jne(done);
@@ -210,6 +216,22 @@ class ThunkEmitter {
     a.cmp(work, x86::ptr(slot, kTable + int32_t{offsetof(LoadedSegment, descriptor)}, 8));
     a.jne(done);
     a.bind(known);
+    if (loaded == LoadedClass::kKnown) {
+      constexpr int32_t kClasses = TRAPLINE_CONTEXT_OFFSET(known_classes);
+      constexpr int32_t kPushedValue = 16;
+      static_assert(sizeof(KnownClass) == 1 << 4);
+      a.cmp(field(TRAPLINE_CONTEXT_OFFSET(hot.attention), 1), 0);
+      a.jne(done);
+      a.movzx(work.r32(), x86::ptr(slot, kCopy + kClass, 1));
+      a.shl(work.r32(), 4);
+      a.add(work, x86::ptr(x86::rsp, kPushedValue, 8));
+      a.add(work, host::kContext);
+      a.mov(more, x86::ptr(work, kClasses + int32_t{offsetof(KnownClass, from)}, 8));
+      a.cmp(more, field(TRAPLINE_CONTEXT_OFFSET(hot.exec_table), 8));
+      a.jne(done);
+      a.mov(more, x86::ptr(work, kClasses + int32_t{offsetof(KnownClass, to)}, 8));
+      a.mov(field(TRAPLINE_CONTEXT_OFFSET(hot.exec_table), 8), more);
+    }
     a.add(name, host::kContext);
     for (int32_t at = 0; at < static_cast<int32_t>(sizeof(Segment)); at += 8) {
       a.mov(work, x86::ptr(slot, kCopy + at, 8));

@@ -174,6 +174,9 @@ struct Thunks {
   /// set. Otherwise nothing has changed. Preserve everything else but the host's flags.
   uint32_t load_segment = 0;
   uint32_t load_segment_of_class = 0;  ///< Likewise, but not when the segment's class changes.
+  /// Likewise, where it is known what mode that leads to: see KnownClass. The offset of its first
+  /// slot in the table is in the value register.
+  uint32_t load_segment_and_class = 0;
   /// Loads CS with the selector in the delta register, as real mode does, where KnownCode has it
   /// for the mode word in the value register. Then ZF is set, the address register, which had IP,
   /// has the linear address, and the delta register the code to jump to. Otherwise nothing has

@@ -86,12 +86,17 @@ struct Descriptor {
   }
 };
 
+/// Where a descriptor has its type, S, DPL and P.
+inline constexpr uint32_t kAccessByteOffset = 5;
+namespace tss {
+inline constexpr uint32_t kBusy = 2;  ///< In the type.
+}
+
 /// Sets the accessed bit in memory when it is not set yet.
 inline OrFault<void> mark_accessed(Cpu& cpu, const Descriptor& descriptor) {
-  constexpr uint32_t kAccessByte = 5;
   const uint32_t access = descriptor.attributes() & 0xff;
   if (access & segment::kAccessed) return {};
-  return cpu.memory.write(descriptor.address + kAccessByte, 1, access | segment::kAccessed,
+  return cpu.memory.write(descriptor.address + kAccessByteOffset, 1, access | segment::kAccessed,
                           Privilege::kSystem);
 }
 

@@ -40,23 +40,24 @@ inline constexpr uint32_t kFetch = 16;
 struct Fault {
   Vector vector = Vector::kInvalidOpcode;
   bool has_error_code = false;
-  uint32_t error_code = 0;
+  uint16_t error_code = 0;
   uint32_t linear = 0;  ///< Page faults only: what CR2 becomes when the fault is delivered.
 
   constexpr bool operator==(const Fault&) const = default;
 
   static constexpr Fault plain(Vector vector) { return {vector, false, 0, 0}; }
   static constexpr Fault with_error(Vector vector, uint32_t error) {
-    return {vector, true, error, 0};
+    return {vector, true, static_cast<uint16_t>(error), 0};
   }
   static constexpr Fault general_protection(uint32_t error = 0) {
     return with_error(Vector::kGeneralProtection, error);
   }
   static constexpr Fault invalid_opcode() { return plain(Vector::kInvalidOpcode); }
   static constexpr Fault page(uint32_t linear, uint32_t error) {
-    return {Vector::kPageFault, true, error, linear};
+    return {Vector::kPageFault, true, static_cast<uint16_t>(error), linear};
   }
 };
+static_assert(sizeof(Fault) == 8, "an OrFault of 64 bits fits into two registers");
 
 /// Either a value or the guest fault that kept it from being made. Kept trivial, so that it
 /// costs nothing on the way out of a helper that translated code calls.
@@ -74,22 +75,47 @@ class [[nodiscard]] OrFault {
 
  private:
   static_assert(std::is_trivially_copyable_v<T>, "a result crosses into emitted code's callers");
-  T value_{};
-  Fault fault_{};
+  union {
+    T value_;
+    Fault fault_;
+  };
+  bool ok_;
+};
+
+/// As wide as a register: a value that is stored in parts and loaded as a whole takes its time.
+template <typename T>
+requires(std::is_integral_v<T> && sizeof(T) < sizeof(uint64_t)) class [[nodiscard]] OrFault<T> {
+ public:
+  constexpr OrFault(T value) : value_(value), ok_(true) {}       // NOLINT: implicit on purpose
+  constexpr OrFault(Fault fault) : fault_(fault), ok_(false) {}  // NOLINT: implicit on purpose
+
+  constexpr bool ok() const { return ok_; }
+  constexpr T value() const { return static_cast<T>(value_); }
+  constexpr T operator*() const { return value(); }
+  constexpr const Fault& fault() const { return fault_; }
+
+ private:
+  union {
+    uint64_t value_;
+    Fault fault_;
+  };
   bool ok_;
 };
 
 template <>
 class [[nodiscard]] OrFault<void> {
  public:
-  constexpr OrFault() : ok_(true) {}
+  constexpr OrFault() : none_(0), ok_(true) {}
   constexpr OrFault(Fault fault) : fault_(fault), ok_(false) {}  // NOLINT: implicit on purpose
 
   constexpr bool ok() const { return ok_; }
   constexpr const Fault& fault() const { return fault_; }
 
  private:
-  Fault fault_{};
+  union {
+    uint64_t none_;
+    Fault fault_;
+  };
   bool ok_;
 };
 

@@ -2,11 +2,15 @@
 // interpreter) need of memory, ports and time. The engine implements these.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
 #include "vcpu/address.h"
+#include "vcpu/debug_registers.h"
 #include "vcpu/fault.h"
+#include "vcpu/host_access.h"
+#include "vcpu/state.h"
 
 namespace trapline {
 
@@ -21,18 +25,60 @@ class LinearMemory {
   virtual ~LinearMemory() = default;
 
   /// Little-endian, size 1, 2, 4 or 8.
-  virtual OrFault<uint64_t> read(Linear address, uint32_t size, Privilege privilege) = 0;
-  virtual OrFault<void> write(Linear address, uint32_t size, uint64_t value,
-                              Privilege privilege) = 0;
+  OrFault<uint64_t> read(Linear address, uint32_t size, Privilege privilege) {
+    if (const std::byte* host = reach(address, size, false, privilege))
+      return load_sized(host, size);
+    return read_unreached(address, size, privilege);
+  }
+  OrFault<void> write(Linear address, uint32_t size, uint64_t value, Privilege privilege) {
+    if (std::byte* host = reach(address, size, true, privilege)) {
+      store_sized(host, size, value);
+      return {};
+    }
+    return write_unreached(address, size, value, privilege);
+  }
   /// Faults exactly as a write of that range would, and writes nothing. For instructions that must
   /// not have half an effect.
   virtual OrFault<void> probe_write(Linear address, uint32_t size, Privilege privilege) = 0;
   /// Where the host has the bytes, when they lie in one page that this access may use as it is:
   /// with nothing to fault, to set or to notice. nullptr says only that read() and write() must be
   /// asked. Good until anything else is done with the memory.
-  virtual std::byte* reach(Linear, uint32_t /*size*/, bool /*write*/, Privilege) { return nullptr; }
+  std::byte* reach(Linear address, uint32_t size, bool write, Privilege privilege) {
+    const uint64_t* pages = pages_[user_rights(privilege)].delta[write];
+    if (!pages || address.offset() + size > kPageSize) return nullptr;
+    const uint64_t delta = pages[address.page()];
+    if (!delta || (meets_breakpoints(privilege) && watched())) return nullptr;
+    return reinterpret_cast<std::byte*>(delta + address.value);
+  }
   /// An instruction byte, checked for execution at the current privilege.
   virtual OrFault<uint8_t> fetch(Linear address) = 0;
+
+ protected:
+  explicit LinearMemory(const CpuState& state) : state_(state) {}
+
+  static bool meets_breakpoints(Privilege privilege) {
+    return privilege == Privilege::kCurrent || privilege == Privilege::kInnerStack;
+  }
+  /// Whether the guest has any breakpoint.
+  bool watched() const { return DebugRegisters(state_).any(); }
+  bool user_rights(Privilege privilege) const {
+    return privilege == Privilege::kCurrent ? state_.cpl == 3 : privilege == Privilege::kUser;
+  }
+  /// By linear page what is added to its addresses to get the host's, for reading and for writing;
+  /// 0: not reached. Without tables nothing is.
+  struct Pages {
+    std::array<const uint64_t*, 2> delta{};
+  };
+  void set_pages(bool user, const Pages& pages) { pages_[user] = pages; }
+
+ private:
+  /// read() and write() of what is not reached.
+  virtual OrFault<uint64_t> read_unreached(Linear address, uint32_t size, Privilege privilege) = 0;
+  virtual OrFault<void> write_unreached(Linear address, uint32_t size, uint64_t value,
+                                        Privilege privilege) = 0;
+
+  const CpuState& state_;
+  std::array<Pages, 2> pages_;  ///< Supervisor, user.
 };
 
 /// The I/O space: 64 Ki ports. Size 1, 2 or 4. Permission has been checked already.

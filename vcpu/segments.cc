@@ -109,8 +109,6 @@ OrFault<void> load_ldtr(Cpu& cpu, uint16_t selector) {
 }
 
 OrFault<void> load_tr(Cpu& cpu, uint16_t selector) {
-  constexpr uint32_t kAccessByte = 5;
-  constexpr uint32_t kBusy = 2;
   if (cpu.state.cpl != 0 || null_selector(selector)) return Fault::general_protection();
   if (selector & kSelectorTableBit) return selector_fault(Vector::kGeneralProtection, selector);
   TRAPLINE_TRY_LET(descriptor, read_descriptor(cpu, selector, Vector::kGeneralProtection));
@@ -118,10 +116,10 @@ OrFault<void> load_tr(Cpu& cpu, uint16_t selector) {
   if (descriptor.code_or_data() || (type != SystemType::kTss16 && type != SystemType::kTss32))
     return selector_fault(Vector::kGeneralProtection, selector);
   if (!descriptor.present()) return selector_fault(Vector::kSegmentNotPresent, selector);
-  TRAPLINE_TRY(cpu.memory.write(descriptor.address + kAccessByte, 1,
-                                (descriptor.attributes() & 0xff) | kBusy, Privilege::kSystem));
+  TRAPLINE_TRY(cpu.memory.write(descriptor.address + kAccessByteOffset, 1,
+                                (descriptor.attributes() & 0xff) | tss::kBusy, Privilege::kSystem));
   cpu.state.tr = descriptor.load(selector);
-  cpu.state.tr.attributes |= kBusy;
+  cpu.state.tr.attributes |= tss::kBusy;
   return {};
 }
 

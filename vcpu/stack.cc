@@ -1,25 +1,24 @@
 #include "vcpu/stack.h"
 
+#include "vcpu/host_access.h"
+
 namespace trapline {
 namespace {
 
 // The whole frame lies in one page: when its first write succeeds, all do.
 OrFault<void> write_in_page(Cpu& cpu, const StackFrame& frame, Linear bottom, Privilege privilege) {
-  Linear address = bottom + frame.count * frame.size;
-  uint32_t i = 0;
-  const auto write_one = [&] {
-    address.value -= frame.size;
-    return cpu.memory.write(address, frame.size, frame.values[i++], privilege);
-  };
-  TRAPLINE_TRY(write_one());
-  if (frame.size == 4) {
-    for (; i + 2 <= frame.count; i += 2) {
-      address.value -= 8;
-      const uint64_t pair = frame.values[i + 1] | uint64_t{frame.values[i]} << 32;
-      TRAPLINE_TRY(cpu.memory.write(address, 8, pair, privilege));
-    }
+  const uint32_t total = frame.count * frame.size;
+  if (std::byte* host = cpu.memory.reach(bottom, total, true, privilege)) {
+    host += total;
+    for (uint32_t i = 0; i < frame.count; ++i)
+      store_sized(host -= frame.size, frame.size, frame.values[i]);
+    return {};
   }
-  while (i < frame.count) TRAPLINE_TRY(write_one());
+  Linear address = bottom + total;
+  for (uint32_t i = 0; i < frame.count; ++i) {
+    address.value -= frame.size;
+    TRAPLINE_TRY(cpu.memory.write(address, frame.size, frame.values[i], privilege));
+  }
   return {};
 }
 
@@ -105,25 +104,23 @@ OrFault<void> peek_stack(Cpu& cpu, uint32_t skip, OperandSize operand, std::span
   const uint32_t total = static_cast<uint32_t>(out.size()) * size;
   uint32_t offset = (state.gpr[kEsp] + skip) & mask;
 
-  const bool plain = operand == OperandSize::k32 && offset <= mask - total && ss.readable() &&
-                     within_limit(ss, offset, total) && !alignment_checked(state);
-  size_t i = 0;
+  const bool plain = offset <= mask - total && ss.readable() && within_limit(ss, offset, total) &&
+                     !alignment_checked(state);
   if (plain) {
-    Linear at{ss.base + offset};
-    for (; i + 2 <= out.size(); i += 2, at.value += 8) {
-      TRAPLINE_TRY_LET(pair, cpu.memory.read(at, 8, Privilege::kCurrent));
-      out[i] = static_cast<uint32_t>(pair);
-      out[i + 1] = static_cast<uint32_t>(pair >> 32);
+    const Linear at{ss.base + offset};
+    if (const std::byte* host = cpu.memory.reach(at, total, false, Privilege::kCurrent)) {
+      for (uint32_t& value : out) {
+        value = static_cast<uint32_t>(load_sized(host, size));
+        host += size;
+      }
+      return {};
     }
-    if (i == out.size()) return {};
-    TRAPLINE_TRY_LET(last, cpu.memory.read(at, 4, Privilege::kCurrent));
-    out[i] = static_cast<uint32_t>(last);
-    return {};
   }
-  for (; i < out.size(); ++i, offset = (offset + size) & mask) {
+  for (uint32_t& value : out) {
     TRAPLINE_TRY_LET(linear, check_segment(state, kSs, offset, size, SegmentAccess::kRead, size));
-    TRAPLINE_TRY_LET(value, cpu.memory.read(linear, size, Privilege::kCurrent));
-    out[i] = static_cast<uint32_t>(value);
+    TRAPLINE_TRY_LET(read, cpu.memory.read(linear, size, Privilege::kCurrent));
+    value = static_cast<uint32_t>(read);
+    offset = (offset + size) & mask;
   }
   return {};
 }

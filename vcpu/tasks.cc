@@ -9,8 +9,6 @@
 namespace trapline {
 namespace {
 
-constexpr uint32_t kAccessByte = 5;
-constexpr uint32_t kBusy = 2;
 constexpr uint32_t kDr6TaskSwitch = 1u << 15;
 constexpr uint32_t kDr7LocalEnables = 0x155;
 constexpr uint16_t kWideTss = 8;  // The type's bit that tells 32-bit from 16-bit.
@@ -89,8 +87,8 @@ OrFault<void> probe(Cpu& cpu, const Descriptor& tss, const TaskSwitch& how) {
   if (old.eip + saved - 1 > tr.limit)
     return selector_fault(Vector::kInvalidTss, tr.selector, how.ext);
   TRAPLINE_TRY(writable({tr.base + old.eip}, saved));
-  TRAPLINE_TRY(writable({cpu.state.gdtr.base + (tr.selector & ~7u) + kAccessByte}, 1));
-  TRAPLINE_TRY(writable(tss.address + kAccessByte, 1));
+  TRAPLINE_TRY(writable({cpu.state.gdtr.base + (tr.selector & ~7u) + kAccessByteOffset}, 1));
+  TRAPLINE_TRY(writable(tss.address + kAccessByteOffset, 1));
   return writable({tss.base()}, 2);
 }
 
@@ -119,14 +117,14 @@ OrFault<void> link_tasks(Cpu& cpu, const Descriptor& tss, const TaskSwitch& how)
   const Segment& tr = cpu.state.tr;
   const bool nests = how.kind == TaskSwitchKind::kCall || how.kind == TaskSwitchKind::kInterrupt;
   if (!nests) {
-    const Linear access{cpu.state.gdtr.base + (tr.selector & ~7u) + kAccessByte};
+    const Linear access{cpu.state.gdtr.base + (tr.selector & ~7u) + kAccessByteOffset};
     // The rest of the descriptor may have changed since it was loaded.
     TRAPLINE_TRY_LET(now, cpu.memory.read(access, 1, Privilege::kSystem));
-    TRAPLINE_TRY(cpu.memory.write(access, 1, now & ~uint64_t{kBusy}, Privilege::kSystem));
+    TRAPLINE_TRY(cpu.memory.write(access, 1, now & ~uint64_t{tss::kBusy}, Privilege::kSystem));
   }
   if (how.kind != TaskSwitchKind::kReturn)
-    TRAPLINE_TRY(cpu.memory.write(tss.address + kAccessByte, 1, (tss.attributes() & 0xff) | kBusy,
-                                  Privilege::kSystem));
+    TRAPLINE_TRY(cpu.memory.write(tss.address + kAccessByteOffset, 1,
+                                  (tss.attributes() & 0xff) | tss::kBusy, Privilege::kSystem));
   if (nests) TRAPLINE_TRY(cpu.memory.write({tss.base()}, 2, tr.selector, Privilege::kSystem));
   return {};
 }
@@ -241,7 +239,7 @@ OrFault<void> switch_task(Cpu& cpu, uint16_t selector, const Descriptor& tss,
   TRAPLINE_TRY(link_tasks(cpu, tss, how));
 
   state.tr = tss.load(selector);
-  state.tr.attributes |= kBusy;
+  state.tr.attributes |= tss::kBusy;
   take_image(cpu, image, how);
   TRAPLINE_TRY(load_task_cr3(cpu, tss, image.cr3));
   TRAPLINE_TRY(load_task_segments(cpu, image.ldt, how.ext));

@@ -132,9 +132,9 @@ TEST_F(Delivery, InnerStackFaults) {
   EXPECT_FAULT(interrupt(), Vector::kStackFault, kFree);
   memory.poke<uint16_t>(kTss + 8, kData0);
   memory.poke<uint32_t>(kTss + 4, 0x8008);
-  memory.absent.insert(7);
+  memory.make_absent(7);
   EXPECT_FAULT(interrupt(), Vector::kPageFault, page_fault::kWrite);
-  memory.absent.clear();
+  memory.make_all_present();
   ASSERT_DONE(interrupt());
   EXPECT_EQ(stack32(4), kData3);
 }
@@ -204,7 +204,7 @@ TEST_F(Delivery, PageFaultDuringAContributoryOneIsServedAlone) {
     memory.poke<uint64_t>(0x0f00 + vector * 8, gate(kCode0, 0x20000 + vector, kInterrupt32));
   set(kFree, descriptor(0, 0xfffff, kAccessCode));
   memory.poke<uint64_t>(0x0f00 + 13 * 8, gate(0x0c, 0x20000 + 13, kInterrupt32));
-  memory.absent.insert(kLdt >> kPageShift);
+  memory.make_absent(kLdt >> kPageShift);
   EXPECT_EQ(deliver_fault(cpu, Fault::general_protection(0)), Delivered::kOk);
   EXPECT_EQ(handler(), 14u);
   EXPECT_EQ(state.cr2, kLdt + 8);
@@ -213,7 +213,7 @@ TEST_F(Delivery, PageFaultDuringAContributoryOneIsServedAlone) {
 TEST_F(Delivery, PageFaultDuringAPageFaultDoubles) {
   handlers();
   set_gate(14, gate(0x0c, 0x20000 + 14, kInterrupt32));
-  memory.absent.insert(kLdt >> kPageShift);
+  memory.make_absent(kLdt >> kPageShift);
   EXPECT_EQ(deliver_fault(cpu, Fault::page(0x1234, 0)), Delivered::kOk);
   EXPECT_EQ(handler(), 8u);
   EXPECT_EQ(state.cr2, kLdt + 8);

@@ -41,7 +41,7 @@ TEST_F(Interpreter, RepInsDoesOneIteration) {
 
 TEST_F(Interpreter, InsNeverReadsThePortForNothing) {
   state.gpr[kEdi] = 0x20000;
-  memory.absent.insert(0x20);
+  memory.make_absent(0x20);
   faults({0x6c}, 14, page_fault::kWrite);
   EXPECT_EQ(ports.last, "");
 }

@@ -68,7 +68,7 @@ TEST_F(Interpreter, PopForms) {
   state.gpr[kEsp] = kStack0;
   push32(0x100);
   faults({0x1f}, kGp, 0x100);  // pop ds beyond the GDT
-  memory.absent.insert(0x30);
+  memory.make_absent(0x30);
   faults({0x8f, 0x05, 0, 0, 3, 0}, 14, page_fault::kWrite);
 }
 
@@ -163,7 +163,7 @@ TEST_F(Interpreter, EnterReadsAWordOfWhichItHasPushedAPart) {
 }
 
 TEST_F(Interpreter, EnterProbesItsFrame) {
-  memory.absent.insert((kStack0 - 0x2000) >> kPageShift);
+  memory.make_absent((kStack0 - 0x2000) >> kPageShift);
   faults({0xc8, 0x00, 0x20, 0x00}, 14, page_fault::kWrite);
 }
 

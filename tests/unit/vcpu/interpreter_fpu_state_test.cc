@@ -162,7 +162,7 @@ TEST_F(FpuState, FxsaveAndFxrstor) {
   memory.poke<uint32_t>(0x20000 + 24, 0x10000);
   faults({0x0f, 0xae, 0x0d, 0, 0, 2, 0}, kGp);
   faults({0x0f, 0xae, 0x05, 8, 0, 2, 0}, kGp);
-  memory.absent.insert(0x21);
+  memory.make_absent(0x21);
   faults({0x0f, 0xae, 0x05, 0x80, 0x0f, 2, 0}, 14, page_fault::kWrite);
 }
 

@@ -60,7 +60,7 @@ TEST_F(Interpreter, TableRegisters) {
   ring(3);
   faults({0x0f, 0x01, 0x1d, 0, 0, 2, 0}, kGp);
   done({0x0f, 0x01, 0x0d, 0x10, 0, 2, 0});
-  memory.absent.insert(0x21);
+  memory.make_absent(0x21);
   faults({0x0f, 0x01, 0x0d, 0xfc, 0x0f, 2, 0}, 14, page_fault::kWrite | page_fault::kUser);
 }
 
@@ -225,7 +225,7 @@ TEST_F(Interpreter, Arpl) {
   EXPECT_TRUE(state.eflags & eflags::kZf);
   done({0x63, 0xd8});
   EXPECT_FALSE(state.eflags & eflags::kZf);
-  memory.read_only.insert(0x20);
+  memory.make_read_only(0x20);
   memory.poke<uint16_t>(0x20000, 0x13);
   done({0x63, 0x1d, 0, 0, 2, 0});  // Nothing to write.
 }

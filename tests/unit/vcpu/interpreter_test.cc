@@ -19,10 +19,10 @@ TEST_F(Interpreter, SaysWhatItHandles) {
 
 TEST_F(Interpreter, FetchStopsAtTheInstruction) {
   state.eip = 0x10fff;
-  memory.absent.insert(0x11);
+  memory.make_absent(0x11);
   done({0xfa});
   faults({0x0f}, 14);
-  memory.absent.clear();
+  memory.make_all_present();
   done({0x0f, 0xa2});
   state.segment[kCs].limit = 0x10fff;
   done({0xfa});

@@ -23,7 +23,7 @@ TEST_F(Segments, LoadsDataAndSetsAccessed) {
 }
 
 TEST_F(Segments, AccessedDescriptorsAreNotWritten) {
-  memory.read_only.insert(kGdt >> kPageShift);
+  memory.make_read_only(kGdt >> kPageShift);
   ASSERT_DONE(load_segment(cpu, kDs, kData0));
   set(kFree, descriptor(0, 0xfffff, 0x92));
   EXPECT_FAULT(load_segment(cpu, kDs, kFree), Vector::kPageFault, 3);

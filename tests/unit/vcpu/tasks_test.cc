@@ -11,7 +11,7 @@ constexpr uint16_t kNew = kFree, kGate = kFree + 8;
 class Tasks : public World, public testing::WithParamInterface<bool> {
  protected:
   Tasks() {
-    memory.direct = GetParam();
+    memory.set_direct(GetParam());
     set(kNew, descriptor(kNewTss, 0x67, kAccessTss32, 0));
     set(kGate, gate(kNew, 0, kTask));
     put32(0x20, 0x7000);
@@ -97,7 +97,7 @@ TEST_P(Tasks, ChecksBeforeTheSwitch) {
   set(kNew, descriptor(kNewTss, 0x67, kAccessTss32 & 0x7f, 0));
   EXPECT_FAULT(jump(kNew), Vector::kSegmentNotPresent, kNew);
   set(kNew, descriptor(kNewTss, 0x67, kAccessTss32, 0));
-  memory.absent.insert(kNewTss >> kPageShift);
+  memory.make_absent(kNewTss >> kPageShift);
   EXPECT_FAULT(jump(kNew), Vector::kPageFault, page_fault::kWrite);
   state.eflags |= eflags::kNt;
   memory.poke<uint16_t>(kTss, kNew);

@@ -98,15 +98,15 @@ TEST_F(Transfers, CallChecksTheStackBeforeTheTarget) {
   EXPECT_FAULT(call(kFree, 0x1000), kSsFault, 0);
   state.segment[kSs].limit = ~0u;
   EXPECT_FAULT(call(kFree, 0x1000), kGp, 0);
-  memory.absent.insert((kStack0 - 8) >> kPageShift);
+  memory.make_absent((kStack0 - 8) >> kPageShift);
   EXPECT_FAULT(call(kCode0), Vector::kPageFault, page_fault::kWrite);
 }
 
 TEST_F(Transfers, AFrameAcrossPagesIsWrittenWholeOrNotAtAll) {
   state.gpr[kEsp] = 0x8004;
-  memory.absent.insert(7);
+  memory.make_absent(7);
   EXPECT_FAULT(call(kCode0), Vector::kPageFault, page_fault::kWrite);
-  memory.absent.clear();
+  memory.make_all_present();
   ASSERT_DONE(call(kCode0));
   EXPECT_EQ(stack32(0), kCode + 7);
   EXPECT_EQ(stack32(1), kCode0);
@@ -341,7 +341,7 @@ TEST_F(Transfers, IretFaultsLeaveAllAsItWas) {
   state.segment[kSs].limit = state.gpr[kEsp] + 10;
   EXPECT_FAULT(iret(cpu, k32, 0), kSsFault, 0);
   state.segment[kSs].limit = ~0u;
-  memory.absent.insert(state.gpr[kEsp] >> kPageShift);
+  memory.make_absent(state.gpr[kEsp] >> kPageShift);
   EXPECT_FAULT(iret(cpu, k32, 0), Vector::kPageFault, 0);
 }
 

@@ -17,31 +17,37 @@ namespace trapline {
 /// Linear memory without page tables: pages can be absent, read-only or for supervisors only.
 class FlatMemory final : public LinearMemory {
  public:
-  explicit FlatMemory(const CpuState& state) : state_(state), bytes_(kBytes) {}
-
-  std::set<uint32_t> absent, read_only, supervisor;  // Page numbers.
-  uint32_t writes = 0;
-  bool direct = false;  ///< Whether reach() reaches anything.
-
-  OrFault<uint64_t> read(Linear address, uint32_t size, Privilege privilege) override {
-    TRAPLINE_TRY(check(address, size, privilege, false));
-    uint64_t value = 0;
-    std::memcpy(&value, &bytes_[address.value], size);
-    return value;
+  explicit FlatMemory(const CpuState& state)
+      : LinearMemory(state), state_(state), bytes_(kBytes), tables_(4) {
+    for (auto& table : tables_) table.resize(kLinearPages);
+    set_direct(true);
   }
-  OrFault<void> write(Linear address, uint32_t size, uint64_t value, Privilege privilege) override {
-    TRAPLINE_TRY(check(address, size, privilege, true));
-    std::memcpy(&bytes_[address.value], &value, size);
-    ++writes;
-    return {};
+
+  uint32_t writes = 0;  ///< Of those that were not direct.
+
+  void make_absent(uint32_t page) { change(absent_, page); }
+  void make_read_only(uint32_t page) { change(read_only_, page); }
+  void make_all_present() {
+    absent_.clear();
+    set_direct(direct_);
   }
+  /// Whether reach() reaches anything.
+  void set_direct(bool direct) {
+    direct_ = direct;
+    for (const bool user : {false, true})
+      set_pages(user, {{tables_[user].data(), tables_[2 + user].data()}});
+    for (uint32_t page = 0; page < kBytes >> kPageShift; ++page) {
+      const bool reached = direct && !absent_.contains(page);
+      const uint64_t delta = reached ? reinterpret_cast<uint64_t>(bytes_.data()) : 0;
+      for (const bool user : {false, true}) {
+        tables_[user][page] = delta;
+        tables_[2 + user][page] = read_only_.contains(page) ? 0 : delta;
+      }
+    }
+  }
+
   OrFault<void> probe_write(Linear address, uint32_t size, Privilege privilege) override {
     return check(address, size, privilege, true);
-  }
-  std::byte* reach(Linear address, uint32_t size, bool write, Privilege privilege) override {
-    const bool one_page = address.offset() + size <= kPageSize;
-    if (!direct || !one_page || !check(address, size, privilege, write).ok()) return nullptr;
-    return reinterpret_cast<std::byte*>(&bytes_[address.value]);
   }
   OrFault<uint8_t> fetch(Linear address) override {
     TRAPLINE_TRY(check(address, 1, Privilege::kCurrent, false));
@@ -72,15 +78,36 @@ class FlatMemory final : public LinearMemory {
     const uint32_t flags = (write ? page_fault::kWrite : 0u) | (user ? page_fault::kUser : 0u);
     for (uint32_t at = address.value; at < address.value + size; at = (at | kPageMask) + 1) {
       const uint32_t page = at >> kPageShift;
-      if (at >= kBytes || absent.contains(page)) return Fault::page(at, flags);
-      if ((write && read_only.contains(page)) || (user && supervisor.contains(page)))
-        return Fault::page(at, flags | page_fault::kPresent);
+      if (at >= kBytes || absent_.contains(page)) return Fault::page(at, flags);
+      if (write && read_only_.contains(page)) return Fault::page(at, flags | page_fault::kPresent);
     }
     return {};
   }
 
+  OrFault<uint64_t> read_unreached(Linear address, uint32_t size, Privilege privilege) override {
+    TRAPLINE_TRY(check(address, size, privilege, false));
+    uint64_t value = 0;
+    std::memcpy(&value, &bytes_[address.value], size);
+    return value;
+  }
+  OrFault<void> write_unreached(Linear address, uint32_t size, uint64_t value,
+                                Privilege privilege) override {
+    TRAPLINE_TRY(check(address, size, privilege, true));
+    std::memcpy(&bytes_[address.value], &value, size);
+    ++writes;
+    return {};
+  }
+
+  void change(std::set<uint32_t>& pages, uint32_t page) {
+    pages.insert(page);
+    set_direct(direct_);
+  }
+
   const CpuState& state_;
   std::vector<uint8_t> bytes_;
+  bool direct_ = true;
+  std::set<uint32_t> absent_, read_only_;  ///< Page numbers.
+  std::vector<std::vector<uint64_t>> tables_;
 };
 
 class RecordingPorts final : public PortSpace {

@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <optional>
 #include <span>
 
+#include "tests/differential/campaign.h"
 #include "tests/differential/forms.h"
 #include "vcpu/state.h"
 
@@ -31,18 +31,6 @@ constexpr const char* kWays[] = {
     "them are not compared",
     "MXCSR: bit 17 is not reserved; not compared where it is set",
 };
-
-std::optional<Decoded> decode_at(const Case& test, uint32_t offset) {
-  static const ZydisDecoder decoder32 = make_decoder(CodeSize::k32);
-  static const ZydisDecoder decoder16 = make_decoder(CodeSize::k16);
-  if (offset >= test.code_length) return std::nullopt;
-  Decoded decoded;
-  if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(test.size == CodeSize::k16 ? &decoder16 : &decoder32,
-                                           &test.code[offset], test.code_length - offset,
-                                           &decoded.instruction, decoded.operands)))
-    return std::nullopt;
-  return decoded;
-}
 
 std::span<const ZydisDecodedOperand> operands(const Decoded& decoded) {
   return {decoded.operands, decoded.instruction.operand_count};

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -68,6 +69,8 @@ class Campaign {
   uint32_t reported_ = 0;
 };
 
+/// The case's instruction at an offset into its code.
+std::optional<Decoded> decode_at(const Case& test, uint32_t offset);
 /// What masks.cc says about the instruction that raised the exception, if one did.
 FieldMask mask_for(const Case& test, const Outcome& outcome);
 /// Whether its first instruction does.

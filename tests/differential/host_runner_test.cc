@@ -166,17 +166,14 @@ bool unicorn_knows(const Form& form) {
 
 /// A double shift of 16 bits by more than that, whose result is undefined.
 bool double_shift_beyond_operand(const Case& test) {
-  static const ZydisDecoder decoder = make_decoder(CodeSize::k32);
-  Decoded decoded;
-  if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, test.code.data(), test.code_length,
-                                           &decoded.instruction, decoded.operands)))
-    return false;
-  const ZydisMnemonic mnemonic = decoded.instruction.mnemonic;
+  const auto decoded = decode_at(test, 0);
+  if (!decoded) return false;
+  const ZydisMnemonic mnemonic = decoded->instruction.mnemonic;
   if (mnemonic != ZYDIS_MNEMONIC_SHLD && mnemonic != ZYDIS_MNEMONIC_SHRD) return false;
-  const ZydisDecodedOperand& by = decoded.operands[2];
+  const ZydisDecodedOperand& by = decoded->operands[2];
   const uint64_t count =
       by.type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? by.imm.value.u : test.initial.gpr[kEcx];
-  return (count & 31) > decoded.operands[0].size;
+  return (count & 31) > decoded->operands[0].size;
 }
 
 /// Compares only what Unicorn is good for; the point is the runner, not Unicorn.

@@ -117,16 +117,8 @@ constexpr MaskRow kRows[] = {
 };
 
 ZydisMnemonic instruction_at(const Case& test, uint32_t eip) {
-  const uint32_t offset = eip - test.initial.eip;
-  if (offset >= test.code_length) return ZYDIS_MNEMONIC_INVALID;
-  static const ZydisDecoder decoder32 = make_decoder(CodeSize::k32);
-  static const ZydisDecoder decoder16 = make_decoder(CodeSize::k16);
-  const ZydisDecoder& decoder = test.size == CodeSize::k16 ? decoder16 : decoder32;
-  Decoded decoded;
-  if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder, &test.code[offset], test.code_length - offset,
-                                           &decoded.instruction, decoded.operands)))
-    return ZYDIS_MNEMONIC_INVALID;
-  return decoded.instruction.mnemonic;
+  const auto decoded = decode_at(test, eip - test.initial.eip);
+  return decoded ? decoded->instruction.mnemonic : ZYDIS_MNEMONIC_INVALID;
 }
 
 /// Hosts that leave the pointers out of what they save leave them out of FXSAVE's image, too, and
@@ -138,6 +130,18 @@ void mask_x87_pointers(const Case& test, const Outcome& outcome, FieldMask& mask
 }
 
 }  // namespace
+
+std::optional<Decoded> decode_at(const Case& test, uint32_t offset) {
+  static const ZydisDecoder decoder32 = make_decoder(CodeSize::k32);
+  static const ZydisDecoder decoder16 = make_decoder(CodeSize::k16);
+  if (offset >= test.code_length) return std::nullopt;
+  Decoded decoded;
+  if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(test.size == CodeSize::k16 ? &decoder16 : &decoder32,
+                                           &test.code[offset], test.code_length - offset,
+                                           &decoded.instruction, decoded.operands)))
+    return std::nullopt;
+  return decoded;
+}
 
 FieldMask mask_for(const Case& test, const Outcome& outcome) {
   FieldMask mask;

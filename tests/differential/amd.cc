@@ -15,21 +15,25 @@ namespace trapline::differential {
 namespace {
 
 constexpr const char* kWays[] = {
-    "AAA, AAS, DAA, DAS: undefined flags; blocks with them are not compared",
-    "PUSH of a segment register: writes zeros above the selector; blocks are not compared",
-    "INT1: EIP",
-    "ENTER: EBP's upper half where a 16-bit stack pointer wraps; not compared, nor are blocks of "
-    "16-bit "
-    "code with it",
-    "UD1: which bytes are fetched",
-    "LOCK where it is illegal: with SLDT and its like, the host's kernel comes before #UD",
-    "LOOPE and LOOPNE with F2 or F3: the prefix decides about the condition; not compared",
-    "REP CMPS and SCAS: flags when a later element faults",
-    "x87 stores: a fault of the memory comes before an unmasked exception; not compared",
-    "accesses across the end of a flat segment are #GP or #SS; not compared",
-    "FXSAVE: pointers only with an unmasked exception; FNSTENV and FNSAVE: selectors; blocks with "
-    "them are not compared",
-    "MXCSR: bit 17 is not reserved; not compared where it is set",
+    "fields that are not compared:",
+    "  AAA, AAS, DAA, DAS: undefined flags",
+    "  PUSH of a segment register: memory, as zeros are written above the selector",
+    "  INT1: EIP",
+    "  LOOPE and LOOPNE with F2 or F3: EIP and a fault there (in 16-bit code ECX, too), as the "
+    "prefix decides about the condition",
+    "  ENTER where a 16-bit stack pointer wraps: EBP",
+    "  UD1: the fault, as it depends on which bytes are fetched",
+    "  LOCK where it is illegal, with SLDT and its like: the fault, as the host's kernel is asked "
+    "first",
+    "  REP CMPS and SCAS that fault at a later element: flags",
+    "cases in whose place others are drawn:",
+    "  PUSH of a segment register whose zeros run into a page that faults",
+    "  x87 stores with an unmasked exception and a fault of the memory, which comes first",
+    "  accesses across the end of a flat segment: #GP or #SS",
+    "  LDMXCSR and FXRSTOR of bit 17, which is not reserved",
+    "instructions that blocks are made without, as all that follows would differ:",
+    "  AAA, AAS, DAA, DAS; PUSH of a segment register; ENTER in 16-bit code",
+    "  FXSAVE, FNSTENV and FNSAVE: pointers only with an unmasked exception, other selectors",
 };
 
 std::span<const ZydisDecodedOperand> operands(const Decoded& decoded) {
@@ -95,18 +99,22 @@ bool x87_store(const Decoded& decoded) {
   }
 }
 
-bool differs_anywhere(const Decoded& decoded, bool block) {
+bool repeated(const Decoded& decoded) {
+  return has_prefix(decoded, {0xf2, 0xf3});
+}
+
+bool loops_on_condition(const Decoded& decoded) {
   const ZydisMnemonic mnemonic = decoded.instruction.mnemonic;
-  if (mnemonic == ZYDIS_MNEMONIC_LOOPE || mnemonic == ZYDIS_MNEMONIC_LOOPNE)
-    return has_prefix(decoded, {0xf2, 0xf3});
-  return block && (decimal(decoded) || pushes_segment(decoded) || saves_x87(decoded));
+  return mnemonic == ZYDIS_MNEMONIC_LOOPE || mnemonic == ZYDIS_MNEMONIC_LOOPNE;
+}
+
+bool enters_by_short_stack(const Decoded& decoded, CodeSize size) {
+  return decoded.instruction.mnemonic == ZYDIS_MNEMONIC_ENTER && size == CodeSize::k16;
 }
 
 /// ENTER pushes four bytes at most before it reads the stack pointer.
 bool enter_may_wrap(const Case& test, const Decoded& decoded) {
-  const bool at_start = test.instruction_count == 1 && (test.initial.gpr[kEsp] & 0xffff) >= 4;
-  return decoded.instruction.mnemonic == ZYDIS_MNEMONIC_ENTER && test.size == CodeSize::k16 &&
-         !at_start;
+  return enters_by_short_stack(decoded, test.size) && (test.initial.gpr[kEsp] & 0xffff) < 4;
 }
 
 uint32_t value_of(const CpuImage& cpu, ZydisRegister name) {
@@ -141,13 +149,13 @@ bool host_is_amd() {
   return amd;
 }
 
+bool amd_blocks_lack(const Decoded& decoded, CodeSize size) {
+  return decimal(decoded) || pushes_segment(decoded) || saves_x87(decoded) ||
+         enters_by_short_stack(decoded, size);
+}
+
 bool amd_differs(const Case& test, const Outcome& host) {
   if (!host_is_amd()) return false;
-  const bool block = test.instruction_count > 1;
-  for (uint32_t i = 0; i < test.instruction_count; ++i)
-    if (const auto decoded = decode_at(test, test.instructions[i]);
-        decoded && (differs_anywhere(*decoded, block) || enter_may_wrap(test, *decoded)))
-      return true;
   constexpr uint32_t kMisalignedMode = 1u << 17;
   if (host.final.fpu.mxcsr & kMisalignedMode) return true;
   if (host.event != Event::kException) return false;
@@ -168,6 +176,11 @@ void mask_amd(const Case& test, const Outcome& host, FieldMask& mask) {
     if (decimal(*decoded)) mask.eflags |= decoded->instruction.cpu_flags->undefined;
     mask.memory |= pushes_segment(*decoded);
     mask.eip |= decoded->instruction.mnemonic == ZYDIS_MNEMONIC_INT1;
+    if (loops_on_condition(*decoded) && repeated(*decoded)) {
+      mask.eip = mask.event = true;
+      if (test.size == CodeSize::k16) mask.gprs |= 1u << kEcx;  // Not counted if beyond the limit.
+    }
+    if (enter_may_wrap(test, *decoded)) mask.gprs |= 1u << kEbp;
   }
   if (host.event != Event::kException) return;
   const auto decoded = decode_at(test, host.final.eip - test.initial.eip);
@@ -176,8 +189,7 @@ void mask_amd(const Case& test, const Outcome& host, FieldMask& mask) {
     return;
   }
   mask.which_fault |= decoded->instruction.mnemonic == ZYDIS_MNEMONIC_UD1;
-  if (compares_strings(*decoded) && has_prefix(*decoded, {0xf2, 0xf3}))
-    mask.eflags |= eflags::kArithmetic;
+  if (compares_strings(*decoded) && repeated(*decoded)) mask.eflags |= eflags::kArithmetic;
 }
 
 void print_amd_ways() {

@@ -14,6 +14,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string_view name() const = 0;
+  /// Whether the host's processor runs the code, with its ways.
+  virtual bool on_processor() const { return false; }
   /// Runs each case from the common window content and says what came of it.
   virtual void run(std::span<const Case> cases, std::span<Outcome> outcomes) = 0;
 };

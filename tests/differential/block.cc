@@ -2,6 +2,7 @@
 #include <cstring>
 #include <vector>
 
+#include "tests/differential/amd.h"
 #include "tests/differential/generator.h"
 #include "tests/differential/values.h"
 
@@ -292,6 +293,7 @@ class BlockBuilder {
         forms_[block_forms_[random_.below(static_cast<uint32_t>(block_forms_.size()))]];
     Encoded encoded = encode(form, decoder_, random_);
     if (encoded.decoded.instruction.raw.imm[0].is_relative) return;
+    if (host_is_amd() && amd_blocks_lack(encoded.decoded, test_.size)) return;
     // All that CS shows of 16-bit code, besides code, is absent.
     if (code16() && reads_code_segment(encoded) && !random_.one_in(16)) return;
     const bool writes_stack = writes_stack_pointer(encoded);
@@ -374,8 +376,8 @@ class BlockBuilder {
 
 }  // namespace
 
-Case Generator::block(uint64_t number) const {
-  Random random(seed_, number ^ uint64_t{1} << 62);
+Case Generator::block(uint64_t number, uint32_t attempt) const {
+  Random random = this->random(number ^ uint64_t{1} << 62, attempt);
   Case test;
   test.number = number;
   test.form = kNoForm;

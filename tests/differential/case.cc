@@ -30,8 +30,12 @@ void apply_patches(const Case& test, const WindowPages& window) {
   }
 }
 
-uint32_t code_bytes_in_pages(const Case& test) {
-  return std::min<uint32_t>(test.code_length, kCodeBase + kCodeBytes - test.initial.eip);
+void fill_code_pages(const Case& test, std::span<uint8_t, kCodeBytes> pages) {
+  constexpr uint8_t kInt3 = 0xcc;
+  std::ranges::fill(pages, kInt3);
+  const uint32_t start = test.initial.eip - kCodeBase;
+  std::copy_n(test.code.begin(), std::min<uint32_t>(test.code_length, kCodeBytes - start),
+              pages.begin() + start);
 }
 
 void collect_changes(const WindowPages& window, const WindowImage& common, Outcome& outcome) {

@@ -94,9 +94,9 @@ using WindowPages = std::array<uint8_t*, kWindowPages>;
 
 /// Puts a case's patches into a window that holds the common image.
 void apply_patches(const Case& test, const WindowPages& window);
-/// The code with the given bytes at its exits, as it stands from initial.eip on, cut off where the
-/// code pages end.
-uint32_t code_bytes_in_pages(const Case& test);
+/// The code pages' content: INT3 wherever the case's code is not, so that a wild branch, or a read
+/// through CS, finds the same on every backend, whatever ran before. Code is cut off at their end.
+void fill_code_pages(const Case& test, std::span<uint8_t, kCodeBytes> pages);
 /// Records how the window differs from the common image and makes them equal again.
 void collect_changes(const WindowPages& window, const WindowImage& common, Outcome& outcome);
 /// Clears what no backend has to reproduce: reserved fields of the FXSAVE image, and FCS and FDS,
@@ -109,6 +109,7 @@ struct FieldMask {
   uint8_t gprs = 0;           ///< A bit for each, in encoding order.
   bool fpu_pointers = false;  ///< FIP, FDP and FOP.
   bool cr2_offset = false;    ///< Which byte of the page.
+  bool event = false;         ///< Also whether there is a fault at all.
   bool which_fault = false;   ///< Vector, error code and CR2, where both sides fault.
   bool memory = false;
   bool eip = false;

@@ -78,7 +78,7 @@ namespace {
 void compare_events(std::string& out, const Outcome& left, const Outcome& right,
                     const FieldMask& mask) {
   const bool both_fault = left.event == Event::kException && right.event == Event::kException;
-  if (mask.which_fault && both_fault) return;
+  if (mask.event || (mask.which_fault && both_fault)) return;
   if (left.event != right.event || left.vector != right.vector)
     out += "  event    " + describe_event(left) + " | " + describe_event(right) + "\n";
   compare_hex(out, "error", left.error_code, right.error_code);

@@ -144,7 +144,8 @@ int run(Options& options) {
         ull(statistics.native_pages_unexplored));
     if (stays < campaign_options.cases / 2) return 1;  // Not what was to be compared.
   }
-  return campaign.total().failed == 0 ? 0 : 1;
+  const FormCount total = campaign.total();
+  return total.failed == 0 && total.not_compared == 0 ? 0 : 1;
 }
 
 }  // namespace

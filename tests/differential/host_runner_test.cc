@@ -116,7 +116,7 @@ TEST_F(HostRunner, DoesTheSameTwice) {
     campaign.run();
     const FormCount total = campaign.total();
     EXPECT_EQ(total.failed, 0u);
-    EXPECT_EQ(total.compared + total.not_compared + total.own_ways, options.cases);
+    EXPECT_EQ(total.compared + total.not_compared, options.cases);
   }
 }
 
@@ -195,6 +195,7 @@ TEST_F(HostRunner, AgreesWithUnicornOnIntegerInstructions) {
       ++compared;
       FieldMask mask;
       mask.eflags = undefined_flags(test.code.data(), 15) | eflags::kIf | eflags::kId;
+      mask_amd(test, host, mask);
       other.final.fpu = host.final.fpu;
       const std::string difference = differences(host, other, mask);
       EXPECT_TRUE(difference.empty()) << forms[form].name << "\n"

@@ -148,12 +148,9 @@ void MachineBackend::run(std::span<const Case> cases, std::span<Outcome> outcome
 void MachineBackend::run_case(const Case& test, Outcome& outcome) {
   outcome = Outcome{};
   apply_patches(test, window_);
-  if (native_) {  // What earlier cases left is code, too, to the eyes of whoever vets the page.
-    static constexpr std::array<std::byte, kCodePages * kPageSize> kZeros{};
-    machine_->write_memory({kCodeFrames}, kZeros);
-  }
-  machine_->write_memory({kCodeFrames + (test.initial.eip - kCodeBase)},
-                         std::as_bytes(std::span(test.code).first(code_bytes_in_pages(test))));
+  std::array<uint8_t, kCodeBytes> code;
+  fill_code_pages(test, code);
+  machine_->write_memory({kCodeFrames}, std::as_bytes(std::span(code)));
   CpuState state = start_;
   state.gpr = test.initial.gpr;
   state.eip = test.initial.eip;

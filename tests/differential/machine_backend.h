@@ -22,7 +22,8 @@ class MachineBackend : public Backend {
       const WindowImage& common, const Environment& environment, const Switches& switches,
       Mutation mutation = Mutation::kNone,
       DirectExecution direct_execution = DirectExecution::kNever);
-  std::string_view name() const override { return "engine"; }
+  std::string_view name() const override { return native_ ? "container" : "engine"; }
+  bool on_processor() const override { return native_; }
   void run(std::span<const Case> cases, std::span<Outcome> outcomes) override;
   Machine& machine() { return *machine_; }
 

@@ -26,6 +26,7 @@ class NativeBackend : public Backend {
   NativeBackend& operator=(const NativeBackend&) = delete;
 
   std::string_view name() const override { return "host"; }
+  bool on_processor() const override { return true; }
   void run(std::span<const Case> cases, std::span<Outcome> outcomes) override;
   /// What this host lacks, and which cases therefore always fault on it. Empty when nothing.
   std::string limitations() const;

@@ -420,7 +420,7 @@ bool install_handlers() {
 void place_code(const Child& child, const Case& test) {
   uint8_t* const at = child.code + (test.initial.eip - kCodeBase);
   const uint32_t room = kCodeBase + kCodeBytes - test.initial.eip;
-  std::memcpy(at, test.code.data(), code_bytes_in_pages(test));
+  fill_code_pages(test, std::span<uint8_t, kCodeBytes>(child.code, kCodeBytes));
   const std::array<const uint8_t*, kExits> stubs = {trapline_gate_exit0, trapline_gate_exit1};
   for (uint32_t i = 0; i < kExits; ++i) {
     if (test.exits[i] + kExitBytes > room) continue;

@@ -57,8 +57,8 @@ Generator::Generator(uint64_t seed, const std::vector<Form>& forms, CodeSize siz
   }
 }
 
-Case Generator::single(uint64_t number, uint32_t form) const {
-  Random random(seed_, number);
+Case Generator::single(uint64_t number, uint32_t form, uint32_t attempt) const {
+  Random random = this->random(number, attempt);
   Case test;
   test.number = number;
   test.form = form;

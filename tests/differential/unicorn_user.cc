@@ -58,7 +58,9 @@ void UnicornUserBackend::run(std::span<const Case> cases, std::span<Outcome> out
 void UnicornUserBackend::run_case(const Case& test, Outcome& outcome) {
   outcome = Outcome{};
   apply_patches(test, window_);
-  uc_mem_write(uc_, test.initial.eip, test.code.data(), code_bytes_in_pages(test));
+  std::array<uint8_t, kCodeBytes> code;
+  fill_code_pages(test, code);
+  uc_mem_write(uc_, kCodeBase, code.data(), code.size());
   uc_ctl_remove_cache(uc_, uint64_t{kCodeBase}, uint64_t{kCodeBase} + kCodeBytes);
   for (size_t i = 0; i < kGprs.size(); ++i) uc_reg_write(uc_, kGprs[i], &test.initial.gpr[i]);
   uc_reg_write(uc_, UC_X86_REG_EFLAGS, &test.initial.eflags);

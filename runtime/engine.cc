@@ -114,6 +114,7 @@ View& Engine::activate_view(bool user) {
   View& view = mmu_->activate(paging_context(), user);
   views_[user] = &view;
   set_pages(user, {{view.tables(), view.tables() + kLinearPages}});
+  if (!user) context_->supervisor_tables = reinterpret_cast<uint64_t>(view.tables()) + kPageShift;
   return view;
 }
 
@@ -122,6 +123,7 @@ void Engine::forget_views() {
     views_[user] = nullptr;
     set_pages(user, {});
   }
+  context_->supervisor_tables = 0;
 }
 
 void Engine::drop_window() {

@@ -88,20 +88,21 @@ void Engine::remember_segment(SegmentName name) {
   const CpuState& state = context_->cpu;
   const Segment& segment = state.segment[name];
   const uint16_t selector = segment.selector;
-  if (state.cpl != 0 || !uses_descriptors(state) || (selector & kSelectorTableBit)) return;
+  if (!uses_descriptors(state)) return;
   uint64_t raw = 0;
   if (!null_selector(selector)) {
     const auto read = read_descriptor(cpu_, selector, Vector::kGeneralProtection);
     if (!read.ok()) return;
     raw = read->raw;
   }
-  context_->loaded_segments[loaded_segment_slot(selector)] = {selector, 0, raw, segment};
+  context_->loaded_segments[loaded_segment_slot(selector)] = {
+      loaded_segment_key(selector, state.cpl), 0, raw, segment};
 }
 
 void Engine::remember_class(SegmentName name, uint32_t word, uint64_t table) {
   const CpuState& state = context_->cpu;
   const bool in_mode = name == kDs || name == kEs;
-  if (!in_mode || state.cpl != 0 || !uses_descriptors(state)) return;
+  if (!in_mode || !uses_descriptors(state)) return;
   if (table == reinterpret_cast<uint64_t>(execution_views_->empty_table())) return;
   const uint64_t recycled = execution_views_->recycled();
   refresh_mode();

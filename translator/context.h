@@ -64,19 +64,23 @@ struct HotFields {
 };
 static_assert(sizeof(HotFields) == 128, "the context register points just behind these");
 
-/// What loading a selector made of a descriptor in the GDT, in ring 0. Good for another load as
-/// long as the descriptor is the same.
+/// What loading a selector at a CPL made of a descriptor in the GDT or LDT. Good for another load
+/// as long as the descriptor is the same, wherever it lies.
 struct alignas(64) LoadedSegment {
-  static constexpr uint32_t kNoSelector = ~0u;
-  uint32_t selector = kNoSelector;
+  static constexpr uint32_t kNone = ~0u;
+  uint32_t key = kNone;
   uint32_t reserved = 0;
   uint64_t descriptor = 0;  ///< Not for null selectors.
   Segment segment;
 };
 static_assert(sizeof(LoadedSegment) == 64, "emitted code scales selectors");
-inline constexpr uint32_t kLoadedSegments = 32;
+constexpr uint32_t loaded_segment_key(uint16_t selector, uint32_t cpl) {
+  return selector | cpl << 16;
+}
+inline constexpr uint32_t kLoadedSegments = 128;
+/// The table's bit is part of it.
 constexpr uint32_t loaded_segment_slot(uint16_t selector) {
-  return selector / 8u % kLoadedSegments;
+  return selector / 4u % kLoadedSegments;
 }
 
 /// Code that a load of CS with a selector leads to where the base is 16 times the selector: the
@@ -132,6 +136,8 @@ struct alignas(64) Context {
   /// The entry table of pages that have none: every entry leads to the look-up in C++.
   alignas(64) std::array<EntryPair, kPageSize> miss_table{};
   std::array<LoadedSegment, kLoadedSegments> loaded_segments;
+  /// As HotFields::tables, but of the supervisor's view of the same memory; 0 when it has none yet.
+  uint64_t supervisor_tables = 0;
   std::array<KnownCode, kKnownCodes> known_codes;
   std::array<KnownClass, kKnownClasses> known_classes;
   /// FNSTENV's, where the host's FXSAVE may leave the pointers out.

@@ -15,7 +15,7 @@ constexpr uint32_t kSavedZero = 0x4000;  ///< ZF in the flags register.
 /// Whether emitted code may find out what a load of the segment register makes: see LoadedSegment.
 bool load_may_be_known(const BlockEmitter& e, uint8_t segment) {
   const ModeKey& m = e.mode();
-  return e.switches().inline_system && segment != kSs && m.cpl() == 0 && m.has(mode::kProtected) &&
+  return e.switches().inline_system && segment != kSs && m.has(mode::kProtected) &&
          !m.has(mode::kV86);
 }
 
@@ -64,10 +64,12 @@ void cast_shadow(BlockEmitter& e, uint8_t segment) {
 }
 
 /// Loads the selector in the address register where that was done before with the same descriptor.
-/// Otherwise `op` does the whole instruction.
+/// Otherwise `op` does the whole instruction, and looks at the register's lower half alone.
 void load_known(BlockEmitter& e, const Instruction& in, uint8_t segment, SystemOp op,
                 uint32_t payload, uint8_t popped = 0) {
   e.clobber_flags();
+  if (const uint32_t key = loaded_segment_key(0, e.mode().cpl()); key != 0)
+    e.a.or_(host::kAddress.r32(), asmjit::imm(static_cast<int>(key)));
   e.a.mov(host::kDelta.r32(), static_cast<uint32_t>(segment * sizeof(Segment)));
   if (segment == kFs || segment == kGs) {
     e.call_thunk(&Thunks::load_segment);

@@ -168,7 +168,8 @@ class ThunkEmitter {
   }
 
   /// See LoadedSegment. The checks of a load depend on the selector, the descriptor and the CPL
-  /// alone, so that the same ones come out the same.
+  /// alone, so that the same ones come out the same. The address register holds the first and the
+  /// last as loaded_segment_key() has them.
   void emit_load_segment(LoadedClass loaded) {
     constexpr int32_t kTable = TRAPLINE_CONTEXT_OFFSET(loaded_segments);
     constexpr int32_t kCopy = kTable + int32_t{offsetof(LoadedSegment, segment)};
@@ -179,16 +180,16 @@ class ThunkEmitter {
     const x86::Gp name = host::kDelta;
     const x86::Gp work = x86::rax;
     const x86::Gp more = x86::rcx;
-    static_assert(kLoadedSegments == 32 && sizeof(LoadedSegment) == 64);
+    static_assert(kLoadedSegments == 128 && sizeof(LoadedSegment) == 64);
     Label done = a.newLabel();
     Label known = a.newLabel();
     Label absent = a.newLabel();
     for (const x86::Gp& reg : {slot, work, more}) a.push(reg);
     a.mov(slot.r32(), selector.r32());
-    a.shl(slot.r32(), 3);
+    a.shl(slot.r32(), 4);
     a.and_(slot.r32(), (kLoadedSegments - 1) * sizeof(LoadedSegment));
     a.add(slot, host::kContext);
-    a.cmp(x86::ptr(slot, kTable + int32_t{offsetof(LoadedSegment, selector)}, 4), selector.r32());
+    a.cmp(x86::ptr(slot, kTable + int32_t{offsetof(LoadedSegment, key)}, 4), selector.r32());
     a.jne(done);
     if (loaded == LoadedClass::kSame) {
       a.mov(work.r8(), x86::ptr(slot, kCopy + kClass, 1));
@@ -197,19 +198,17 @@ class ThunkEmitter {
     }
     a.test(selector.r32(), 0xfffc);
     a.jz(known);  // A null selector.
-    // The descriptor's last byte must be in the table, its bytes in one page.
-    a.mov(work.r32(), selector.r32());
-    a.or_(work.r32(), 7);
-    a.movzx(more.r32(), field(TRAPLINE_CONTEXT_OFFSET(cpu.gdtr.limit), 2));
-    a.cmp(more.r32(), work.r32());
-    a.jb(done);  // Not equal, then.
-    a.and_(work.r32(), ~7);
-    a.add(work.r32(), field(TRAPLINE_CONTEXT_OFFSET(cpu.gdtr.base), 4));
+    emit_descriptor_address(work, more, done);
+    // Its bytes must be in one page.
     a.test(work.r32(), 7);
     a.jnz(done);
+    a.cmp(field(TRAPLINE_CONTEXT_OFFSET(supervisor_tables), 8), 0);
+    a.je(absent);
     a.mov(more.r32(), work.r32());
     a.shr(more.r32(), kPageShift);
-    a.mov(more, x86::Mem(host::kTables, more, 3, -int32_t{kPageShift}, 8));
+    a.shl(more, 3);
+    a.add(more, field(TRAPLINE_CONTEXT_OFFSET(supervisor_tables), 8));
+    a.mov(more, x86::ptr(more, -int32_t{kPageShift}, 8));
     a.test(more, more);
     a.jz(absent);
     a.mov(work, x86::ptr(work, more));
@@ -244,6 +243,31 @@ class ThunkEmitter {
     a.bind(absent);
     a.cmp(selector.r32(), -1);
     a.jmp(done);
+  }
+
+  /// Of the selector in the address register. Leaves with ZF clear where its table does not hold
+  /// all of the descriptor.
+  void emit_descriptor_address(const x86::Gp& address, const x86::Gp& base, const Label& outside) {
+    const x86::Gp selector = host::kAddress;
+    Label local = a.newLabel();
+    Label found = a.newLabel();
+    a.movzx(address.r32(), selector.r16());
+    a.or_(address.r32(), 7);
+    a.test(selector.r32(), kSelectorTableBit);
+    a.jnz(local);
+    a.movzx(base.r32(), field(TRAPLINE_CONTEXT_OFFSET(cpu.gdtr.limit), 2));
+    a.cmp(base.r32(), address.r32());
+    a.jb(outside);
+    a.mov(base.r32(), field(TRAPLINE_CONTEXT_OFFSET(cpu.gdtr.base), 4));
+    a.jmp(found);
+    a.bind(local);
+    a.test(field(TRAPLINE_CONTEXT_OFFSET(cpu.ldtr.attributes), 4), segment::kUnusable);
+    a.jnz(outside);
+    a.cmp(field(TRAPLINE_CONTEXT_OFFSET(cpu.ldtr.limit), 4), address.r32());
+    a.jb(outside);
+    a.mov(base.r32(), field(TRAPLINE_CONTEXT_OFFSET(cpu.ldtr.base), 4));
+    a.bind(found);
+    a.lea(address.r32(), x86::ptr(base, address, 0, -7));
   }
 
   void emit_enter_code() {

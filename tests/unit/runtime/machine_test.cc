@@ -1,8 +1,6 @@
 // The embedding API as a user sees it: state, exits, limits, interrupts, memory from outside.
 #include "runtime/machine.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstring>
@@ -12,17 +10,11 @@
 #include <thread>
 #include <vector>
 
+#include "tests/unit/runtime/ring0_machine.h"
+
 namespace trapline {
 namespace {
 
-using Code = std::vector<uint8_t>;
-using Kind = Exit::Kind;
-
-constexpr uint32_t kCode = 0x1000;
-constexpr uint32_t kHandler = 0x2000;
-constexpr uint32_t kStack = 0x4000;
-constexpr uint32_t kGdt = 0x5000;
-constexpr uint32_t kIdt = 0x6000;
 constexpr uint8_t kVector = 0x30;
 
 /// Ports whose writes do what a test says.
@@ -33,54 +25,17 @@ class Ports final : public PortSpace {
   std::function<void(uint32_t)> written;
 };
 
-/// A machine in ring 0 with flat segments, whose handlers for NMI and kVector are at kHandler and
-/// for #GP at kHandler + 0x100.
-class MachineTest : public ::testing::Test {
+/// Its handlers for NMI and kVector are at kHandler and for #GP at kHandler + 0x100.
+class MachineTest : public Ring0Machine {
  protected:
   void make(const Code& code, const Code& handler = {0x43, 0xcf}) {  // inc ebx; iret
-    options.memory_bytes = 1u << 20;
-    options.code_cache_bytes = 1u << 20;
-    machine = Machine::create(options).take();
-    put(kCode, code);
-    put(kHandler, handler);
+    start(code, handler);
     put(kHandler + 0x100, {0x46, 0x83, 0xc4, 0x04, 0xf4});  // inc esi; add esp, 4; hlt
-    put64(kGdt + 0x08, 0x00cf9b000000ffff);
-    put64(kGdt + 0x10, 0x00cf93000000ffff);
-    gate(2, kHandler);
     gate(kVector, kHandler);
     gate(13, kHandler + 0x100);
-    CpuState state = CpuState::flat32(0);
-    state.eip = kCode;
-    state.gpr[kEsp] = kStack;
-    state.gdtr = {kGdt, 0x17};
-    state.idtr = {kIdt, 0x7ff};
-    machine->set_state(state);
-  }
-  void put(uint32_t at, const Code& bytes) {
-    machine->write_memory({at}, std::as_bytes(std::span(bytes)));
-  }
-  void put64(uint32_t at, uint64_t value) {
-    machine->write_memory({at}, std::as_bytes(std::span(&value, 1)));
-  }
-  uint32_t dword(uint32_t at) {
-    uint32_t value = 0;
-    machine->read_memory({at}, std::as_writable_bytes(std::span(&value, 1)));
-    return value;
-  }
-  void gate(uint32_t vector, uint32_t to) {
-    put64(kIdt + 8 * vector, 0x00008e0000080000 | (to & 0xffff));
-  }
-  uint32_t gpr(Gpr name) { return machine->state().gpr[name]; }
-  template <typename Change>
-  void change(Change change) {
-    CpuState state = machine->state();
-    change(state);
-    machine->set_state(state);
   }
 
   Ports ports;
-  MachineOptions options;
-  std::unique_ptr<Machine> machine;
 };
 
 // --- state ---------------------------------------------------------------------------------------

@@ -1,22 +1,11 @@
 // Instructions of old guests that C++ executes as a whole, and what comes up in the middle of them.
-#include <gtest/gtest.h>
-
 #include <functional>
-#include <vector>
 
-#include "runtime/machine.h"
+#include "tests/unit/runtime/ring0_machine.h"
 
 namespace trapline {
 namespace {
 
-using Code = std::vector<uint8_t>;
-using Kind = Exit::Kind;
-
-constexpr uint32_t kCode = 0x1000;
-constexpr uint32_t kHandler = 0x2000;
-constexpr uint32_t kStack = 0x4000;
-constexpr uint32_t kGdt = 0x5000;
-constexpr uint32_t kIdt = 0x6000;
 constexpr uint32_t kData = 0x8000;
 
 class Ports final : public PortSpace {
@@ -34,48 +23,21 @@ class Ports final : public PortSpace {
   std::function<void()> written;
 };
 
-/// A machine in ring 0 with flat segments. NMI copies ECX to EBX.
-class TranslatedSystemTest : public ::testing::Test {
+/// NMI copies ECX to EBX. ESI and EDI point at data, which are an LDT and a TSS as well.
+class TranslatedSystemTest : public Ring0Machine {
  protected:
   void make(const Code& code) {
-    options_.memory_bytes = 1u << 20;
-    options_.code_cache_bytes = 1u << 20;
-    machine_ = Machine::create(options_).take();
-    put(kCode, code);
-    put(kHandler, {0x89, 0xcb, 0xcf});  // mov ebx, ecx; iret
-    put64(kGdt + 0x08, 0x00cf9b000000ffff);
-    put64(kGdt + 0x10, 0x00cf93000000ffff);
+    start(code, {0x89, 0xcb, 0xcf});                                 // mov ebx, ecx; iret
     put64(kGdt + 0x18, 0x000082000000ffff | uint64_t{kData} << 16);  // An LDT.
     put64(kGdt + 0x20, 0x0000890000000067 | uint64_t{kData} << 16);  // A TSS.
-    put64(kIdt + 2 * 8, uint64_t{0x8e00} << 32 | 0x08u << 16 | kHandler);
-    CpuState state = CpuState::flat32(0);
-    state.eip = kCode;
-    state.gpr[kEsp] = kStack;
-    state.gpr[kEsi] = state.gpr[kEdi] = kData;
-    state.gdtr = {kGdt, 0x27};
-    state.idtr = {kIdt, 0x7ff};
-    machine_->set_state(state);
+    change([](CpuState& state) { state.gpr[kEsi] = state.gpr[kEdi] = kData; });
   }
-  void put(uint32_t at, const Code& bytes) {
-    machine_->write_memory({at}, std::as_bytes(std::span(bytes)));
-  }
-  void put64(uint32_t at, uint64_t value) {
-    machine_->write_memory({at}, std::as_bytes(std::span(&value, 1)));
-  }
-  uint8_t byte_at(uint32_t at) {
-    std::byte value{};
-    machine_->read_memory({at}, {&value, 1});
-    return static_cast<uint8_t>(value);
-  }
-  uint32_t gpr(Gpr name) const { return machine_->state().gpr[name]; }
-
-  MachineOptions options_;
-  std::unique_ptr<Machine> machine_;
+  uint8_t byte_at(uint32_t at) const { return static_cast<uint8_t>(dword(at)); }
 };
 
 TEST_F(TranslatedSystemTest, NothingOfItIsDecodedAgain) {
   Ports ports;
-  options_.ports = &ports;
+  options.ports = &ports;
   make({
       0xb9, 4,    0,    0,    0,    0xf3, 0x6c,  // mov ecx, 4; rep insb
       0xb9, 4,    0,    0,    0,    0xf3, 0x6e,  // mov ecx, 4; rep outsb
@@ -106,19 +68,19 @@ TEST_F(TranslatedSystemTest, NothingOfItIsDecodedAgain) {
       0xb9, 0x10, 0,    0,    0,    0x0f, 0x32,        // mov ecx, 0x10; rdmsr
       0x0f, 0x30, 0x60, 0x61, 0xf4,                    // wrmsr; pusha; popa; hlt
   });
-  EXPECT_EQ(machine_->run({}).kind, Kind::kHalt);
+  EXPECT_EQ(machine->run({}).kind, Kind::kHalt);
   EXPECT_EQ(ports.accesses, 8u);
-  EXPECT_EQ(machine_->statistics().interpreted, 0u);
+  EXPECT_EQ(machine->statistics().interpreted, 0u);
 }
 
 TEST_F(TranslatedSystemTest, AnNmiComesBetweenTwoElements) {
   Ports ports;
-  options_.ports = &ports;
+  options.ports = &ports;
   ports.written = [&] {
-    if (ports.accesses == 3) machine_->inject_nmi();
+    if (ports.accesses == 3) machine->inject_nmi();
   };
   make({0xb9, 10, 0, 0, 0, 0xf3, 0x6e, 0xf4});  // mov ecx, 10; rep outsb; hlt
-  EXPECT_EQ(machine_->run({}).kind, Kind::kHalt);
+  EXPECT_EQ(machine->run({}).kind, Kind::kHalt);
   EXPECT_EQ(ports.accesses, 10u);
   EXPECT_EQ(gpr(kEbx), 7u);
   EXPECT_EQ(gpr(kEcx), 0u);
@@ -127,26 +89,26 @@ TEST_F(TranslatedSystemTest, AnNmiComesBetweenTwoElements) {
 
 TEST_F(TranslatedSystemTest, WhatInsWritesOverCodeRunsNext) {
   Ports ports;
-  options_.ports = &ports;
+  options.ports = &ports;
   ports.value = 0x43;                          // inc ebx
   make({0xbf, kCode & 0xff, kCode >> 8, 0, 0,  // mov edi, the first hlt
         0x83, 0xc7, 0x0f, 0xb9, 2, 0, 0, 0,    // add edi, 15; mov ecx, 2
         0xf3, 0x6c, 0xf4, 0xf4, 0xf4});        // rep insb; hlt; hlt; hlt
-  EXPECT_EQ(machine_->run({}).kind, Kind::kHalt);
+  EXPECT_EQ(machine->run({}).kind, Kind::kHalt);
   EXPECT_EQ(gpr(kEbx), 2u);
-  EXPECT_EQ(machine_->state().eip, kCode + 18);
+  EXPECT_EQ(machine->state().eip, kCode + 18);
 }
 
 TEST_F(TranslatedSystemTest, EachElementLeavesForAPortWithoutAnOwner) {
   make({0xb9, 3, 0, 0, 0, 0xf3, 0x6c, 0xf4});  // mov ecx, 3; rep insb; hlt
   for (uint32_t i = 0; i < 3; ++i) {
-    const Exit exit = machine_->run({});
+    const Exit exit = machine->run({});
     ASSERT_EQ(exit.kind, Kind::kPortRead);
-    EXPECT_EQ(machine_->state().eip, kCode + 5);
+    EXPECT_EQ(machine->state().eip, kCode + 5);
     EXPECT_EQ(gpr(kEcx), 3 - i);
-    machine_->complete_port_read(0x20 + i);
+    machine->complete_port_read(0x20 + i);
   }
-  EXPECT_EQ(machine_->run({}).kind, Kind::kHalt);
+  EXPECT_EQ(machine->run({}).kind, Kind::kHalt);
   for (uint32_t i = 0; i < 3; ++i) EXPECT_EQ(byte_at(kData + i), 0x20 + i);
   EXPECT_EQ(gpr(kEdi), kData + 3);
 }
@@ -155,26 +117,26 @@ TEST_F(TranslatedSystemTest, OutsLeavesAfterEachElement) {
   make({0xb9, 2, 0, 0, 0, 0xf3, 0x6e, 0xf4});  // mov ecx, 2; rep outsb; hlt
   put(kData, {0x31, 0x32});
   for (uint32_t i = 0; i < 2; ++i) {
-    const Exit exit = machine_->run({});
+    const Exit exit = machine->run({});
     ASSERT_EQ(exit.kind, Kind::kPortWrite);
     EXPECT_EQ(exit.value, 0x31 + i);
     EXPECT_EQ(gpr(kEcx), 1 - i);
   }
-  EXPECT_EQ(machine_->run({}).kind, Kind::kHalt);
+  EXPECT_EQ(machine->run({}).kind, Kind::kHalt);
 }
 
 TEST_F(TranslatedSystemTest, ARepeatedOneIsOneInstruction) {
   Ports ports;
-  options_.ports = &ports;
+  options.ports = &ports;
   make({0xb9, 10, 0, 0, 0, 0xf3, 0x6c, 0xf4});  // mov ecx, 10; rep insb; hlt
-  EXPECT_EQ(machine_->run({.instructions = 2}).kind, Kind::kInstructions);
+  EXPECT_EQ(machine->run({.instructions = 2}).kind, Kind::kInstructions);
   EXPECT_EQ(ports.accesses, 10u);
-  EXPECT_EQ(machine_->state().eip, kCode + 7);
+  EXPECT_EQ(machine->state().eip, kCode + 7);
 }
 
 TEST_F(TranslatedSystemTest, AFarCallOfV86ModeFaultsAtItsFirstPush) {
   constexpr uint32_t kDirectory = 0x20000, kTable = 0x21000, kAbsent = 0x9000;
-  options_.exit_on_exceptions = 1u << static_cast<int>(Vector::kPageFault);
+  options.exit_on_exceptions = 1u << static_cast<int>(Vector::kPageFault);
   make({0x9a, 0x00, 0x12, 0x00, 0x00,  // call 0:0x1200
         0x9a, 0x00, 0x12, 0x00, 0x00,  // call 0:0x1200
         0xeb, 0xf4});                  // jmp back
@@ -186,7 +148,7 @@ TEST_F(TranslatedSystemTest, AFarCallOfV86ModeFaultsAtItsFirstPush) {
     };
     put64(kTable + page * 4, entry(page) | entry(page + 1) << 32);
   }
-  CpuState state = machine_->state();
+  CpuState state = machine->state();
   state.cr0 |= cr0::kPg;
   state.cr3 = kDirectory;
   state.eflags |= eflags::kVm;
@@ -195,13 +157,13 @@ TEST_F(TranslatedSystemTest, AFarCallOfV86ModeFaultsAtItsFirstPush) {
     segment.attributes = 0xf3;
   }
   state.gpr[kEsp] = 0x9f00 - 0x1000;
-  machine_->set_state(state);
-  EXPECT_EQ(machine_->run({.instructions = 200}).kind, Kind::kInstructions);
-  state = machine_->state();
+  machine->set_state(state);
+  EXPECT_EQ(machine->run({.instructions = 200}).kind, Kind::kInstructions);
+  state = machine->state();
   state.eip = kCode;
   state.gpr[kEsp] = 0x9f00;
-  machine_->set_state(state);
-  const Exit exit = machine_->run({});
+  machine->set_state(state);
+  const Exit exit = machine->run({});
   ASSERT_EQ(exit.kind, Kind::kException);
   EXPECT_EQ(exit.fault.linear, 0x9efeu);
   EXPECT_EQ(gpr(kEsp), 0x9f00u);

@@ -1,12 +1,12 @@
 // Decimal adjustments and SALC, which 64-bit code does not have. What the manual leaves undefined
-// is as in vcpu/interpreter_bcd.cc.
+// is as on the host: vcpu/decimal.h.
 #include <Zydis/Mnemonic.h>
 
 #include <array>
-#include <bit>
 
 #include "translator/lower.h"
 #include "translator/lower_operands.h"
+#include "vcpu/decimal.h"
 
 namespace trapline {
 
@@ -20,55 +20,49 @@ constexpr uint32_t kCarry = 1u << 8;
 constexpr uint32_t kAdjust = 1u << 12;
 
 /// What an adjustment makes of AL and the flags: AL, then AH as SAHF wants it, then what is added
-/// to the guest's AH.
+/// to the guest's AH, then OF as SETO leaves it.
 using AdjustTable = std::array<uint32_t, (kCarry | kAdjust) + 0x100>;
-
-constexpr uint32_t entry(uint32_t al, bool carry, bool adjust, uint32_t added = 0) {
-  const bool even = std::popcount(al) % 2 == 0;
-  const uint32_t flags = (al == 0 ? eflags::kZf : 0) | (al & 0x80 ? eflags::kSf : 0) |
-                         (even ? eflags::kPf : 0) | (carry ? eflags::kCf : 0) |
-                         (adjust ? eflags::kAf : 0);
-  return al | flags << 8 | (added & 0xff) << 16;
-}
-
-constexpr uint32_t decimal_entry(uint32_t al, bool carry, bool adjust, bool subtract) {
-  const bool low = adjust || (al & 0xf) > 9;
-  const bool high = carry || al > 0x99;
-  const bool borrow = subtract && low && al < 6;
-  const uint32_t change = (low ? 6 : 0) + (high ? 0x60 : 0);
-  return entry((subtract ? al - change : al + change) & 0xff, high || borrow, low);
-}
-
-constexpr uint32_t ascii_entry(uint32_t al, bool adjust, bool subtract) {
-  if (!adjust && (al & 0xf) <= 9) return entry(al & 0xf, false, false);
-  const uint32_t ax = subtract ? al - 0x106 : al + 0x106;
-  return entry(ax & 0xf, true, true, ax >> 8);
-}
 
 template <typename Make>
 constexpr AdjustTable make_table(const Make& make) {
+  constexpr uint32_t kInSahf = eflags::kArithmetic & 0xff;
   AdjustTable table{};
   for (uint32_t flags : {0u, kCarry, kAdjust, kCarry | kAdjust})
-    for (uint32_t al = 0; al < 0x100; ++al)
-      table[flags | al] = make(al, (flags & kCarry) != 0, (flags & kAdjust) != 0);
+    for (uint32_t al = 0; al < 0x100; ++al) {
+      const uint32_t before =
+          (flags & kCarry ? eflags::kCf : 0) | (flags & kAdjust ? eflags::kAf : 0);
+      const Adjusted made = make(al, before);
+      table[flags | al] = (made.ax & 0xff) | (made.flags & kInSahf) << 8 | (made.ax & 0xff00) << 8 |
+                          (made.flags & eflags::kOf ? 1u << 24 : 0);
+    }
   return table;
 }
 
-constexpr AdjustTable kDaa = make_table(
-    [](uint32_t al, bool carry, bool adjust) { return decimal_entry(al, carry, adjust, false); });
-constexpr AdjustTable kDas = make_table(
-    [](uint32_t al, bool carry, bool adjust) { return decimal_entry(al, carry, adjust, true); });
-constexpr AdjustTable kAaa =
-    make_table([](uint32_t al, bool, bool adjust) { return ascii_entry(al, adjust, false); });
-constexpr AdjustTable kAas =
-    make_table([](uint32_t al, bool, bool adjust) { return ascii_entry(al, adjust, true); });
+constexpr AdjustTable packed_table(bool subtract, DecimalFlags way) {
+  return make_table(
+      [=](uint32_t al, uint32_t flags) { return adjust_packed(al, flags, subtract, way); });
+}
+/// Where the undefined flags do not depend on AH.
+constexpr AdjustTable unpacked_table(bool subtract) {
+  return make_table([=](uint32_t al, uint32_t flags) {
+    return adjust_unpacked(al, flags, subtract, DecimalFlags::kOfResult);
+  });
+}
+
+constexpr AdjustTable kDaa[] = {packed_table(false, DecimalFlags::kOfResult),
+                                packed_table(false, DecimalFlags::kOfAddition)};
+constexpr AdjustTable kDas[] = {packed_table(true, DecimalFlags::kOfResult),
+                                packed_table(true, DecimalFlags::kOfAddition)};
+constexpr AdjustTable kAaa = unpacked_table(false);
+constexpr AdjustTable kAas = unpacked_table(true);
 
 const AdjustTable& table_of(ZydisMnemonic mnemonic) {
+  const auto way = static_cast<size_t>(host_decimal_flags());
   switch (mnemonic) {
     case ZYDIS_MNEMONIC_DAA:
-      return kDaa;
+      return kDaa[way];
     case ZYDIS_MNEMONIC_DAS:
-      return kDas;
+      return kDas[way];
     case ZYDIS_MNEMONIC_AAA:
       return kAaa;
     default:
@@ -76,29 +70,63 @@ const AdjustTable& table_of(ZydisMnemonic mnemonic) {
   }
 }
 
-/// DAA, DAS, AAA, AAS.
-void adjust_by_table(BlockEmitter& e, const Instruction& in, bool changes_ah) {
+/// Loads the table's entry into the value register. The delta register is lost.
+void look_up(BlockEmitter& e, const AdjustTable& table) {
   const x86::Gp found = host::kValue.r32();
   const x86::Gp other = host::kDelta.r32();
   e.save_flags_for_exit();
-  const auto table =
-      reinterpret_cast<uint64_t>(table_of(static_cast<ZydisMnemonic>(in.mnemonic)).data());
   e.a.mov(found, host::kFlags.r32());
   e.a.and_(found, asmjit::imm(kCarry | kAdjust));
   e.a.movzx(other, x86::al);
   e.a.add(found, other);
-  e.a.mov(host::kDelta, asmjit::imm(table));
+  e.a.mov(host::kDelta, asmjit::imm(reinterpret_cast<uint64_t>(table.data())));
   e.a.mov(found, x86::ptr(host::kDelta, host::kValue, 2, 0, 4));
+}
+
+/// Flags by the table. The low byte of the saved flags is OF.
+void adjust_by_table(BlockEmitter& e, const Instruction& in, bool changes_ah) {
+  const x86::Gp found = host::kValue.r32();
+  look_up(e, table_of(static_cast<ZydisMnemonic>(in.mnemonic)));
   e.a.mov(x86::al, host::kValue.r8());
-  // The low byte of the saved flags is OF.
   e.a.mov(host::kFlags.r32(), found);
   e.a.and_(host::kFlags.r32(), asmjit::imm(0xff00));
   if (changes_ah) {
     e.a.and_(found, asmjit::imm(0xff0000));
     e.a.shr(found, 8);
     e.a.add(x86::ax, host::kValue.r16());
+  } else if (host_decimal_flags() == DecimalFlags::kOfAddition) {
+    e.a.shr(found, 24);
+    e.a.or_(host::kFlags.r32(), found);
   }
   e.set_flags_saved();
+}
+
+/// AAA and AAS with the flags of the addition, of which the table knows CF and AF.
+void adjust_by_addition(BlockEmitter& e, const Instruction& in) {
+  const x86::Gp known = host::kValue.r32();
+  const x86::Gp change = host::kDelta.r32();
+  look_up(e, table_of(static_cast<ZydisMnemonic>(in.mnemonic)));
+  e.a.and_(known, asmjit::imm(kCarry | kAdjust));
+  e.a.mov(change, known);
+  e.a.and_(change, asmjit::imm(kCarry));
+  e.a.imul(change, change, asmjit::imm(kUnpackedChange));
+  e.a.shr(change, 8);
+  if (in.mnemonic == ZYDIS_MNEMONIC_AAA)
+    e.a.add(x86::ax, host::kDelta.r16());
+  else
+    e.a.sub(x86::ax, host::kDelta.r16());
+  e.flags_are_in_host();
+  e.save_flags_for_exit();
+  e.a.and_(host::kFlags.r32(), asmjit::imm(static_cast<int>(~(kCarry | kAdjust))));
+  e.a.or_(host::kFlags.r32(), known);
+  e.a.and_(x86::al, asmjit::imm(0xf));
+}
+
+void lower_unpacked(BlockEmitter& e, const Instruction& in) {
+  if (host_decimal_flags() == DecimalFlags::kOfAddition)
+    adjust_by_addition(e, in);
+  else
+    adjust_by_table(e, in, true);
 }
 
 /// The quotient by a constant: for dividends and divisors of 8 bits, the upper half of a product is
@@ -160,9 +188,11 @@ void lower_decimal(BlockEmitter& e, const Instruction& in) {
       return adjust_before_divide(e, in);
     case ZYDIS_MNEMONIC_SALC:
       return set_by_carry(e);
+    case ZYDIS_MNEMONIC_AAA:
+    case ZYDIS_MNEMONIC_AAS:
+      return lower_unpacked(e, in);
     default:
-      return adjust_by_table(
-          e, in, in.mnemonic == ZYDIS_MNEMONIC_AAA || in.mnemonic == ZYDIS_MNEMONIC_AAS);
+      return adjust_by_table(e, in, false);
   }
 }
 

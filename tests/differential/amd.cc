@@ -1,7 +1,5 @@
 #include "tests/differential/amd.h"
 
-#include <cpuid.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <optional>
@@ -9,6 +7,7 @@
 
 #include "tests/differential/campaign.h"
 #include "tests/differential/forms.h"
+#include "vcpu/host_processor.h"
 #include "vcpu/state.h"
 
 namespace trapline::differential {
@@ -16,7 +15,6 @@ namespace {
 
 constexpr const char* kWays[] = {
     "fields that are not compared:",
-    "  AAA, AAS, DAA, DAS: undefined flags",
     "  PUSH of a segment register: memory, as zeros are written above the selector",
     "  INT1: EIP",
     "  LOOPE and LOOPNE with F2 or F3: EIP and a fault there (in 16-bit code ECX, too), as the "
@@ -32,7 +30,7 @@ constexpr const char* kWays[] = {
     "  accesses across the end of a flat segment: #GP or #SS",
     "  LDMXCSR and FXRSTOR of bit 17, which is not reserved",
     "instructions that blocks are made without, as all that follows would differ:",
-    "  AAA, AAS, DAA, DAS; PUSH of a segment register; ENTER in 16-bit code",
+    "  PUSH of a segment register; ENTER in 16-bit code",
     "  FXSAVE, FNSTENV and FNSAVE: pointers only with an unmasked exception, other selectors",
 };
 
@@ -45,18 +43,6 @@ bool has_prefix(const Decoded& decoded, std::initializer_list<uint8_t> values) {
   return std::any_of(raw.prefixes, raw.prefixes + raw.prefix_count, [&](const auto& prefix) {
     return std::ranges::find(values, prefix.value) != values.end();
   });
-}
-
-bool decimal(const Decoded& decoded) {
-  switch (decoded.instruction.mnemonic) {
-    case ZYDIS_MNEMONIC_AAA:
-    case ZYDIS_MNEMONIC_AAS:
-    case ZYDIS_MNEMONIC_DAA:
-    case ZYDIS_MNEMONIC_DAS:
-      return true;
-    default:
-      return false;
-  }
 }
 
 bool pushes_segment(const Decoded& decoded) {
@@ -139,19 +125,8 @@ bool near_end(const Decoded& decoded, const CpuImage& cpu) {
 
 }  // namespace
 
-bool host_is_amd() {
-  static const bool amd = [] {
-    unsigned highest = 0, b = 0, c = 0, d = 0;
-    if (!__get_cpuid(0, &highest, &b, &c, &d)) return false;
-    constexpr unsigned kAuth = 0x68747541, kHygo = 0x6f677948;
-    return b == kAuth || b == kHygo;
-  }();
-  return amd;
-}
-
 bool amd_blocks_lack(const Decoded& decoded, CodeSize size) {
-  return decimal(decoded) || pushes_segment(decoded) || saves_x87(decoded) ||
-         enters_by_short_stack(decoded, size);
+  return pushes_segment(decoded) || saves_x87(decoded) || enters_by_short_stack(decoded, size);
 }
 
 bool amd_differs(const Case& test, const Outcome& host) {
@@ -173,7 +148,6 @@ bool amd_differs(const Case& test, const Outcome& host) {
 void mask_amd(const Case& test, const Outcome& host, FieldMask& mask) {
   if (!host_is_amd()) return;
   if (const auto decoded = decode_at(test, 0); decoded && test.instruction_count == 1) {
-    if (decimal(*decoded)) mask.eflags |= decoded->instruction.cpu_flags->undefined;
     mask.memory |= pushes_segment(*decoded);
     mask.eip |= decoded->instruction.mnemonic == ZYDIS_MNEMONIC_INT1;
     if (loops_on_condition(*decoded) && repeated(*decoded)) {

@@ -7,8 +7,6 @@
 
 namespace trapline::differential {
 
-bool host_is_amd();
-
 /// Whether blocks are to be made without this instruction: what follows it would differ, too.
 bool amd_blocks_lack(const Decoded& decoded, CodeSize size);
 /// Whether the case, which ended as an outcome of the host's says, cannot be compared even with

@@ -5,6 +5,7 @@
 #include "tests/differential/amd.h"
 #include "tests/differential/generator.h"
 #include "tests/differential/values.h"
+#include "vcpu/host_processor.h"
 
 namespace trapline::differential {
 namespace {

@@ -1,4 +1,5 @@
 #include "interpreter_fixture.h"
+#include "vcpu/decimal.h"
 
 namespace trapline {
 namespace {
@@ -96,9 +97,43 @@ TEST_F(Interpreter, DecimalAdjustments) {
     state.eflags = eflags::kFixed1 | row.flags;
     done(row.code);
     EXPECT_EQ(eax(), 0xabcd0000 | row.result);
-    EXPECT_EQ(flags(), row.result_flags);
+    const bool ascii = row.code[0] == 0x37 || row.code[0] == 0x3f;
+    const bool packed = row.code[0] == 0x27 || row.code[0] == 0x2f;
+    const uint32_t defined = ascii ? kCf | kAf : packed ? ~eflags::kOf : ~0u;
+    EXPECT_EQ(flags() & defined, row.result_flags & defined);
   }
   faults({0xd4, 0}, 0);
+}
+
+TEST(Decimal, UndefinedFlagsAreThoseOfTheHostsProcessor) {
+  constexpr uint32_t kCf = eflags::kCf, kAf = eflags::kAf, kZf = eflags::kZf, kSf = eflags::kSf,
+                     kPf = eflags::kPf, kOf = eflags::kOf;
+  struct Row {
+    decltype(&adjust_packed) adjust;
+    bool subtract;
+    uint32_t ax, flags, result, of_result, of_addition;
+  };
+  constexpr uint32_t kBoth = kCf | kAf;
+  const Row rows[] = {
+      {adjust_packed, false, 0x007a, 0, 0x0080, kAf | kSf, kAf | kSf | kOf},
+      {adjust_packed, false, 0x0020, kCf, 0x0080, kCf | kSf, kCf | kSf | kOf},
+      {adjust_packed, true, 0x0080, kAf, 0x007a, kAf, kAf | kOf},
+      {adjust_packed, true, 0x0099, kCf, 0x0039, kCf | kPf, kCf | kPf | kOf},
+      {adjust_unpacked, false, 0x0010, 0, 0x0000, kZf | kPf, 0},
+      {adjust_unpacked, false, 0xfefa, 0, 0x0000, kBoth | kZf | kPf, kBoth | kZf | kPf},
+      {adjust_unpacked, false, 0x7f0a, 0, 0x8000, kBoth | kZf | kPf, kBoth | kSf | kOf},
+      {adjust_unpacked, true, 0x8000, kAf, 0x7e0a, kBoth | kPf, kBoth | kPf | kOf},
+      {adjust_unpacked, true, 0x0106, kAf, 0x0000, kBoth | kZf | kPf, kBoth | kZf | kPf},
+      {adjust_unpacked, true, 0xff30, 0, 0xff00, kZf | kPf, kSf | kPf},
+  };
+  for (const Row& row : rows) {
+    SCOPED_TRACE(testing::Message() << std::hex << row.ax << " with " << row.flags);
+    for (const DecimalFlags way : {DecimalFlags::kOfResult, DecimalFlags::kOfAddition}) {
+      const Adjusted made = row.adjust(row.ax, row.flags, row.subtract, way);
+      EXPECT_EQ(made.ax, row.result);
+      EXPECT_EQ(made.flags, way == DecimalFlags::kOfResult ? row.of_result : row.of_addition);
+    }
+  }
 }
 
 }  // namespace

@@ -210,6 +210,8 @@ struct Gates {
     Engine& e = engine(context);
     const uint32_t count = std::exchange(e.pending_count_, 0);
     for (uint32_t i = 0; i < count; ++i) write_back(e, e.open_[e.pending_[i]]);
+    // The next block may be entered from here.
+    if (e.mmu_->removals() != e.removals_seen_) e.drop_window();
     // A device may have raised an interrupt, or asked the machine to stop.
     e.ask_for_attention_if_due();
     if (context->hot.attention) e.leave_soon(from);

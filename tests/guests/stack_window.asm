@@ -53,6 +53,28 @@ main:
     jnz .loop
     mov esp, ebp
     expect_eq "both frames in turn", eax, 5050 + 100 * 0x3333
+    ; by INVLPG, and stores of constants, which are made carefully
+    mov ecx, 100
+    xor eax, eax
+    mov dword [FRAME_TWO + 0xefc], 0x3333
+.constants:
+    mov esp, TOP - 0x100
+    push ecx
+    map_stack FRAME_TWO | P | W | U
+    call .add_top
+    map_stack FRAME_ONE | P | W | U
+    call .add_top
+    dec ecx
+    jnz .constants
+    mov esp, ebp
+    expect_eq "both frames, by constants", eax, 5050 + 100 * 0x3333
+    jmp .stacks
+.add_top:
+    add eax, [esp + 4]
+    push edx
+    pop edx
+    ret
+.stacks:
 
     ; two stacks in one straight line, and one far away
     mov esp, TOP

@@ -21,6 +21,8 @@ constexpr uint64_t kLargestCache = 1u << 30;
 constexpr size_t kExecutionViews = 128;
 constexpr uint32_t kCompanion = 1u << 31;  ///< In an execution view's mode.
 constexpr uint32_t kWindowReach = 8;       ///< Pages that a window may grow to each side.
+/// Where the window of a 16-bit stack ends at the latest: behind a POP of the last word, SP is 0.
+constexpr uint32_t kNarrowEnd = 0xffff;
 
 uint64_t slot_of(const EntryTable& table) {
   // The cache and the translator each name the pair of entries; they are the same two words.
@@ -130,14 +132,23 @@ void Engine::drop_window() {
   context_->hot.window_limit.fill(-1);
 }
 
-/// The window is one view's. Kernel and user each find theirs again, if nothing has gone meanwhile.
+uint32_t Engine::window_stack() const {
+  const Segment& ss = context_->cpu.segment[kSs];
+  return ss.big() ? kFlatStack : ss.base;
+}
+
+/// The window is one view's and one stack's. Kernel and user each find theirs again, if nothing has
+/// gone meanwhile.
 void Engine::exchange_window(uint64_t tables, uint64_t removals) {
   HotFields& hot = context_->hot;
-  if (hot.tables != tables && removals == removals_seen_)
+  const uint32_t stack = window_stack();
+  const uint32_t left_stack = std::exchange(window_stack_, stack);
+  const bool changes = hot.tables != tables || left_stack != stack;
+  if (changes && removals == removals_seen_)
     left_windows_[left_window_next_++ % left_windows_.size()] = {
-        hot.tables, removals, hot.window_base, hot.window_delta, hot.window_limit};
+        hot.tables, removals, left_stack, hot.window_base, hot.window_delta, hot.window_limit};
   for (const LeftWindow& left : left_windows_)
-    if (left.tables == tables && left.removals == removals) {
+    if (left.tables == tables && left.removals == removals && left.stack == stack) {
       hot.window_base = left.base;
       hot.window_delta = left.delta;
       hot.window_limit = left.limit;
@@ -177,7 +188,7 @@ void Engine::refresh_mode() {
   }
   note_code(tables);
   const uint64_t removals = mmu_->removals();
-  if (hot.tables != tables || removals != removals_seen_) {
+  if (hot.tables != tables || removals != removals_seen_ || window_stack_ != window_stack()) {
     const bool stale = hot.tables == tables && options_.mutation == Mutation::kStaleWindow;
     if (!stale) exchange_window(tables, removals);
     removals_seen_ = removals;
@@ -255,7 +266,22 @@ void Engine::code_written(Physical address, uint32_t bytes) {
   }
 }
 
-bool Engine::move_window(uint32_t linear, int span_class) {
+/// Looks a page up before the guest accesses it. Without paging nothing shows that.
+void Engine::fill_without_trace(uint32_t page) {
+  if (context_->cpu.cr0 & cr0::kPg) return;
+  const Linear address{page << kPageShift};
+  for (const Access access : {Access::kRead, Access::kWrite})
+    (void)mmu_->resolve(current_view(), address, access);
+}
+
+/// Addresses in windows of 16-bit stacks are what ESP is there: offsets in SS, beside an upper half
+/// that means nothing. Elsewhere they are linear.
+bool Engine::move_window(uint32_t address, int span_class) {
+  const uint32_t stack = window_stack();
+  const bool flat = stack == kFlatStack;
+  const uint32_t upper = flat ? 0 : address & 0xffff0000;
+  const uint32_t linear = flat ? address : stack + (address & 0xffff);
+  if (!flat && linear < stack) return false;
   const uint32_t page = linear >> kPageShift;
   const View& view = current_view();
   const uint64_t delta = view.write_entry(page);
@@ -267,13 +293,25 @@ bool Engine::move_window(uint32_t linear, int span_class) {
   uint32_t first = page;
   uint32_t last = page;
   while (page - first < kWindowReach && usable(first - 1)) --first;
+  const uint32_t end_of_span = linear + kWindowSpans[static_cast<size_t>(span_class)];
   while (last - page < kWindowReach && usable(last + 1)) ++last;
+  if (!flat && end_of_span >> kPageShift > last) {  // Stacks often begin where a page ends.
+    fill_without_trace(last + 1);
+    while (last - page < kWindowReach && usable(last + 1)) ++last;
+  }
   HotFields& hot = context_->hot;
-  const int64_t size = int64_t{last - first + 1} << kPageShift;
-  const uint32_t base = first << kPageShift;
-  if (int64_t{linear - base} > size - kWindowSpans[static_cast<size_t>(span_class)]) return false;
-  hot.window_base = base;
-  hot.window_delta = delta;
+  const int64_t origin = flat ? 0 : int64_t{stack} - upper;  ///< Linear minus window addresses.
+  int64_t begin = (int64_t{first} << kPageShift) - origin;
+  int64_t end = (int64_t{last + 1} << kPageShift) - origin;
+  if (!flat) {
+    begin = std::max<int64_t>(begin, upper);
+    end = std::min<int64_t>(end, int64_t{upper} + kNarrowEnd);
+  }
+  const int64_t size = end - begin;
+  if (address - begin > size - kWindowSpans[static_cast<size_t>(span_class)]) return false;
+  hot.window_base = static_cast<uint32_t>(begin);
+  hot.window_delta = delta + static_cast<uint64_t>(origin);
+  window_stack_ = stack;
   for (size_t i = 0; i < kWindowSpans.size(); ++i) hot.window_limit[i] = size - kWindowSpans[i];
   return true;
 }

@@ -193,7 +193,9 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   const Block* known_block(Variant variant);
   void remember_block(const Block& block, Variant variant);
   uint32_t mode_number(const ModeKey& key);
-  bool move_window(uint32_t linear, int span_class);
+  uint32_t window_stack() const;
+  void fill_without_trace(uint32_t page);
+  bool move_window(uint32_t address, int span_class);
   /// Makes the window hold ESP and `linear`; where it is `in_use`, it may only grow.
   bool widen_window(uint32_t linear, uint32_t span_class, bool in_use);
   OrFault<Resolution> resolve_code(Linear address);
@@ -344,14 +346,18 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::array<FoundBlock, 256> found_blocks_{};
   uint64_t mapping_epoch_ = 1;  ///< Counts mappings dropped and code flushes.
   uint64_t removals_seen_ = 0;
+  /// The stack whose window it is: the base of SS where that is a 16-bit one.
+  uint32_t window_stack_ = kFlatStack;
+  static constexpr uint32_t kFlatStack = 1;  ///< Other bases are multiples of 16.
   struct LeftWindow {
     uint64_t tables = 0;
     uint64_t removals = 0;
+    uint32_t stack = 0;
     uint32_t base = 0;
     uint64_t delta = 0;
     std::array<int64_t, kWindowClasses> limit{};
   };
-  std::array<LeftWindow, 2> left_windows_{};
+  std::array<LeftWindow, 4> left_windows_{};
   uint32_t left_window_next_ = 0;
   uint64_t address_mask_ = ~uint64_t{0};  ///< What the A20 gate lets through.
   std::unique_ptr<NativeUser> native_;

@@ -32,8 +32,22 @@ bool direct_branch(const Instruction& in) {
   return in.operand_count > 0 && in.operand[0].kind == Operand::Kind::kRelative;
 }
 
+/// ESP or EBP; on a 16-bit stack also SP or BP.
+bool is_pointer(const Operand& o, uint8_t number, bool narrow) {
+  if (is_register(o, number)) return true;
+  return narrow && o.kind == Operand::Kind::kRegister && o.register_kind == RegisterKind::kGpr16 &&
+         o.number == number;
+}
+
+bool loads_stack_segment(const Instruction& in) {
+  if (in.mnemonic == ZYDIS_MNEMONIC_LSS) return true;
+  const Operand& to = in.operand[0];
+  return in.operand_count > 0 && to.kind == Operand::Kind::kRegister &&
+         to.register_kind == RegisterKind::kSegment && to.number == kSs && to.written;
+}
+
 /// The constant that the instruction adds to ESP, if that is all it does to ESP.
-bool constant_esp_change(const Instruction& in, int32_t& change) {
+bool constant_esp_change(const Instruction& in, bool narrow, int32_t& change) {
   const int32_t size = in.operand_size;
   const Operand& first = in.operand[0];
   switch (in.mnemonic) {
@@ -62,7 +76,7 @@ bool constant_esp_change(const Instruction& in, int32_t& change) {
       return true;
     case ZYDIS_MNEMONIC_ADD:
     case ZYDIS_MNEMONIC_SUB:
-      if (!is_register(first, kEsp) || in.operand[1].kind != Operand::Kind::kImmediate)
+      if (!is_pointer(first, kEsp, narrow) || in.operand[1].kind != Operand::Kind::kImmediate)
         return false;
       change = static_cast<int32_t>(in.operand[1].value);
       if (in.mnemonic == ZYDIS_MNEMONIC_SUB) change = -change;
@@ -77,17 +91,18 @@ bool constant_esp_change(const Instruction& in, int32_t& change) {
   }
 }
 
-/// A memory operand at EBP plus a constant, on the stack's segment.
-bool frame_operand(const Operand& operand, const Instruction& in) {
-  const auto value = static_cast<int32_t>(operand.value);
-  return operand.base == kEbp && operand.index == Operand::kNoRegister && in.address_size == 4 &&
-         operand.segment == kSs && value > -kWidestSpan && value < kWidestSpan;
+/// A memory operand at EBP (BP) plus a constant, on the stack's segment.
+bool frame_operand(const Operand& operand, const Instruction& in, bool narrow) {
+  const int32_t value = frame_displacement(operand, in);
+  return operand.base == kEbp && operand.index == Operand::kNoRegister &&
+         in.address_size == (narrow ? 2 : 4) && operand.segment == kSs && value > -kWidestSpan &&
+         value < kWidestSpan;
 }
 
 class StackTracker {
  public:
-  StackTracker(bool enabled, bool frames, BlockAnalysis& out)
-      : enabled_(enabled), frames_(frames), out_(out) {
+  StackTracker(bool enabled, bool frames, bool narrow, BlockAnalysis& out)
+      : enabled_(enabled), frames_(frames), narrow_(narrow), out_(out) {
     if (enabled_) out_.stack.emplace_back();
     if (frames_) out_.frames.emplace_back();
   }
@@ -96,8 +111,12 @@ class StackTracker {
     if (!enabled_) return;
     int32_t low = 0;
     int32_t high = 0;
-    const bool accesses = (in.traits & trait::kStack) && stack_range(in, low, high);
+    bool accesses = narrow_ ? narrow_range(in, low, high)
+                            : (in.traits & trait::kStack) && stack_range(in, low, high);
     if (accesses && !fits(low, high)) start_segment();
+    if (accesses && !fits(low, high)) accesses = false;  // RET of more than a window.
+    info.narrow = narrow_;
+    info.in_range = accesses;
     info.stack_segment = static_cast<int16_t>(out_.stack.size() - 1);
     info.esp_offset = esp_;
     info.ebp_known = ebp_known_;
@@ -106,15 +125,47 @@ class StackTracker {
     int32_t displacement = 0;
     const Operand* memory = in.memory();
     if (memory && memory->address_only) memory = nullptr;
-    if (memory && stack_operand(*memory, in, info, displacement) &&
-        fits_absolute(displacement, displacement + memory->size))
-      add_range(displacement, displacement + memory->size);
+    if (memory && stack_operand(*memory, in, info, displacement)) {
+      const int32_t end = displacement + memory->size;
+      const int32_t from = narrow_ ? std::min(displacement, esp_) : displacement;
+      const int32_t to = narrow_ ? std::max(end, esp_) : end;
+      if (fits_absolute(from, to)) add_range(from, to);
+    }
     if (frames_ && !ebp_known_) visit_frame(in, memory, info);
     if (in.traits & (trait::kStack | trait::kNamesEsp | trait::kWritesEbp)) advance(in);
+    if (narrow_ && loads_stack_segment(in)) {  // The window is another segment's.
+      start_segment();
+      if (frames_) out_.frames.emplace_back();
+    }
     ++visited_;
   }
 
  private:
+  /// What the instruction accesses of a 16-bit stack by itself, and ESP before and behind it.
+  static bool narrow_range(const Instruction& in, int32_t& low, int32_t& high) {
+    constexpr int32_t kCallFrame = 4;       // IP and CS.
+    constexpr int32_t kInterruptFrame = 6;  // And FLAGS.
+    low = high = 0;
+    if (in.mnemonic == ZYDIS_MNEMONIC_INT) {
+      low = -kInterruptFrame;
+      return in.operand_size == 2;
+    }
+    if (in.mnemonic == ZYDIS_MNEMONIC_IRET) {
+      high = kInterruptFrame;
+      return true;
+    }
+    if (!(in.traits & trait::kStack) || !stack_range(in, low, high)) return false;
+    const bool far = is_far_transfer(in);
+    if (far && in.operand_size != 2) return false;
+    if (far && in.mnemonic == ZYDIS_MNEMONIC_CALL) low = -kCallFrame;
+    if (in.mnemonic == ZYDIS_MNEMONIC_RET) {
+      if (far) high = kCallFrame;
+      const bool releases = in.operand_count && in.operand[0].kind == Operand::Kind::kImmediate;
+      if (releases) high += static_cast<int32_t>(in.operand[0].value & 0xffff);
+    }
+    return true;
+  }
+
   /// The implicit stack accesses, relative to ESP before the instruction.
   static bool stack_range(const Instruction& in, int32_t& low, int32_t& high) {
     const int32_t size = in.operand_size;
@@ -164,8 +215,8 @@ class StackTracker {
   }
   void visit_frame(const Instruction& in, const Operand* memory, InstructionAnalysis& info) {
     info.frame = static_cast<int16_t>(out_.frames.size() - 1);
-    if (memory && frame_operand(*memory, in)) {
-      const auto at = static_cast<int32_t>(memory->value);
+    if (memory && frame_operand(*memory, in, narrow_)) {
+      const int32_t at = frame_displacement(*memory, in);
       add_to_frame(at, at + memory->size);
     } else if (in.mnemonic == ZYDIS_MNEMONIC_LEAVE) {
       add_to_frame(0, in.operand_size);
@@ -192,23 +243,30 @@ class StackTracker {
 
   void advance(const Instruction& in) {
     int32_t change = 0;
-    if (in.mnemonic == ZYDIS_MNEMONIC_MOV && is_register(in.operand[0], kEbp) &&
-        is_register(in.operand[1], kEsp)) {
+    if (in.mnemonic == ZYDIS_MNEMONIC_MOV && is_pointer(in.operand[0], kEbp, narrow_) &&
+        is_pointer(in.operand[1], kEsp, narrow_)) {
       ebp_known_ = true;
       ebp_ = esp_;
       if (frames_) out_.frames.emplace_back();
       return;
     }
-    if (in.mnemonic == ZYDIS_MNEMONIC_MOV && is_register(in.operand[0], kEsp) &&
-        is_register(in.operand[1], kEbp) && ebp_known_) {
+    if (in.mnemonic == ZYDIS_MNEMONIC_MOV && is_pointer(in.operand[0], kEsp, narrow_) &&
+        is_pointer(in.operand[1], kEbp, narrow_) && ebp_known_ &&
+        in.operand_size == (narrow_ ? 2 : 4)) {
       esp_ = ebp_;
+      return;
+    }
+    if (in.mnemonic == ZYDIS_MNEMONIC_LEAVE && ebp_known_ && in.operand_size == (narrow_ ? 2 : 4)) {
+      esp_ = ebp_ + in.operand_size;
+      ebp_known_ = false;
+      if (frames_) out_.frames.emplace_back();
       return;
     }
     if (in.traits & trait::kWritesEbp) {
       ebp_known_ = false;
       if (frames_) out_.frames.emplace_back();
     }
-    if (constant_esp_change(in, change))
+    if (constant_esp_change(in, narrow_, change))
       esp_ += change;
     else if ((in.traits & trait::kWritesEsp) || in.mnemonic == ZYDIS_MNEMONIC_LEAVE ||
              in.mnemonic == ZYDIS_MNEMONIC_ENTER)
@@ -217,6 +275,7 @@ class StackTracker {
 
   bool enabled_;
   bool frames_;
+  bool narrow_;
   BlockAnalysis& out_;
   uint32_t visited_ = 0;
   int32_t esp_ = 0;
@@ -304,12 +363,17 @@ uint32_t FlagLookahead::look(uint32_t eip) {
   return live;
 }
 
+int32_t frame_displacement(const Operand& operand, const Instruction& in) {
+  return in.address_size == 2 ? static_cast<int16_t>(operand.value)
+                              : static_cast<int32_t>(operand.value);
+}
+
 bool stack_operand(const Operand& operand, const Instruction& in, const InstructionAnalysis& info,
                    int32_t& displacement) {
-  if (info.stack_segment < 0 || in.address_size != 4 || operand.segment != kSs ||
-      operand.index != Operand::kNoRegister)
+  if (info.stack_segment < 0 || operand.segment != kSs || operand.index != Operand::kNoRegister ||
+      in.address_size != (info.narrow ? 2 : 4))
     return false;
-  const int64_t value = static_cast<int32_t>(operand.value);
+  const int64_t value = frame_displacement(operand, in);
   int64_t from = 0;
   if (operand.base == kEsp)
     from = info.esp_offset + (in.mnemonic == ZYDIS_MNEMONIC_POP ? in.operand_size : 0);
@@ -342,11 +406,12 @@ void place_guards(std::span<const Instruction> instructions,
   }
 }
 
-/// One access alone is no cheaper with a guard, and what lies only above EBP may be anything.
-void keep_likely_frames(BlockAnalysis& out) {
+/// One access alone is no cheaper with a guard, and what lies only above EBP may be anything. BP is
+/// the one base register of 16-bit code that means the stack.
+void keep_likely_frames(bool narrow, BlockAnalysis& out) {
   constexpr uint32_t kFewest = 2;
   for (StackSegment& frame : out.frames)
-    frame.used = frame.used && frame.count >= kFewest && frame.low < 0;
+    frame.used = frame.used && frame.count >= kFewest && (frame.low < 0 || narrow);
 }
 }  // namespace
 
@@ -360,9 +425,9 @@ bool in_stack_window(const Operand& operand, const Instruction& in, const Instru
 
 bool in_frame(const Operand& operand, uint32_t size, const Instruction& in,
               const InstructionAnalysis& info, const BlockAnalysis& analysis) {
-  if (info.frame < 0 || !frame_operand(operand, in)) return false;
+  if (info.frame < 0 || !frame_operand(operand, in, info.narrow)) return false;
   const StackSegment& frame = analysis.frames[static_cast<size_t>(info.frame)];
-  const auto at = static_cast<int32_t>(operand.value);
+  const int32_t at = frame_displacement(operand, in);
   return frame.used && at >= frame.low && at + static_cast<int32_t>(size) <= frame.high;
 }
 
@@ -374,11 +439,12 @@ void analyse(std::span<const Instruction> instructions, const ModeKey& mode,
   out.frames.clear();
   out.loop.found = false;
   const bool flat_stack = mode.stack32() && mode.segment_class(kSs) == SegmentClass::kFlat;
-  const bool stack_windows = windows.stack && flat_stack;
-  StackTracker stack(stack_windows, stack_windows && windows.frame, out);
+  const bool narrow = !mode.code32() && mode.narrow_stack() && switches.stack_window_16;
+  const bool stack_windows = windows.stack && (flat_stack || narrow);
+  StackTracker stack(stack_windows, stack_windows && windows.frame, narrow, out);
   for (size_t i = 0; i < instructions.size(); ++i) stack.visit(instructions[i], out.instruction[i]);
   analyse_flags(instructions, switches, die_early, lookahead, out);
-  keep_likely_frames(out);
+  keep_likely_frames(narrow, out);
   place_guards(instructions, out.stack, &InstructionAnalysis::stack_segment,
                &InstructionAnalysis::guards_stack, out);
   place_guards(instructions, out.frames, &InstructionAnalysis::frame,

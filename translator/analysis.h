@@ -26,6 +26,11 @@ struct InstructionAnalysis {
   int16_t stack_segment = -1;
   /// ESP before the instruction, relative to the start of its stack segment.
   int32_t esp_offset = 0;
+  /// The stack is a 16-bit one. A segment's range then also holds ESP itself before and behind each
+  /// access, so that neither SP nor an offset wraps at 64 KiB.
+  bool narrow = false;
+  /// The range holds what the instruction does to the stack by itself, and ESP before and behind.
+  bool in_range = false;
   /// When EBP is ESP plus a constant: EBP relative to the start of the stack segment.
   bool ebp_known = false;
   int32_t ebp_offset = 0;
@@ -99,6 +104,9 @@ bool in_stack_window(const Operand& operand, const Instruction& in, const Instru
 /// Whether the guard of the instruction's frame covers a memory operand.
 bool in_frame(const Operand& operand, uint32_t size, const Instruction& in,
               const InstructionAnalysis& info, const BlockAnalysis& analysis);
+
+/// The displacement of a memory operand, with its sign.
+int32_t frame_displacement(const Operand& operand, const Instruction& in);
 
 /// How a memory operand relates to the stack: its displacement from the stack segment's start.
 bool stack_operand(const Operand& operand, const Instruction& in, const InstructionAnalysis& info,

@@ -191,6 +191,7 @@ CodeLabel BlockEmitter::class_elsewhere(SystemOp op, uint32_t payload, const Ins
   Cold& cold = cold_.back();
   cold.changes_class = true;
   cold.popped = popped;
+  cold.whole_esp = esp_is_whole();
   cold.target = in.next_eip();
   return entry;
 }
@@ -204,7 +205,7 @@ void BlockEmitter::emit_change_of_class(const Cold& cold) {
   a.jnz(unknown);
   if (cold.popped) {
     a.lea(host::kValue.r32(), x86::ptr(host::kStack, cold.popped));
-    if (stack32())
+    if (cold.whole_esp)
       a.mov(host::kStack.r32(), host::kValue.r32());
     else
       a.mov(host::kStack.r16(), host::kValue.r16());
@@ -321,8 +322,9 @@ void BlockEmitter::branch_always(uint32_t eip) {
   branch_to_stub(std::nullopt, eip);
 }
 
-void BlockEmitter::check_indirect_limit(const Instruction&) {
-  if (request_.mode.cs_limit == 0xffffffffu) return;
+void BlockEmitter::check_indirect_limit(const Instruction& in) {
+  const uint32_t largest = in.operand_size == 2 ? 0xffff : ~0u;
+  if (request_.mode.cs_limit >= largest) return;
   clobber_flags();
   Cold& cold = add_cold(Cold::Kind::kRaise);
   cold.fault = Fault::general_protection();

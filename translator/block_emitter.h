@@ -73,6 +73,8 @@ class BlockEmitter {
   // --- stack pointer ---
   void flush_esp();
   void adjust_esp(int32_t bytes) { esp_pending_ += bytes; }
+  /// Whether what the current instruction does to the stack cannot wrap, or wraps as ESP does.
+  bool esp_is_whole() const { return stack32() || narrow_window(); }
   int32_t esp_pending() const { return esp_pending_; }
   /// For a mutation: the change that is pending, which nobody will make.
   int32_t forget_esp() { return std::exchange(esp_pending_, 0); }
@@ -169,6 +171,7 @@ class BlockEmitter {
     // kSystem
     bool changes_class = false;  ///< See class_elsewhere(). It goes on at `target`.
     uint8_t popped = 0;
+    bool whole_esp = false;
     // kRaise
     Fault fault;
     // Where it belongs
@@ -202,6 +205,7 @@ class BlockEmitter {
   void emit_cold();
   void add_record(uint32_t host_offset);
   uint32_t offset() const { return static_cast<uint32_t>(a.offset()); }
+  bool narrow_window() const { return current_->narrow && current_->in_range && !careful_; }
   void ensure_window(const InstructionAnalysis& info);
   void ensure_frame(const InstructionAnalysis& info);
   void guard_window(Gate gate, uint8_t base, int32_t low, int32_t span, bool in_use);

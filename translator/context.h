@@ -41,7 +41,7 @@ struct HotFields {
   /// Arithmetic flags as LAHF and SETO leave them in EAX: AH and AL.
   uint32_t saved_flags = 0;
   /// An access at esp is inside the window when esp - window_base <= the limit for the block's
-  /// span. -1 when there is no window.
+  /// span. -1 when there is no window. Of a 16-bit stack, all this counts from SS's base.
   std::array<int64_t, kWindowClasses> window_limit{-1, -1, -1, -1};
   uint64_t window_delta = 0;  ///< Host minus guest address of the window.
   uint64_t tables = 0;        ///< The current view's read table, plus kPageShift.

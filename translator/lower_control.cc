@@ -4,22 +4,13 @@
 #include "translator/lower.h"
 #include "translator/lower_operands.h"
 #include "translator/lower_real.h"
+#include "translator/register_use.h"
 
 namespace trapline {
 
 namespace x86 = asmjit::x86;
 
 namespace {
-
-bool is_far(const Instruction& in) {
-  const Operand& o = in.operand[0];
-  if (o.kind == Operand::Kind::kFar) return true;
-  if (in.opcode == 0xff && in.opcode_map == 0) {
-    const int extension = in.modrm >> 3 & 7;
-    return extension == 3 || extension == 5;
-  }
-  return in.opcode_map == 0 && (in.opcode == 0xca || in.opcode == 0xcb);
-}
 
 /// JMP, CALL and RET between segments: C++ does them, as they may change the mode.
 void far_transfer(BlockEmitter& e, const Instruction& in, SystemOp op) {
@@ -84,13 +75,7 @@ void push_return(BlockEmitter& e, const Instruction& in) {
   const auto value = size == 2 ? int64_t{static_cast<int16_t>(in.next_eip())}
                                : int64_t{static_cast<int32_t>(in.next_eip())};
   e.a.mov(slot, asmjit::imm(value));
-  if (e.stack32()) {
-    e.adjust_esp(-size);
-  } else {
-    e.flush_esp();
-    e.a.lea(host::kDelta.r32(), x86::ptr(host::kStack, -size));
-    e.a.mov(host::kStack.r16(), host::kDelta.r16());
-  }
+  change_esp(e, -size);
 }
 
 /// Conditions that one test of the saved image decides: SAHF's byte is in bits 8 to 15, OF in bit
@@ -124,7 +109,7 @@ bool image_test(uint8_t condition, uint32_t& mask, bool& when_set) {
 }  // namespace
 
 void lower_jump(BlockEmitter& e, const Instruction& in) {
-  if (is_far(in)) {
+  if (is_far_transfer(in)) {
     if (!lower_real_jump(e, in)) far_transfer(e, in, SystemOp::kFarJump);
     return;
   }
@@ -139,7 +124,7 @@ void lower_jump(BlockEmitter& e, const Instruction& in) {
 }
 
 void lower_call(BlockEmitter& e, const Instruction& in) {
-  if (is_far(in)) {
+  if (is_far_transfer(in)) {
     if (!lower_real_call(e, in)) far_transfer(e, in, SystemOp::kFarCall);
     return;
   }
@@ -169,7 +154,7 @@ void lower_call(BlockEmitter& e, const Instruction& in) {
 }
 
 void lower_ret(BlockEmitter& e, const Instruction& in) {
-  if (is_far(in)) {
+  if (is_far_transfer(in)) {
     if (!lower_real_return(e, in)) far_transfer(e, in, SystemOp::kFarReturn);
     return;
   }
@@ -184,13 +169,7 @@ void lower_ret(BlockEmitter& e, const Instruction& in) {
       size + (in.operand_count && in.operand[0].kind == Operand::Kind::kImmediate
                   ? static_cast<int32_t>(in.operand[0].value & 0xffff)
                   : 0);
-  if (e.stack32()) {
-    e.adjust_esp(release);
-  } else {
-    e.flush_esp();
-    e.a.lea(host::kDelta.r32(), x86::ptr(host::kStack, release));
-    e.a.mov(host::kStack.r16(), host::kDelta.r16());
-  }
+  change_esp(e, release);
   e.jump_indirect();
 }
 

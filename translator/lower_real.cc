@@ -24,9 +24,10 @@ x86::Mem scratch() {
 bool possible(const BlockEmitter& e, const Instruction& in) {
   const ModeKey& m = e.mode();
   const bool descriptors = m.has(mode::kProtected) && !m.has(mode::kV86);
-  return e.switches().inline_system && e.request().variant == Variant::kNormal && !e.careful() &&
-         !descriptors && !m.code32() && !m.stack32() && !m.has(mode::kTrap) &&
-         m.cs_limit == 0xffff && m.breakpoints == 0 && in.operand_size == 2 && !e.ends_shadow();
+  const bool single = e.request().variant == Variant::kSingle;
+  return e.switches().inline_system && !single && !e.careful() && !descriptors && !m.code32() &&
+         !m.stack32() && !m.has(mode::kTrap) && m.cs_limit == 0xffff && m.breakpoints == 0 &&
+         in.operand_size == 2 && !e.ends_shadow();
 }
 
 /// Goes to IP in the address register and CS in the delta register, or elsewhere. Behind it comes
@@ -38,7 +39,10 @@ void enter_code(BlockEmitter& e, const CodeLabel& elsewhere) {
 }
 
 void arrive(BlockEmitter& e, int32_t stack_change) {
-  if (stack_change) {
+  if (e.esp_is_whole()) {
+    e.adjust_esp(stack_change);
+    e.flush_esp();
+  } else if (stack_change) {
     e.a.lea(host::kValue.r32(), x86::ptr(host::kStack, stack_change));
     e.a.mov(host::kStack.r16(), host::kValue.r16());
   }
@@ -48,6 +52,7 @@ void arrive(BlockEmitter& e, int32_t stack_change) {
 
 /// Leaves for C++ where the bytes at SP + displacement would wrap.
 void check_wrap(BlockEmitter& e, bool pushes, const CodeLabel& elsewhere) {
+  if (e.esp_is_whole()) return;
   e.a.movzx(host::kAddress.r32(), host::kStack.r16());
   e.a.cmp(host::kAddress.r32(), pushes ? kRoom : 0x10000 - kRoom);
   if (pushes)

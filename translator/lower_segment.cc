@@ -28,6 +28,16 @@ bool loads_plainly(const BlockEmitter& e, uint8_t segment) {
          m.segment_class(static_cast<SegmentName>(segment)) == SegmentClass::k64K;
 }
 
+/// Where SS moves, so does what the stack window is an offset from.
+void drop_window_of_other(BlockEmitter& e, const x86::Mem& base) {
+  const CodeLabel same = e.a.new_label();
+  e.a.cmp(host::kAddress.r32(), base);
+  e.a.je(same);
+  for (int32_t i = 0; i < kWindowClasses; ++i)
+    e.a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(hot.window_limit) + 8 * i, 8), asmjit::imm(-1));
+  e.a.bind(same);
+}
+
 /// The load that loads_plainly() is about. FS and GS, whose classes are not part of the mode, are
 /// looked at first; `op` does the whole instruction where they are something else.
 void load_plainly(BlockEmitter& e, uint8_t segment, SystemOp op, uint32_t payload) {
@@ -49,6 +59,8 @@ void load_plainly(BlockEmitter& e, uint8_t segment, SystemOp op, uint32_t payloa
   }
   e.a.mov(part(offsetof(Segment, selector), 2), host::kAddress.r16());
   e.a.shl(host::kAddress.r32(), 4);
+  if (segment == kSs && !e.mutated(Mutation::kWindowOfOtherStack))
+    drop_window_of_other(e, part(offsetof(Segment, base), 4));
   e.a.mov(part(offsetof(Segment, base), 4), host::kAddress.r32());
 }
 

@@ -7,7 +7,7 @@ namespace trapline {
 namespace x86 = asmjit::x86;
 
 void change_esp(BlockEmitter& e, int32_t bytes) {
-  if (e.stack32()) {
+  if (e.esp_is_whole()) {
     e.adjust_esp(bytes);
     return;
   }
@@ -101,7 +101,7 @@ bool as_one_access(BlockEmitter& e, const Instruction& in, bool pushes) {
     return false;
   }
   e.flush_esp();
-  if (e.stack32()) return true;
+  if (e.esp_is_whole()) return true;
   const uint32_t bytes = 8u * in.operand_size;
   e.clobber_flags();
   e.a.movzx(host::kAddress.r32(), host::kStack.r16());
@@ -142,24 +142,21 @@ void lower_pop_all(BlockEmitter& e, const Instruction& in) {
 
 void lower_leave(BlockEmitter& e, const Instruction& in) {
   const uint8_t size = in.operand_size;
+  Operand frame;
+  frame.kind = Operand::Kind::kMemory;
+  frame.segment = kSs;
+  frame.base = kEbp;
+  Instruction plain = in;
+  plain.address_size = e.stack32() ? 4 : 2;
+  const x86::Mem slot = e.open(frame, plain, size, AccessKind::kRead);
+  e.flush_esp();
   if (!e.stack32()) {
-    e.flush_esp();
-    e.a.movzx(host::kAddress.r32(), x86::bp);
-    const x86::Mem slot = e.open_offset(kSs, size, AccessKind::kRead, OffsetSize::k16);
     e.a.mov(value_of(size), slot);
     e.a.lea(host::kDelta.r32(), x86::ptr(x86::rbp, size));
     e.a.mov(host::kStack.r16(), host::kDelta.r16());
     e.a.mov(host::sized(x86::rbp, size), value_of(size));
     return;
   }
-  Operand frame;
-  frame.kind = Operand::Kind::kMemory;
-  frame.segment = kSs;
-  frame.base = kEbp;
-  Instruction plain = in;
-  plain.address_size = 4;
-  const x86::Mem slot = e.open(frame, plain, size, AccessKind::kRead);
-  e.flush_esp();
   e.a.mov(value_of(size), slot);
   e.a.lea(host::kStack.r32(), x86::ptr(x86::rbp, size));
   e.a.mov(host::sized(x86::rbp, size), value_of(size));

@@ -67,6 +67,10 @@ void BlockEmitter::load_offset(const Operand& operand, const Instruction& in, in
   }
   const bool plain = has_base && !has_index && displacement == 0;
   if (plain && address.id() == host::guest64(operand.base).id() && in.address_size == 4) return;
+  if (plain && in.address_size == 2) {
+    a.movzx(address.r32(), host::guest(operand.base).r16());
+    return;
+  }
   if (plain)
     a.mov(address.r32(), host::guest(operand.base));
   else if (has_base && has_index)
@@ -124,7 +128,9 @@ void BlockEmitter::guard_window(Gate gate, uint8_t base, int32_t low, int32_t sp
 }
 
 x86::Mem BlockEmitter::open_stack(int32_t displacement, uint32_t size, AccessKind kind) {
-  if (current_->stack_segment >= 0 && !careful_) {
+  const bool windowed =
+      current_->narrow ? narrow_window() : current_->stack_segment >= 0 && !careful_;
+  if (windowed) {
     ensure_window(*current_);
     return window_operand(kEsp, displacement + esp_pending_, size);
   }
@@ -143,12 +149,17 @@ x86::Mem BlockEmitter::open(const Operand& operand, const Instruction& in, uint3
   int32_t displacement = 0;
   if (!careful_ && stack_operand(operand, in, *current_, displacement)) {
     const StackSegment& segment = analysis_.stack[static_cast<size_t>(current_->stack_segment)];
-    if (segment.used && displacement >= segment.low &&
-        displacement + static_cast<int32_t>(size) <= segment.high) {
+    const auto holds = [&segment](int32_t low, int32_t high) {
+      return segment.used && low >= segment.low && high <= segment.high;
+    };
+    const int32_t esp = current_->esp_offset;
+    if (holds(displacement, displacement + static_cast<int32_t>(size)) &&
+        (!current_->narrow || holds(esp, esp))) {
       ensure_window(*current_);
       aligned_ = false;  // The host checks that by itself, and a signal tells.
-      if (operand.base == kEsp)
-        return window_operand(kEsp, displacement - current_->esp_offset + esp_pending_, size);
+      // Of EBP no more than BP is known on a 16-bit stack.
+      if (operand.base == kEsp || current_->narrow)
+        return window_operand(kEsp, displacement - esp + esp_pending_, size);
       return window_operand(kEbp, static_cast<int32_t>(operand.value), size);
     }
   }
@@ -156,7 +167,7 @@ x86::Mem BlockEmitter::open(const Operand& operand, const Instruction& in, uint3
   if (!careful_ && in_frame(operand, size, in, *current_, analysis_)) {
     ensure_frame(*current_);
     aligned_ = false;
-    return window_operand(kEbp, static_cast<int32_t>(operand.value), size);
+    return window_operand(kEbp, frame_displacement(operand, in), size);
   }
   const bool plain_register = operand.base != Operand::kNoRegister && operand.base != kEsp &&
                               operand.index == Operand::kNoRegister && operand.value == 0 &&

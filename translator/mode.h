@@ -46,6 +46,8 @@ struct ModeKey {
   uint8_t cpl() const { return word & mode::kCplMask; }
   bool code32() const { return has(mode::kCode32); }
   bool stack32() const { return has(mode::kStack32); }
+  /// A stack of 64 KiB whose accesses need no limit check unless they wrap.
+  bool narrow_stack() const { return !stack32() && segment_class(kSs) != SegmentClass::kChecked; }
   /// FS and GS are always checked: their classes change too often to be part of the key.
   SegmentClass segment_class(SegmentName name) const {
     switch (name) {

@@ -19,6 +19,7 @@ std::span<const MutationName> mutation_names() {
       MutationName{Mutation::kLinksKept, "links_kept"},
       MutationName{Mutation::kStaleMapping, "stale_mapping"},
       MutationName{Mutation::kStaleWindow, "stale_window"},
+      MutationName{Mutation::kWindowOfOtherStack, "window_of_other_stack"},
       MutationName{Mutation::kStaleComparison, "stale_comparison"},
       MutationName{Mutation::kLoopTooLong, "loop_too_long"},
   };

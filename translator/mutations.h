@@ -23,6 +23,7 @@ enum class Mutation : uint8_t {
   kLinksKept,               ///< A killed block stays linked from others.
   kStaleMapping,            ///< A changed mapping leaves the page's code where it was.
   kStaleWindow,             ///< A changed mapping leaves the stack window where it was.
+  kWindowOfOtherStack,      ///< Another SS leaves the stack window where it was.
   kStaleComparison,         ///< A comparison is repeated with a register that has changed since.
   kLoopTooLong,             ///< A loop's unchecked copy runs past the end of a page.
   // Not miscompilations: what a crash bundle is written for.

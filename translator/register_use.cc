@@ -42,4 +42,14 @@ uint32_t written_registers(const Instruction& in) {
   return kAllRegisters;
 }
 
+bool is_far_transfer(const Instruction& in) {
+  const Operand& o = in.operand[0];
+  if (o.kind == Operand::Kind::kFar) return true;
+  if (in.opcode == 0xff && in.opcode_map == 0) {
+    const int extension = in.modrm >> 3 & 7;
+    return extension == 3 || extension == 5;
+  }
+  return in.opcode_map == 0 && (in.opcode == 0xca || in.opcode == 0xcb);
+}
+
 }  // namespace trapline

@@ -24,4 +24,7 @@ inline bool is_register(const Operand& o, uint8_t number) {
          o.number == number;
 }
 
+/// JMP, CALL or RET between segments.
+bool is_far_transfer(const Instruction& in);
+
 }  // namespace trapline

@@ -11,6 +11,7 @@ constexpr std::array kNames = {
                "look indirect branch targets up in emitted code"},
     SwitchName{"stack-window", &Switches::stack_window,
                "one check per block for stack-relative accesses"},
+    SwitchName{"stack-window-16", &Switches::stack_window_16, "the same for 16-bit stacks"},
     SwitchName{"frame-window", &Switches::frame_window,
                "one check per block for accesses relative to a frame pointer"},
     SwitchName{"lazy-flags", &Switches::lazy_flags, "save flags only where live ones are lost"},

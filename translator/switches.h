@@ -12,6 +12,7 @@ struct Switches {
   bool link_blocks = true;      ///< Direct branches inside a page jump from block to block.
   bool inline_indirect = true;  ///< Indirect branches look their target up in emitted code.
   bool stack_window = true;     ///< ESP-relative accesses share one check per block.
+  bool stack_window_16 = true;  ///< On 16-bit stacks too.
   bool frame_window = true;     ///< EBP-relative ones too, where EBP looks like a frame pointer.
   bool lazy_flags = true;       ///< Flags are saved only where something clobbers live ones.
   bool recompute_flags = true;  ///< Comparisons that can be repeated have their flags not saved.

@@ -119,6 +119,7 @@ INSTANTIATE_TEST_SUITE_P(
                     MutationCase{Mutation::kLinksKept, {"probe links"}},
                     MutationCase{Mutation::kStaleMapping, {"smc_alias"}},
                     MutationCase{Mutation::kStaleWindow, {"probe window"}},
+                    MutationCase{Mutation::kWindowOfOtherStack, {"stack_window_16"}},
                     MutationCase{Mutation::kStaleComparison, {"flags_compared"}},
                     MutationCase{Mutation::kLoopTooLong, {"page_loops"}}),
     [](const auto& tested) { return name_of(tested.param.mutation); });

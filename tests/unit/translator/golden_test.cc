@@ -36,6 +36,12 @@ void base_segments(CpuState& state) {
   }
 }
 
+void real_mode(CpuState& state) {
+  state = CpuState::reset();
+  state.segment[kCs] = Segment::real(0x1000, true);
+  for (const SegmentName name : {kDs, kEs, kSs}) state.segment[name] = Segment::real(0x2000, false);
+}
+
 const GoldenBlock kBlocks[] = {
     {"push_pop_call", {0x55, 0x89, 0xe5, 0x53, 0x83, 0xec, 0x08, 0x5b, 0xe8, 0x10, 0, 0, 0}},
     {"leave_ret", {0x8b, 0x45, 0x08, 0xc9, 0xc3}},
@@ -66,6 +72,13 @@ const GoldenBlock kBlocks[] = {
                        0xfe, 0xff, 0xff, 0x75, 0x07, 0x84, 0xc9, 0x74, 0x03, 0x40, 0xeb, 0xdc}},
     {"page_loop",
      {0x8b, 0x0c, 0x03, 0x89, 0x4c, 0x02, 0xfc, 0x83, 0xc0, 0x04, 0x39, 0xf0, 0x72, 0xf2, 0xc3}},
+    {"real_call", {0x8b, 0x04, 0x01, 0xc7, 0x31, 0x54, 0x02, 0x56, 0xe8, 0x10, 0}, real_mode},
+    {"real_step", {0x56, 0x66, 0x31, 0xdf, 0x5e, 0xc3}, real_mode},
+    {"real_frame",
+     {0x55, 0x89, 0xe5, 0x83, 0xec, 0x04, 0x8b, 0x46, 0x04, 0x89, 0x46, 0xfe, 0xc9, 0xc2, 2, 0},
+     real_mode},
+    {"real_far_call", {0x1e, 0x9a, 0x34, 0x12, 0, 0x30}, real_mode},
+    {"real_stack_switch", {0x50, 0x8e, 0xd0, 0x53, 0xeb, 0xfe}, real_mode},
     {"high_byte", {0x88, 0x27, 0x02, 0x2e, 0xeb, 0xfe}},
 };
 
@@ -75,8 +88,10 @@ std::string translate(const GoldenBlock& block) {
   std::vector<uint8_t> page(kPageSize, 0x90);
   std::copy(block.code.begin(), block.code.end(), page.begin());
   TranslationRequest request;
-  request.eip = request.linear = kEip;
   request.mode = ModeKey::from(state, false);
+  const bool wide = request.mode.code32();
+  request.eip = wide ? kEip : kEip & 0xffff;
+  request.linear = request.mode.cs_base + request.eip;
   request.variant = block.variant;
   request.page = page;
   request.code_address = kListingCode;
@@ -86,7 +101,8 @@ std::string translate(const GoldenBlock& block) {
   for (const GuestRange& range : made.lookahead)
     if (range.start + range.length == block.code.size()) bytes = range.start + range.length;
   EXPECT_EQ(bytes, block.code.size());
-  return "guest:\n" + guest_listing(block.code, kEip, true) + "\nhost:\n" + host_listing(made);
+  return "guest:\n" + guest_listing(block.code, request.eip, wide) + "\nhost:\n" +
+         host_listing(made);
 }
 
 class Golden : public ::testing::TestWithParam<GoldenBlock> {};

@@ -170,7 +170,7 @@ void Engine::refresh_mode() {
   const bool companion = native_ && native_allowed() && native_wanted(view);
   if (!execution_view_ || key != mode_ || execution_view_->view != view.serial() ||
       companion != companion_) {
-    RecentMode& recent = recent_modes_[ModeHash()(key) % recent_modes_.size()];
+    RecentMode& recent = recent_modes_[ModeHash::quick(key) % recent_modes_.size()];
     if (!recent.execution || recent.key != key || recent.view != view.serial() ||
         recent.recycled != execution_views_->recycled() || recent.companion != companion) {
       const uint32_t id = mode_number(key);

@@ -274,7 +274,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void prepare_thread_for_native();
   bool native_allowed() const;
   void rest_after(const Exit& exit, const RunLimits& limits);
-  bool native_due();
+  bool native_due() { return native_ && next_is_native(); }
+  bool next_is_native();
   bool native_wanted(const View& user);
   void note_user_code();
   bool native_stays_translated(uint32_t page);
@@ -329,6 +330,10 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
       const uint64_t hash = (key.word ^ uint64_t{key.cs_base} << 32) * 0x9e3779b97f4a7c15u +
                             (key.cs_limit ^ uint64_t{key.breakpoints} << 32) * 0xc2b2ae3d27d4eb4fu;
       return hash ^ hash >> 32;
+    }
+    /// Of few bits, for what is asked at each refresh.
+    static uint32_t quick(const ModeKey& key) {
+      return (key.word * 0x9e3779b1u ^ key.cs_base * 0x85ebca6bu) >> 26;
     }
   };
   ModeKey mode_;
@@ -389,8 +394,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
     uint64_t recycled = 0;
     bool companion = false;
   };
-  std::array<RecentMode, 64> recent_modes_;
-  uint64_t known_codes_recycled_ = 0;  ///< ExecutionViews::recycled() that they are good for.
+  std::array<RecentMode, 64> recent_modes_;  ///< By ModeHash::quick().
+  uint64_t known_codes_recycled_ = 0;        ///< ExecutionViews::recycled() that they are good for.
   bool counted_ = false;
   uint64_t budget_given_ = 0;  ///< What the budget was when the run began.
 

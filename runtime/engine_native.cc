@@ -141,8 +141,8 @@ bool Engine::native_stays_translated(uint32_t page) {
 }
 
 /// Whether the next instruction is to run natively.
-bool Engine::native_due() {
-  if (!native_ || native_failures_ > kMostFailures || !native_allowed()) return false;
+bool Engine::next_is_native() {
+  if (native_failures_ > kMostFailures || !native_allowed()) return false;
   View& user = view(true);
   if (!native_wanted(user)) return false;
   NativeSpace* space = native_->space_of(user);

@@ -13,6 +13,8 @@
 //    field (Segment::derive) and tell CpuEvents what they must.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -23,12 +25,37 @@
 
 namespace trapline {
 
+/// Exceptions and IRETs that stay in their ring, on a flat stack, and how the last ones went: what
+/// was found is found again while the descriptors in memory are the same. Nothing has to be
+/// invalidated.
+struct KnownTransfers {
+  /// A code segment that IRET has returned to, of the selector's RPL.
+  struct Target {
+    uint64_t descriptor = 0;
+    Segment cs;
+  };
+  /// Where a gate of 32 bits led from a privilege level.
+  struct Handler {
+    uint64_t gate = 0;
+    uint64_t descriptor = 0;
+    uint8_t cpl = 0;
+    Segment cs;
+  };
+  static constexpr size_t kSlots = 8;
+  std::array<Target, kSlots> targets{};    ///< By selector.
+  std::array<Handler, kSlots> handlers{};  ///< By vector.
+
+  Target& target(uint16_t selector) { return targets[selector / 8u % kSlots]; }
+  Handler& handler(uint8_t vector) { return handlers[vector % kSlots]; }
+};
+
 struct Cpu {
   CpuState& state;
   const CpuModel& model;
   LinearMemory& memory;
   PortSpace& ports;
   CpuEvents& events;
+  KnownTransfers known{};
 };
 
 enum class SegmentAccess : uint8_t { kRead, kWrite };

@@ -2,6 +2,7 @@
 #include "vcpu/cpu.h"
 #include "vcpu/descriptor.h"
 #include "vcpu/flags.h"
+#include "vcpu/host_access.h"
 #include "vcpu/stack.h"
 #include "vcpu/tasks.h"
 
@@ -122,7 +123,55 @@ OrFault<void> deliver_to_same(Cpu& cpu, const Event& event, const Descriptor& ga
   return {};
 }
 
+/// Flat, and with nothing to check but its pages.
+bool plain_stack(const CpuState& state) {
+  const Segment& ss = state.segment[kSs];
+  return ss.klass == SegmentClass::kFlat && ss.big() && !alignment_checked(state);
+}
+
+// See KnownTransfers. False: nothing has changed.
+bool deliver_as_before(Cpu& cpu, const Event& event) {
+  CpuState& state = cpu.state;
+  const KnownTransfers::Handler& known = cpu.known.handler(event.vector);
+  const uint32_t offset = event.vector * 8u;
+  if (offset + 7 > state.idtr.limit || known.cpl != state.cpl || state.v86() || !plain_stack(state))
+    return false;
+  const std::byte* raw = cpu.memory.reach({state.idtr.base + offset}, 8, false, Privilege::kSystem);
+  if (!raw || load_sized(raw, 8) != known.gate) return false;
+  const Descriptor gate{known.gate, {}};
+  if (!gate.present() || (event.software && gate.dpl() < state.cpl) ||
+      !same_descriptor(cpu, gate.gate_selector(), known.descriptor))
+    return false;
+  const uint32_t total = event.has_error_code ? 16 : 12;
+  const uint32_t bottom = state.gpr[kEsp] - total;
+  std::byte* frame = cpu.memory.reach({bottom}, total, true, Privilege::kCurrent);
+  if (!frame) return false;
+  if (event.has_error_code) {
+    store_sized(frame, 4, event.error_code);
+    frame += 4;
+  }
+  store_sized(frame, 4, event.eip);
+  store_sized(frame + 4, 4, state.segment[kCs].selector);
+  store_sized(frame + 8, 4, event.flags);
+  state.gpr[kEsp] = bottom;
+  state.segment[kCs] = known.cs;
+  state.eip = gate.gate_offset();
+  enter_handler(state, eflags::kNt | eflags::kVm | (gate.type() & 1 ? 0u : eflags::kIf));
+  return true;
+}
+
+void remember_handler(Cpu& cpu, const Event& event, const Descriptor& gate,
+                      const Descriptor& code) {
+  const bool known = gate.gate32() && !(gate.gate_selector() & kSelectorTableBit) &&
+                     (code.attributes() & segment::kAccessed);
+  if (!known || cpu.state.v86()) return;
+  const Segment cs = code.load(with_rpl(gate.gate_selector(), cpu.state.cpl));
+  if (gate.gate_offset() <= cs.limit)
+    cpu.known.handler(event.vector) = {gate.raw, code.raw, cpu.state.cpl, cs};
+}
+
 OrFault<void> deliver_protected(Cpu& cpu, const Event& event) {
+  if (deliver_as_before(cpu, event)) return {};
   CpuState& state = cpu.state;
   TRAPLINE_TRY_LET(gate, read_gate(cpu, event));
   if (gate.system_type() == SystemType::kTaskGate) {
@@ -141,8 +190,10 @@ OrFault<void> deliver_protected(Cpu& cpu, const Event& event) {
   StackFrame frame(gate.gate32() ? OperandSize::k32 : OperandSize::k16);
   if (!code.conforming() && code.dpl() < state.cpl)
     TRAPLINE_TRY(deliver_to_inner(cpu, event, gate, code, frame));
-  else
+  else {
     TRAPLINE_TRY(deliver_to_same(cpu, event, gate, code, frame));
+    remember_handler(cpu, event, gate, code);
+  }
   state.eip = gate.gate_offset();
   const bool trap = gate.type() & 1;
   enter_handler(state, eflags::kNt | eflags::kVm | (trap ? 0u : eflags::kIf));

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "vcpu/cpu.h"
+#include "vcpu/host_access.h"
 
 namespace trapline {
 
@@ -132,6 +133,15 @@ constexpr bool within_limit(const Segment& segment, uint32_t offset, uint32_t si
 /// #AC for misaligned accesses.
 constexpr bool alignment_checked(const CpuState& state) {
   return state.cpl == 3 && (state.eflags & eflags::kAc) && (state.cr0 & cr0::kAm);
+}
+
+/// Whether the GDT still has this descriptor for the selector.
+inline bool same_descriptor(Cpu& cpu, uint16_t selector, uint64_t raw) {
+  const TableRegister& gdtr = cpu.state.gdtr;
+  if ((selector & kSelectorTableBit) || (selector | 7u) > gdtr.limit) return false;
+  const Linear address{gdtr.base + (selector & ~7u)};
+  const std::byte* host = cpu.memory.reach(address, 8, false, Privilege::kSystem);
+  return host && load_sized(host, 8) == raw;
 }
 
 /// Neither real mode nor V86: selectors index descriptor tables.

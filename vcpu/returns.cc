@@ -2,6 +2,7 @@
 #include "vcpu/cpu.h"
 #include "vcpu/descriptor.h"
 #include "vcpu/flags.h"
+#include "vcpu/host_access.h"
 #include "vcpu/stack.h"
 #include "vcpu/tasks.h"
 
@@ -149,6 +150,45 @@ OrFault<void> iret_to_v86(Cpu& cpu, uint32_t eip, uint16_t cs, uint32_t image) {
   return {};
 }
 
+uint32_t flags_after_iret(const Cpu& cpu, OperandSize size, uint32_t image) {
+  const CpuState& state = cpu.state;
+  const bool wide = size == OperandSize::k32;
+  uint32_t mask = changeable_flags(state, bytes(size));
+  if (wide) mask |= eflags::kRf;
+  if (wide && state.cpl == 0) mask |= eflags::kVif | eflags::kVip;
+  return replace_flags(state.eflags & ~eflags::kRf, image, mask & supported_flags(cpu.model));
+}
+
+// See KnownTransfers. False: nothing has changed.
+bool iret_as_before(Cpu& cpu) {
+  CpuState& state = cpu.state;
+  const Segment& ss = state.segment[kSs];
+  if (ss.klass != SegmentClass::kFlat || !ss.big() || alignment_checked(state)) return false;
+  const std::byte* frame = cpu.memory.reach({state.gpr[kEsp]}, 12, false, Privilege::kCurrent);
+  if (!frame) return false;
+  const auto eip = static_cast<uint32_t>(load_sized(frame, 4));
+  const auto selector = static_cast<uint16_t>(load_sized(frame + 4, 2));
+  const auto image = static_cast<uint32_t>(load_sized(frame + 8, 4));
+  const KnownTransfers::Target& known = cpu.known.target(selector);
+  if (!known.descriptor || known.cs.selector != selector || rpl(selector) != state.cpl ||
+      (image & eflags::kVm) || eip > known.cs.limit ||
+      !same_descriptor(cpu, selector, known.descriptor))
+    return false;
+  const uint32_t flags = flags_after_iret(cpu, OperandSize::k32, image);
+  state.gpr[kEsp] += 12;
+  state.segment[kCs] = known.cs;
+  state.eip = eip;
+  end_of_iret(state, flags);
+  return true;
+}
+
+void remember_target(Cpu& cpu, const Target& target) {
+  const uint16_t selector = target.cs.selector;
+  if ((selector & kSelectorTableBit) || !(target.descriptor.attributes() & segment::kAccessed))
+    return;
+  cpu.known.target(selector) = {target.descriptor.raw, target.cs};
+}
+
 }  // namespace
 
 OrFault<void> far_return(Cpu& cpu, OperandSize size, uint16_t release) {
@@ -168,24 +208,23 @@ OrFault<void> iret(Cpu& cpu, OperandSize size, uint32_t next_eip) {
   if (!state.protected_mode()) return iret_real(cpu, size);
   if (state.v86()) return iret_v86(cpu, size);
   if (state.eflags & eflags::kNt) return return_from_task(cpu, next_eip);
+  const bool wide = size == OperandSize::k32;
+  if (wide && iret_as_before(cpu)) return {};
 
   std::array<uint32_t, 3> frame;  // EIP, CS, EFLAGS.
   TRAPLINE_TRY(peek_stack(cpu, 0, size, frame));
   const auto selector = static_cast<uint16_t>(frame[1]);
-  const bool wide = size == OperandSize::k32;
   if (wide && (frame[2] & eflags::kVm) && state.cpl == 0)
     return iret_to_v86(cpu, frame[0], selector, frame[2]);
 
-  uint32_t mask = changeable_flags(state, bytes(size));
-  if (wide) mask |= eflags::kRf;
-  if (wide && state.cpl == 0) mask |= eflags::kVif | eflags::kVip;
-  const uint32_t flags =
-      replace_flags(state.eflags & ~eflags::kRf, frame[2], mask & supported_flags(cpu.model));
+  const uint32_t flags = flags_after_iret(cpu, size, frame[2]);
   TRAPLINE_TRY_LET(target, return_target(cpu, selector, frame[0]));
-  if (rpl(selector) == state.cpl)
+  if (rpl(selector) == state.cpl) {
     TRAPLINE_TRY(return_within(cpu, target, 3 * bytes(size)));
-  else
+    remember_target(cpu, target);
+  } else {
     TRAPLINE_TRY(return_outward(cpu, target, size, 3 * bytes(size), 0));
+  }
   end_of_iret(state, flags);
   return {};
 }

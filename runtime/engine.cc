@@ -161,12 +161,54 @@ uint32_t Engine::mode_number(const ModeKey& key) {
   return modes_.try_emplace(key, static_cast<uint32_t>(modes_.size())).first->second;
 }
 
+/// Everything that ModeKey::from() looks at, and a little more.
+Engine::ModeInputs Engine::mode_inputs() const {
+  const CpuState& state = context_->cpu;
+  ModeInputs inputs;
+  size_t at = 0;
+  for (const SegmentName name : {kCs, kDs, kEs, kSs}) {
+    static_assert(offsetof(Segment, read_end) == 2 * sizeof(uint64_t));
+    std::memcpy(&inputs[at], &state.segment[name], offsetof(Segment, read_end));
+    at += 2;
+  }
+  constexpr uint32_t kFlags = eflags::kVm | eflags::kTf | eflags::kDf | eflags::kAc | eflags::kIopl;
+  inputs[at++] = (state.eflags & kFlags) | uint64_t{state.cr0} << 32;
+  inputs[at++] = state.cr4 | uint64_t{state.cpl} << 32 | uint64_t{counted_} << 40;
+  TRAPLINE_ASSERT(at == inputs.size());
+  return inputs;
+}
+
 void Engine::refresh_mode() {
+  View& view = current_view();
+  if (native_ || watched())
+    find_mode(view);
+  else
+    recall_mode(view);
+  follow_view(view);
+}
+
+/// Finds the mode, unless it is what it was where all of this was the same.
+void Engine::recall_mode(View& view) {
+  const CpuState& state = context_->cpu;
+  SeenMode& seen = seen_modes_[(state.eflags & eflags::kTf ? 1u : 0u) | (state.cpl == 3 ? 2u : 0u)];
+  const ModeInputs inputs = mode_inputs();
+  const uint64_t recycled = execution_views_->recycled();
+  if (seen.inputs != inputs || seen.view != view.serial() || seen.recycled != recycled) {
+    find_mode(view);
+    seen = {inputs, view.serial(), mode_id_, mode_, execution_view_, execution_views_->recycled()};
+    return;
+  }
+  if (execution_view_ == seen.execution && !companion_) return;
+  if (seen.key.cpl() == 3) ++counters_.user_entries;
+  mode_ = seen.key;
+  mode_id_ = seen.id;
+  execution_view_ = seen.execution;
+  companion_ = false;
+}
+
+void Engine::find_mode(View& view) {
   ModeKey key = ModeKey::from(context_->cpu, counted_);
   key.breakpoints = breakpoint_set();
-  View& view = current_view();
-  HotFields& hot = context_->hot;
-  const uint64_t tables = reinterpret_cast<uint64_t>(view.tables()) + kPageShift;
   const bool companion = native_ && native_allowed() && native_wanted(view);
   if (!execution_view_ || key != mode_ || execution_view_->view != view.serial() ||
       companion != companion_) {
@@ -186,6 +228,12 @@ void Engine::refresh_mode() {
     mode_id_ = recent.id;
     execution_view_ = recent.execution;
   }
+}
+
+/// The tables and the window, which are the view's.
+void Engine::follow_view(View& view) {
+  HotFields& hot = context_->hot;
+  const uint64_t tables = reinterpret_cast<uint64_t>(view.tables()) + kPageShift;
   note_code(tables);
   const uint64_t removals = mmu_->removals();
   if (hot.tables != tables || removals != removals_seen_ || window_stack_ != window_stack()) {

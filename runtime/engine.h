@@ -394,6 +394,21 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
     uint64_t recycled = 0;
     bool companion = false;
   };
+  /// What the mode was where what it is made of was the same. By TF, and whether it was ring 3.
+  using ModeInputs = std::array<uint64_t, 10>;
+  struct SeenMode {
+    ModeInputs inputs{};
+    uint32_t view = 0;
+    uint32_t id = 0;
+    ModeKey key;
+    ExecutionView* execution = nullptr;
+    uint64_t recycled = 0;
+  };
+  std::array<SeenMode, 4> seen_modes_;
+  ModeInputs mode_inputs() const;
+  void recall_mode(View& view);
+  void find_mode(View& view);
+  void follow_view(View& view);
   std::array<RecentMode, 64> recent_modes_;  ///< By ModeHash::quick().
   uint64_t known_codes_recycled_ = 0;        ///< ExecutionViews::recycled() that they are good for.
   bool counted_ = false;

@@ -52,6 +52,12 @@ enum class Leave : uint32_t {
   kExit,       ///< Engine::exit() says what for.
 };
 
+/// What was running when the thread was kicked.
+enum class KickTarget : uint8_t {
+  kThread,     ///< Itself, which may have been past its last look at what is due.
+  kContainer,  ///< A container, which was told.
+};
+
 struct EngineCounters {
   uint64_t interpreted = 0;
   uint64_t blocks_translated = 0;
@@ -71,6 +77,7 @@ struct EngineCounters {
   uint64_t port_accesses = 0;
   uint64_t user_entries = 0;
   uint64_t fast_system_calls = 0;  ///< SYSENTER.
+  std::atomic<uint64_t> kicks{0};  ///< Of a signal handler.
   uint64_t native_stays = 0;
   uint64_t native_nanoseconds = 0;
   uint64_t native_kicks = 0;
@@ -152,7 +159,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   bool handle_signal(int signal, void* info, void* ucontext);
   /// Goes on after handle_signal(), on the thread's ordinary stack.
   uint64_t handle_signal_exit();
-  void kick(void* ucontext);
+  /// Whom it was for. Async-signal-safe.
+  KickTarget kick(void* ucontext);
   void sample(const void* ucontext);
 
  private:

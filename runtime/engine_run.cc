@@ -203,6 +203,7 @@ Statistics Engine::statistics() const {
   s.page_faults = counters_.page_faults;
   s.interrupts = counters_.interrupts;
   s.port_accesses = counters_.port_accesses;
+  s.kicks = counters_.kicks;
   s.native_stays = counters_.native_stays;
   s.native_nanoseconds = counters_.native_nanoseconds;
   s.native_kicks = counters_.native_kicks;

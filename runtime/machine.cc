@@ -137,6 +137,7 @@ std::vector<std::pair<std::string, uint64_t>> Statistics::named() const {
           {"page_faults", page_faults},
           {"interrupts", interrupts},
           {"port_accesses", port_accesses},
+          {"kicks", kicks},
           {"native_stays", native_stays},
           {"native_nanoseconds", native_nanoseconds},
           {"native_kicks", native_kicks},

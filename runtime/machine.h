@@ -162,6 +162,7 @@ struct Statistics {
   uint64_t page_faults = 0;
   uint64_t interrupts = 0;
   uint64_t port_accesses = 0;
+  uint64_t kicks = 0;
   uint64_t native_stays = 0;
   uint64_t native_nanoseconds = 0;
   uint64_t native_kicks = 0;

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
+#include <utility>
 
 #include "runtime/crash_bundle.h"
 #include "runtime/engine.h"
@@ -21,7 +22,9 @@ namespace trapline {
 namespace {
 
 constexpr int kKickSignal = SIGURG;  // Ignored by default, so a late one does no harm.
-constexpr long kKickInterval = 50'000;
+constexpr std::chrono::nanoseconds kKickInterval{50'000};
+/// A container is sure to get the one kick, and must be given the processor to answer it.
+constexpr std::chrono::nanoseconds kContainersKickInterval{5'000'000};
 constexpr int kSampleSignal = SIGPROF;
 
 thread_local Engine* running_engine = nullptr;
@@ -32,6 +35,8 @@ thread_local std::atomic<bool> deadline_armed{false};
 struct KickTimer {
   timer_t id{};
   bool made = false;
+  KickTarget target =
+      KickTarget::kThread;  ///< Who took the last one, and is expected to take the next.
 
   ~KickTimer() {
     if (made) timer_delete(id);
@@ -50,12 +55,21 @@ struct KickTimer {
     itimerspec spec{};
     spec.it_value.tv_sec = seconds.count();
     spec.it_value.tv_nsec = std::max<long>((after - seconds).count(), 1);
-    spec.it_interval.tv_nsec = kKickInterval;
+    spec.it_interval.tv_nsec = interval().count();
     timer_settime(id, 0, &spec, nullptr);
+  }
+  /// Goes on at the pace of whom the kick was for.
+  void kicked(KickTarget whom) {
+    if (std::exchange(target, whom) != whom) arm(interval());
   }
   void disarm() {
     const itimerspec spec{};
     timer_settime(id, 0, &spec, nullptr);
+  }
+
+ private:
+  std::chrono::nanoseconds interval() const {
+    return target == KickTarget::kContainer ? kContainersKickInterval : kKickInterval;
   }
 };
 thread_local KickTimer kick_timer;
@@ -92,7 +106,7 @@ void on_fault(int signal, siginfo_t* info, void* context) {
 void on_kick(int, siginfo_t* info, void* context) {
   const int saved = errno;
   if (running_engine)
-    running_engine->kick(context);
+    kick_timer.kicked(running_engine->kick(context));
   else if (kick_timer.made)
     kick_timer.disarm();  // From elsewhere, and too late: the run is over.
   (void)info;
@@ -194,7 +208,7 @@ void kick_thread_of(const Engine& engine) {
       slot.kicked = true;
       itimerspec spec{};
       spec.it_value.tv_nsec = 1;
-      spec.it_interval.tv_nsec = kKickInterval;
+      spec.it_interval.tv_nsec = kKickInterval.count();
       timer_settime(slot.timer, 0, &spec, nullptr);
     }
 }
@@ -211,17 +225,20 @@ void Engine::request_stop() {
   kick_thread_of(*this);
 }
 
-void Engine::kick(void* context) {
+KickTarget Engine::kick(void* context) {
+  counters_.kicks.fetch_add(1, std::memory_order_relaxed);
   if (!stop_requested_ && deadline_armed) deadline_passed_ = true;
   HotFields& hot = context_->hot;
   hot.attention = 1;
-  if (const Container* running = native_running_) running->kick();
+  const Container* running = native_running_;
+  if (running) running->kick();
   context_->loop.end_loops();
   hot.exec_table = reinterpret_cast<uint64_t>(execution_views_->empty_table());
   const auto* machine = static_cast<ucontext_t*>(context);
   const auto pc = static_cast<uint64_t>(machine->uc_mcontext.gregs[REG_RIP]);
-  if (!code_memory_->contains(pc)) return;
-  if (const Block* block = cache_->block_at(pc)) cache_->cut_exits(*block);
+  if (code_memory_->contains(pc))
+    if (const Block* block = cache_->block_at(pc)) cache_->cut_exits(*block);
+  return running ? KickTarget::kContainer : KickTarget::kThread;
 }
 
 void Engine::sample(const void* context) {

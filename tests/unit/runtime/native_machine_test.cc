@@ -286,6 +286,25 @@ TEST(NativeMachine, AContainerThatIsKilledCostsTheGuestAFaultOrNothing) {
   EXPECT_EQ(machine->run({.time = milliseconds(5)}).kind, Exit::Kind::kDeadline);
 }
 
+TEST(NativeMachine, AContainerIsGivenTimeToAnswerAKick) {
+  const auto machine = machine_with({0x40, 0xeb, 0xfd});
+  ASSERT_EQ(machine->run({.time = milliseconds(5)}).kind, Exit::Kind::kDeadline);
+  const auto running = children();
+  ASSERT_EQ(running.size(), 2u);
+  const uint64_t before = machine->statistics().kicks;
+  std::thread stopper([&] {
+    kill(running[0], SIGSTOP);
+    std::this_thread::sleep_for(milliseconds(200));
+    kill(running[0], SIGCONT);
+  });
+  EXPECT_EQ(machine->run({.time = milliseconds(10)}).kind, Exit::Kind::kDeadline);
+  stopper.join();
+  EXPECT_EQ(machine->statistics().native_containers_lost, 0u);
+  const uint64_t kicks = machine->statistics().kicks - before;
+  EXPECT_GE(kicks, 1u);
+  EXPECT_LE(kicks, 200u);  // Each takes the processor away from it.
+}
+
 TEST(NativeMachine, ModelsThatLackInstructionsAreTranslated) {
   MachineOptions options;
   options.memory_bytes = 1u << 20;

@@ -317,6 +317,7 @@ Engine::AfterEvent Engine::native_event(const NativeEvent& event) {
         step_back_over({0xcd, 4});
       return step_translated();
     case SIGTRAP:
+      if (event.trap == TRAPLINE_WATCHED) return step_translated();
       if (event.trap == static_cast<uint32_t>(Vector::kBreakpoint)) {
         if (!step_back_over({0xcc})) step_back_over({0xcd, 3});
         return step_translated();

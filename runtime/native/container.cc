@@ -3,6 +3,8 @@
 #include <asm/ldt.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/perf_event.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -16,6 +18,7 @@
 #include <cstring>
 #include <optional>
 #include <span>
+#include <utility>
 
 #include "runtime/native/container_image.h"
 #include "runtime/native/silence.h"
@@ -187,6 +190,7 @@ Container::~Container() {
 
 void Container::end() {
   lost_ = true;
+  for (uint32_t slot = 0; slot < kWatches; ++slot) unwatch(slot);
   // Its group is its own, and holds whatever it has started.
   if (pid_ > 0) ::kill(-pid_, SIGKILL);
   for (pid_t* pid : {&pid_, &mapper_pid_}) {
@@ -246,6 +250,29 @@ void Container::describe(uint32_t slot, uint32_t base, uint32_t limit) {
                 offsetof(NativeCommand, offset) == offsetof(NativeCommand, address) + sizeof entry);
   std::memcpy(&command.address, &entry, sizeof entry);
   add(command);
+}
+
+void Container::unwatch(uint32_t slot) {
+  if (watches_[slot] >= 0) close(std::exchange(watches_[slot], -1));
+}
+
+bool Container::watch(uint32_t slot, uint32_t address) {
+  unwatch(slot);
+  if (lost_) return false;
+  perf_event_attr attributes{};
+  attributes.type = PERF_TYPE_BREAKPOINT;
+  attributes.size = sizeof attributes;
+  attributes.bp_type = HW_BREAKPOINT_X;
+  attributes.bp_addr = address;
+  attributes.bp_len = sizeof(long);
+  attributes.sample_period = 1;
+  attributes.exclude_kernel = 1;
+  attributes.exclude_hv = 1;
+  attributes.sigtrap = 1;
+  attributes.remove_on_exec = 1;
+  watches_[slot] = static_cast<int>(
+      syscall(SYS_perf_event_open, &attributes, pid_, -1, -1, PERF_FLAG_FD_CLOEXEC));
+  return watches_[slot] >= 0;
 }
 
 /// Hands the collected changes to the mapper.

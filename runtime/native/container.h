@@ -80,6 +80,12 @@ class Container {
   void protect(uint64_t address, uint64_t bytes, uint32_t access);
   /// A data segment of the local descriptor table, for %fs and %gs.
   void describe(uint32_t slot, uint32_t base, uint32_t limit);
+  /// From the next run() on, guest code that is about to execute what is at the address stops
+  /// there, with SIGTRAP and TRAPLINE_WATCHED, until the slot watches another one. False: the host
+  /// does not let Trapline do that.
+  bool watch(uint32_t slot, uint32_t address);
+  void unwatch(uint32_t slot);
+  static constexpr uint32_t kWatches = 4;  ///< As many debug registers.
   static uint16_t selector(uint32_t slot) { return static_cast<uint16_t>(slot << 3 | 7); }
 
   /// Carries the collected changes out. False when that cannot be known: the container is lost
@@ -125,7 +131,8 @@ class Container {
   int processor_ = -1;
   bool lost_ = false;
   bool cpuid_faults_ = false;
-  std::chrono::steady_clock::time_point looked_at_;  ///< When it surely was alive.
+  std::array<int, kWatches> watches_ = {-1, -1, -1, -1};  ///< Files.
+  std::chrono::steady_clock::time_point looked_at_;       ///< When it surely was alive.
 };
 
 }  // namespace trapline

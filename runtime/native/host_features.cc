@@ -139,11 +139,32 @@ void probe_memfd_mapping() {
   _exit(reinterpret_cast<int (*)()>(code)());
 }
 
-void probe_container() {
+/// Ends the child as one that works if the container has it.
+template <typename Has>
+void probe_in_container(Has has) {
   const int ram = memfd_create("trapline-probe", MFD_CLOEXEC);
   if (ram < 0) return;
   const auto files = ContainerFiles::create(ram);
-  if (files.ok() && Container::start(*files.value()).ok()) _exit(kWorks);
+  if (!files.ok()) return;
+  const auto container = Container::start(*files.value());
+  if (container.ok() && has(*container.value())) _exit(kWorks);
+}
+
+void probe_container() {
+  probe_in_container([](Container&) { return true; });
+}
+void probe_cpuid_fault() {
+  probe_in_container([](Container& container) { return container.cpuid_faults(); });
+}
+void probe_watch() {
+  probe_in_container([](Container& container) { return container.watch(0, 0); });
+}
+
+HostFeature cpuid() {
+  const char* way = works_in_child(probe_cpuid_fault) ? "faults"
+                    : works_in_child(probe_watch)     ? "watched"
+                                                      : "translated";
+  return {"CPUID", way, "how guest code is kept from the host's", false};
 }
 
 HostFeature yes_or_no(std::string name, bool there, std::string needed_for) {
@@ -188,6 +209,7 @@ std::vector<HostFeature> probe_host_features() {
       number("kernel.yama.ptrace_scope", "/proc/sys/kernel/yama/ptrace_scope",
              "of no consequence: nothing is traced"),
       processors(),
+      cpuid(),
       {"x87 pointers", host_saves_x87_pointers() ? "kept" : "lost",
        "guests' FIP, FDP and FOP, when the host switches between threads", false},
   };

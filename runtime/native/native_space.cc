@@ -113,7 +113,30 @@ void NativeSpace::forget_all() {
 void NativeSpace::become(uint32_t view) {
   forget_all();
   settle();
+  for (uint32_t slot = 0; slot < Container::kWatches; ++slot) {
+    container_->unwatch(slot);
+    watched_[slot].reset();
+  }
   view_ = view;
+}
+
+bool NativeSpace::watch(uint32_t page, std::span<const uint16_t> offsets) {
+  for (const uint16_t offset : offsets) {
+    const auto address = static_cast<uint32_t>(address_of(page) + offset);
+    if (std::ranges::find(watched_, address) != watched_.end()) continue;
+    // What is watched in a page that is not executable, or in this one for what it was, can go.
+    const auto unused = std::ranges::find_if(watched_, [&](const std::optional<uint32_t>& other) {
+      if (!other) return true;
+      const uint32_t its_page = *other >> kPageShift;
+      if (its_page != page) return !(rights(its_page) & native_access::kExecute);
+      return std::ranges::find(offsets, *other & kPageMask) == offsets.end();
+    });
+    if (unused == watched_.end()) return false;
+    unused->reset();
+    if (!container_->watch(static_cast<uint32_t>(unused - watched_.begin()), address)) return false;
+    *unused = address;
+  }
+  return true;
 }
 
 uint16_t NativeSpace::selector_of(uint32_t base, uint32_t limit) {

@@ -7,8 +7,11 @@
 //  N2  While guest code runs nothing is outstanding.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "runtime/native/container.h"
@@ -53,6 +56,9 @@ class NativeSpace {
   void settle();
   /// Everything goes, and the container mirrors another view.
   void become(uint32_t view);
+  /// Code at the offsets of the page stops natively, as long as the page is executable. False:
+  /// there are too many of them.
+  bool watch(uint32_t page, std::span<const uint16_t> offsets);
   /// A selector for a data segment. It and the one asked for before it stay good: %fs and %gs.
   uint16_t selector_of(uint32_t base, uint32_t limit);
 
@@ -83,6 +89,7 @@ class NativeSpace {
   std::vector<uint32_t> gone_;
   std::vector<uint32_t> read_only_;
   std::vector<uint32_t> touched_;  ///< Pages that were mapped or marked since forget_all().
+  std::array<std::optional<uint32_t>, Container::kWatches> watched_;  ///< Addresses.
   std::vector<Descriptor> descriptors_;
   size_t next_descriptor_ = 0;  ///< To be replaced, when there are no more.
   size_t last_descriptor_ = 0;

@@ -36,7 +36,11 @@ Result<std::unique_ptr<NativeUser>> NativeUser::create(PhysicalMemory& memory, S
   made->files_ = files.take();
   auto first = made->start();
   if (!first.ok()) return first.error();
-  if (first.value()->container().cpuid_faults()) made->vetter_.let_cpuid_fault();
+  if (first.value()->container().cpuid_faults())
+    made->vetter_.let_cpuid_fault();
+  else if (first.value()->container().watch(0, 0))
+    made->vetter_.watch_cpuid();
+  first.value()->container().unwatch(0);
   first.value()->selector_of(0, kPageMask);
   if (!first.value()->container().flush())
     return Error{ExitStatus::kHost, "the host has no modify_ldt"};
@@ -207,6 +211,7 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
     now.sse = known.sse;
     now.loads_are_noticed = known.loads_are_noticed;
     now.vetted = vetted;
+    now.watched.assign(vetter_.watched().begin(), vetter_.watched().end());
     now.enters_kernel = vetted == Vetted::kSensitive && vetter_.culprit() == "sysenter";
     if (vetted != Vetted::kFine) {
       mmu_.allow_writes(frame, denial::kNative);
@@ -215,6 +220,10 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
       space.set_translated(page, true);
       return false;
     }
+  }
+  if (!space.watch(page, frames_[frame].watched)) {
+    space.set_translated(page, true);
+    return false;
   }
   space.set_translated(page, false);
   if (!(space.rights(page) & native_access::kExecute))

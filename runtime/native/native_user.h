@@ -101,8 +101,9 @@ class NativeUser {
     bool looked = false;
     bool sse = false;  ///< CodeKnown's, when it was looked at.
     bool loads_are_noticed = false;
-    bool enters_kernel = false;  ///< It has SYSENTER, and is not fine because of that.
-    uint32_t patience = 0;       ///< How often not to look again.
+    std::vector<uint16_t> watched;  ///< Where it must not execute: PageVetter::watched().
+    bool enters_kernel = false;     ///< It has SYSENTER, and is not fine because of that.
+    uint32_t patience = 0;          ///< How often not to look again.
     uint32_t next_patience = 4;
   };
   struct Piece {

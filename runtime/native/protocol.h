@@ -47,6 +47,9 @@
 #define TRAPLINE_GO 0
 #define TRAPLINE_STOPPED 4
 
+/* NativeMailbox.trap, where it is none of the processor's numbers: an address that is watched. */
+#define TRAPLINE_WATCHED 0x100
+
 /* The kick. */
 #define TRAPLINE_KICK_SIGNAL 10 /* SIGUSR1 */
 

@@ -244,6 +244,7 @@ Vetted PageVetter::vet(const CodePage& page) {
   owner_.fill(0);
   followed_.reset();
   open_.clear();
+  watched_.clear();
   for (const uint16_t entry : page.entries) open_.push_back(static_cast<uint16_t>(entry + kHead));
   while (!open_.empty() && !sensitive_) {
     const uint16_t entry = open_.back();
@@ -300,6 +301,7 @@ PageVetter::Step PageVetter::decode_step(uint32_t at) const {
   out.differs = in.mnemonic == ZYDIS_MNEMONIC_CPUID
                     ? !cpuid_faults_
                     : silently_differs(in) || (!sse_ && in.row->fpu == FpuUse::kSse);
+  out.cpuid = out.differs && in.mnemonic == ZYDIS_MNEMONIC_CPUID && in.length == 2;
   out.noticed = loads_are_noticed_ && only_loads(in);
   for (int i = 0; i < in.operand_count; ++i) {
     if (in.operand[i].kind != Operand::Kind::kRelative) continue;
@@ -316,7 +318,7 @@ void PageVetter::follow(uint16_t entry) {
   while (at < kHead + kPageSize && owner_[at] != at + 1) {
     const Step& here = followed_step(at);
     if (!here.valid) return;
-    if (here.differs) {
+    if (here.differs && !watch(at)) {
       sensitive_ = true;
       culprit_ = at;
       return;
@@ -330,6 +332,16 @@ void PageVetter::follow(uint16_t entry) {
     if (overlaps || here.ends) return;
     at += here.length;
   }
+}
+
+/// Whether execution is going to be stopped at what begins there, so that it may differ.
+bool PageVetter::watch(uint32_t at) {
+  if (!step(at).cpuid || at + 2 > kHead + kPageSize) return false;
+  const auto offset = static_cast<uint16_t>(at - kHead);
+  if (std::ranges::find(watched_, offset) != watched_.end()) return true;
+  if (watched_.size() >= most_watched_) return false;
+  watched_.push_back(offset);
+  return true;
 }
 
 /// Whether an instruction that is known goes on at the byte, so that none begins there.
@@ -404,6 +416,8 @@ bool PageVetter::look_for_patterns() {
     if (!may_differ(at) || owner_[at] == at + 1) continue;
     if (!step(at).differs || step(at).noticed) continue;
     if (inside_known(at) || agreed(at)) continue;
+    // With a prefix it would begin before.
+    if (at > first_ && !is_prefix(bytes_[at - 1]) && watch(at)) continue;
     culprit_ = at;
     return true;
   }

@@ -46,9 +46,16 @@ class PageVetter {
   /// CPUID is an event, not what the host's processor says.
   void let_cpuid_fault() { cpuid_faults_ = true; }
 
+  /// CPUID may be where execution can be stopped, at so many places of a page.
+  void watch_cpuid() { most_watched_ = kMostWatched; }
+
   Vetted vet(const CodePage& page);
+  /// Offsets in the last page where execution must be stopped: it is fine if it is.
+  std::span<const uint16_t> watched() const { return watched_; }
   /// What kept the last page from being fine, by name: "sysenter", "mov segment", "far jmp".
   std::string culprit() const;
+
+  static constexpr size_t kMostWatched = 4;
 
  private:
   static constexpr size_t kLongest = 15;  ///< Bytes of an instruction.
@@ -63,6 +70,7 @@ class PageVetter {
     bool valid = false;
     bool differs = false;
     bool noticed = false;     ///< It differs, but not silently.
+    bool cpuid = false;       ///< It differs, and is CPUID without prefixes.
     bool ends = false;        ///< The flow does not go on behind it.
     bool has_target = false;  ///< A direct branch into the page,
     uint16_t target = 0;      ///< there.
@@ -76,11 +84,14 @@ class PageVetter {
   Step decode_step(uint32_t at) const;
   void follow(uint16_t entry);
   bool look_for_patterns();
+  bool watch(uint32_t at);
   bool inside_known(uint32_t at) const;
   bool agreed(uint32_t from);
 
   const CpuModel& model_;
   bool cpuid_faults_ = false;
+  size_t most_watched_ = 0;
+  std::vector<uint16_t> watched_;
   bool sse_ = false;
   bool loads_are_noticed_ = false;
   bool sensitive_ = false;

@@ -32,6 +32,8 @@ void restore_context(void);
 
 static const uint64_t kAllSignals = ~UINT64_C(0);
 static const uint64_t kNoSignals = 0;
+#define TRAPLINE_TRAP_PERF 6 /* TRAP_PERF, of <signal.h> since glibc 2.34 or so. */
+
 static const long kChangeableFlags = 0x204000; /* ID and NT, which sigreturn leaves alone. */
 
 static long call6(long number, long a, long b, long c, long d, long e, long f) {
@@ -149,7 +151,8 @@ static void hand_over(int signal, const siginfo_t* info, const ucontext_t* conte
   box->registers.gs = gs;
   copy(box->registers.fpu, context->uc_mcontext.fpregs, 512);
   box->signal = (uint32_t)signal;
-  box->trap = (uint32_t)gregs[REG_TRAPNO];
+  const int watched = signal == SIGTRAP && info->si_code == TRAPLINE_TRAP_PERF;
+  box->trap = watched ? TRAPLINE_WATCHED : (uint32_t)gregs[REG_TRAPNO];
   box->error = (uint64_t)gregs[REG_ERR];
   box->address = signal == SIGSEGV ? (uint64_t)info->si_addr : 0;
 }

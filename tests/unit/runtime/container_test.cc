@@ -240,6 +240,24 @@ TEST_F(ContainerInTurnsTest, AMapperThatIsGoneStartsNothing) {
   EXPECT_TRUE(container_->lost());
 }
 
+TEST_F(ContainerTest, WatchedCodeIsNotExecuted) {
+  if (!container_->watch(2, kCode + 1)) GTEST_SKIP() << "the host refuses";
+  NativeEvent event = run({0x40, 0x43, 0x0f, 0x0b});  // inc eax; inc ebx; ud2
+  EXPECT_EQ(event.signal, static_cast<uint32_t>(SIGTRAP));
+  EXPECT_EQ(event.trap, static_cast<uint32_t>(TRAPLINE_WATCHED));
+  EXPECT_EQ(event.registers.eip, kCode + 1);
+  EXPECT_EQ(event.registers.gpr[kEax], 1u);
+  EXPECT_EQ(event.registers.gpr[kEbx], 0u);
+  EXPECT_TRUE(container_->watch(2, kCode + 3));  // The middle of an instruction.
+  event = run();
+  EXPECT_EQ(event.signal, static_cast<uint32_t>(SIGILL));
+  EXPECT_EQ(event.registers.gpr[kEbx], 1u);
+  EXPECT_TRUE(container_->watch(2, kCode));
+  EXPECT_EQ(run().signal, static_cast<uint32_t>(SIGTRAP));
+  container_->unwatch(2);
+  EXPECT_EQ(run().signal, static_cast<uint32_t>(SIGILL));
+}
+
 TEST_F(ContainerTest, AKickStopsALoop) {
   put_code({0xff, 0x05, 0, 0, 5, 8, 0xeb, 0xf8});  // again: inc dword [kData]; jmp again
   std::thread kicker([&] {

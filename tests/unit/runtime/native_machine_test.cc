@@ -117,6 +117,27 @@ TEST(NativeMachine, CpuidTellsOfTheModel) {
   EXPECT_EQ(native->state().eip, kCode + 4);
 }
 
+TEST(NativeMachine, CpuidLeavesTheCodeAroundItNative) {
+  // 1: xor eax, eax; cpuid; add esi, ebx; mov ecx, 100000; 2: inc edi; loop 2b; dec ebp; jnz 1b;
+  // hlt
+  const std::vector<uint8_t> code = {0x31, 0xc0, 0x0f, 0xa2, 0x01, 0xde, 0xb9, 0xa0, 0x86,
+                                     0x01, 0,    0x47, 0xe2, 0xfd, 0x4d, 0x75, 0xef, 0xf4};
+  const auto native = machine_with(code);
+  const auto translated = machine_with(code, DirectExecution::kNever);
+  for (Machine* machine : {native.get(), translated.get()}) {
+    CpuState state = machine->state();
+    state.gpr[kEbp] = 20;
+    machine->set_state(state);
+    EXPECT_EQ(machine->run({.time = milliseconds(5000)}).kind, Exit::Kind::kException);
+  }
+  EXPECT_EQ(native->state().gpr, translated->state().gpr);
+  EXPECT_EQ(native->state().eip, kCode + 17);
+  const Statistics statistics = native->statistics();
+  if (statistics.native_pages_sensitive == 1) GTEST_SKIP() << "the host cannot stop at CPUID";
+  EXPECT_EQ(statistics.native_pages_fine, 1u);
+  EXPECT_GE(statistics.native_instructions, 20u);
+}
+
 TEST(NativeMachine, SensitiveCodeIsTranslatedByPage) {
   // smsw eax; hlt
   const std::vector<uint8_t> code = {0x31, 0xc0, 0x0f, 0x01, 0xe0, 0xf4};

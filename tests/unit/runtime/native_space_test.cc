@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <memory>
 #include <utility>
 
@@ -38,6 +39,29 @@ TEST_F(NativeSpaceTest, ASelectorOutlivesTheNextOne) {
     EXPECT_EQ(space_->selector_of(old << 12, 0xfff), fs) << i;
   }
   EXPECT_TRUE(space_->container().flush());
+}
+
+TEST_F(NativeSpaceTest, WatchesAFewPlacesAtOnce) {
+  const std::array<uint16_t, 2> two = {0x10, 0x20};
+  const auto map = [&](uint32_t page) {
+    space_->map(page, 1, native_access::kRead | native_access::kExecute, 0);
+  };
+  if (!space_->watch(0x100, two)) GTEST_SKIP() << "the host refuses";
+  map(0x100);
+  EXPECT_TRUE(space_->watch(0x101, two));
+  map(0x101);
+  EXPECT_FALSE(space_->watch(0x102, two));
+  EXPECT_TRUE(space_->watch(0x102, {}));
+  // The same places, other code in the same page, and a page that cannot be executed any more.
+  EXPECT_TRUE(space_->watch(0x100, two));
+  const std::array<uint16_t, 2> others = {0x20, 0x30};
+  EXPECT_TRUE(space_->watch(0x100, others));
+  space_->remove(0x101);
+  EXPECT_TRUE(space_->watch(0x102, two));
+  map(0x102);
+  EXPECT_FALSE(space_->watch(0x103, two));
+  space_->become(1);
+  EXPECT_TRUE(space_->watch(0x103, two));
 }
 
 }  // namespace

@@ -58,6 +58,42 @@ TEST_F(Vetting, KnownInstructionsThatDiffer) {
   }
 }
 
+TEST_F(Vetting, CpuidIsFineWhereExecutionCanBeStopped) {
+  PageVetter vetter(CpuModel::max());
+  vetter.watch_cpuid();
+  const std::vector<uint16_t> entries = {0x100};
+  const auto look = [&] {
+    return vetter.vet({.bytes = page_, .head = head_, .tail = tail_, .entries = entries});
+  };
+  const auto watched = [&] {
+    const auto found = vetter.watched();
+    return std::vector<uint16_t>(found.begin(), found.end());
+  };
+  // One that is known, one behind an immediate that looks like one, one that nobody has reached.
+  put(0x100, {0x0f, 0xa2, 0xb8, 0x0f, 0xa2, 0, 0, 0xc3});
+  put(0x201, {0x0f, 0xa2});
+  EXPECT_EQ(look(), Vetted::kFine);
+  EXPECT_EQ(watched(), (std::vector<uint16_t>{0x100, 0x201}));
+  put(0x200, {0x66});  // With a prefix it begins before.
+  EXPECT_EQ(look(), Vetted::kUnexplored);
+  put(0x200, {0x90, 0x90, 0x90});
+  put(kPageSize - 2, {0x0f, 0xa2});
+  EXPECT_EQ(look(), Vetted::kFine);
+  EXPECT_EQ(watched(), (std::vector<uint16_t>{0x100, kPageSize - 2}));
+  put(kPageSize - 2, {0x90, 0x0f});  // Half of it is another page's.
+  tail_ = {0xa2};
+  EXPECT_EQ(look(), Vetted::kUnexplored);
+  tail_.clear();
+  put(kPageSize - 2, {0x90, 0x90});
+  put(0x100, {0x66, 0x0f, 0xa2});
+  EXPECT_EQ(look(), Vetted::kSensitive);
+  page_.fill(0x90);
+  for (uint32_t i = 0; i < 4; ++i) put(0x100 + 2 * i, {0x0f, 0xa2});
+  EXPECT_EQ(look(), Vetted::kFine);
+  put(0x108, {0x0f, 0xa2});
+  EXPECT_EQ(look(), Vetted::kSensitive);
+}
+
 TEST_F(Vetting, TellsWhichInstructionItWas) {
   const std::vector<std::pair<std::vector<uint8_t>, const char*>> all = {
       {{0x0f, 0x34}, "sysenter"},

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """Programs of Debian's i386 packages on the host and in a Linux guest with --direct-exec=never,
 adaptive and always, side by side: the same binaries and libraries, for each program and round one
-after the other. The guests stay booted meanwhile. After that, operations that are bound by system
-calls and page faults, in the guests alone.
+after the other. The guests stay booted meanwhile. Programs that compute are compared with the host,
+which runs at the begin and at the end of each round: a ratio is of the two runs' geometric mean, so
+that a host that gets slower meanwhile does not count, and what the two differ by is the noise.
+Programs that fill fresh memory, and operations that are bound by system calls and page faults, are
+compared among the guests.
 
 The host runs them on one processor, as the guest has one, and its C library is told to choose what
 it chooses in the guest. With --shares each program runs once more in a machine of its own, whose
@@ -45,7 +48,22 @@ TARGET_OPERATION = 0.95  # Of never's speed; what is missing is noise.
 # The host's processor has more than the guest's, and the C library makes use of it.
 TUNABLES = "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX2,-AVX,-SSE4_2,-SSE4_1,-SSSE3,-ERMS,-FSRM"
 
+HOST, AGAIN = "host", "host again"
+
+# Computes: a few thousand words, again and again.
 PERL = r"""
+my (%seen, $long); my $seed = 7;
+for my $i (1 .. 2500000) {
+  $seed = ($seed * 69069 + 5) % 4294967296;
+  my $word = sprintf "%03x", $seed >> 20;
+  $seen{$word}++; $long++ if $word =~ /^(?:[0-9a-e]{2})+f/;
+}
+my $sum = 0; $sum = ($sum * 31 + $seen{$_} + ord) % 1000003 for sort keys %seen;
+print scalar(keys %seen), " $long $sum\n";
+"""
+
+# Fills some 70 MB.
+PERL_HEAP = r"""
 my (%seen, @list); my $seed = 7;
 for my $i (1 .. 2500000) {
   $seed = ($seed * 69069 + 5) % 4294967296;
@@ -56,16 +74,19 @@ my $sum = 0; $sum = ($sum * 31 + length($_) + ord) % 1000003 for sort @list;
 print scalar(keys %seen), " $sum\n";
 """
 
+# With its 8 MiB, preset 6 fills 70 MB of fresh memory for a sample of 4 MiB.
+XZ_FILTER = "--lzma2=preset=6,dict=1MiB"
 RATING = r"^Tot: +\d+ +\d+ +(\d+)"
 
 
 class Program:
-    """Judged by its time, or by the rating that it prints."""
+    """Judged by its time, or by the rating that it prints. It computes, or fills fresh memory."""
 
-    def __init__(self, name, arguments, rating=None):
+    def __init__(self, name, arguments, rating=None, computes=True):
         self.name = name
         self.arguments = arguments
         self.rating = rating
+        self.computes = computes
 
     def seconds(self, elapsed, output):
         """Or what stands for them."""
@@ -80,11 +101,14 @@ class Program:
 PROGRAMS = [
     Program("7zip", ["usr/bin/7zz", "b", "1", "-mmt1", "-md19", "-mtime=1"], RATING),
     Program("7zip-threads", ["usr/bin/7zz", "b", "1", "-mmt2", "-md19", "-mtime=1"], RATING),
-    Program("xz", ["usr/bin/xz", "-T1", "-6", "-k", "-c", "/loads/data/sample"]),
-    Program("xz-threads", ["usr/bin/xz", "-T2", "--block-size=1MiB", "-6", "-k", "-c",
+    Program("xz", ["usr/bin/xz", "-T1", XZ_FILTER, "-k", "-c", "/loads/data/sample"]),
+    Program("xz-threads", ["usr/bin/xz", "-T2", "--block-size=1MiB", XZ_FILTER, "-k", "-c",
                            "/loads/data/sample"]),
     Program("unxz", ["usr/bin/xz", "-dc", "/loads/data/sample.xz"]),
     Program("perl", ["usr/bin/perl", "/loads/data/words.pl"]),
+    Program("xz-fresh", ["usr/bin/xz", "-T1", "-6", "-k", "-c", "/loads/data/sample"],
+            computes=False),
+    Program("perl-heap", ["usr/bin/perl", "/loads/data/heap.pl"], computes=False),
 ]
 
 
@@ -117,8 +141,10 @@ def arguments():
     options.policies = options.policies.split(",")
     if unknown := set(options.policies) - set(POLICIES):
         parser.error(f"no such policy: {', '.join(unknown)}")
-    if not options.no_operations and "never" not in options.policies:
-        parser.error("operations are compared with 'never': name it, too, or give --no-operations")
+    fills = any(not program.computes for program in options.programs)
+    if (fills or not options.no_operations) and "never" not in options.policies:
+        parser.error("operations, and programs that fill memory, are compared with 'never': name it, "
+                     "too, or give --no-operations and --programs")
     if options.rounds < 1:
         parser.error("--rounds is at least 1")
     return options
@@ -144,6 +170,7 @@ class Kit:
         self.data.mkdir()
         (self.data / "sample").write_bytes(sample())
         (self.data / "words.pl").write_text(PERL)
+        (self.data / "heap.pl").write_text(PERL_HEAP)
         with open(self.data / "sample.xz", "wb") as file:
             for _ in range(8):
                 subprocess.run(self.host_command(["usr/bin/xz", "-1", "-c", "/loads/data/sample"]),
@@ -232,13 +259,13 @@ def measure(options, kit):
         for policy in options.policies:
             guests[policy] = start(options, kit, policy)
         for number in range(options.rounds):
-            order = ["host", *guests] if number % 2 == 0 else [*reversed(guests), "host"]
+            order = list(guests) if number % 2 == 0 else list(reversed(guests))
             for program in options.programs:
-                for engine in order:
-                    value = (run_on_host(kit, program) if engine == "host" else
-                             run_in_guest(guests[engine], program))
+                for engine in [HOST, *order, AGAIN] if program.computes else order:
+                    value = (run_in_guest(guests[engine], program) if engine in guests else
+                             run_on_host(kit, program))
                     programs[program.name].setdefault(engine, []).append(value)
-            for policy in [name for name in order if name != "host"] if operations else []:
+            for policy in order if operations else []:
                 for name, value in run_operations(guests[policy]).items():
                     operations[name].setdefault(policy, []).append(value)
             print(f"round {number + 1} of {options.rounds} is done", file=sys.stderr, flush=True)
@@ -255,7 +282,7 @@ def measure(options, kit):
 
 def measure_shares(options, kit, folder):
     shares = {program.name: {} for program in options.programs}
-    for program in options.programs if options.shares else []:
+    for program in [one for one in options.programs if one.computes] if options.shares else []:
         for policy in [name for name in options.policies if name != "never"]:
             path = folder / "stats.json"
             with start(options, kit, policy, path) as running:
@@ -265,27 +292,49 @@ def measure_shares(options, kit, folder):
     return shares
 
 
+def hosts(one):
+    """The host's time of each round: of the runs before and after the guests'."""
+    return [(before * after) ** 0.5 for before, after in zip(one[HOST], one[AGAIN])]
+
+
+def ratios(one, engine):
+    """Speed relative to the host's, by round."""
+    return [host / value for host, value in zip(hosts(one), one[engine])]
+
+
 def summary(programs, policy):
-    best = {name: min(one["host"]) / min(one[policy]) for name, one in programs.items()}
-    median = {name: statistics.median(host / guest for host, guest in zip(one["host"], one[policy]))
+    best = {name: min(one[HOST] + one[AGAIN]) / min(one[policy]) for name, one in programs.items()}
+    median = {name: statistics.median(ratios(one, policy)) for name, one in programs.items()}
+    return {"best": best, "median": median, "mean": benchlib.geometric_mean(median.values()),
+            "best_mean": benchlib.geometric_mean(best.values())}
+
+
+def noise(programs):
+    """What the method says of the host against itself: the median of the rounds, by program, and by
+    how much a round is off, as a rule."""
+    halves = {name: [before / after for before, after in zip(one[HOST], one[AGAIN])]
               for name, one in programs.items()}
-    return {"best": best, "median": median, "mean": benchlib.geometric_mean(best.values()),
-            "median_mean": benchlib.geometric_mean(median.values())}
+    every = [max(ratio, 1 / ratio) - 1 for values in halves.values() for ratio in values]
+    return {"median": {name: statistics.median(values) for name, values in halves.items()},
+            "of_a_round": statistics.median(every)}
 
 
-def print_programs(programs, summaries, shares):
-    print(f"{'of the host speed':16}{'host':>10}" + "".join(f"{policy:>28}" for policy in summaries))
-    print(f"{'':26}" + f"{'best':>10}{'median':>9}{'native':>9}" * len(summaries))
+def print_programs(programs, summaries, shares, host):
+    print(f"{'of the host speed':16}{'host':>10}{'itself':>8}"
+          + "".join(f"{policy:>28}" for policy in summaries))
+    print(f"{'':34}" + f"{'median':>10}{'best':>9}{'native':>9}" * len(summaries))
     for name, one in programs.items():
-        line = f"{name:16}{min(one['host']):10.3f}"
+        line = f"{name:16}{min(one[HOST] + one[AGAIN]):10.3f}{host['median'][name]:8.3f}"
         for policy, values in summaries.items():
             counted = shares[name].get(policy)
             share = f"{counted['native_share']:.1%}" if counted else "-"
-            line += f"{values['best'][name]:10.3f}{values['median'][name]:9.3f}{share:>9}"
+            line += f"{values['median'][name]:10.3f}{values['best'][name]:9.3f}{share:>9}"
         print(line)
-    print(f"{'geometric mean':26}" + "".join(
-        f"{values['mean']:10.3f}{values['median_mean']:9.3f}{'':9}"
-        for values in summaries.values()))
+    print(f"{'geometric mean':26}"
+          f"{benchlib.geometric_mean(host['median'].values()):8.3f}" + "".join(
+              f"{values['mean']:10.3f}{values['best_mean']:9.3f}{'':9}"
+              for values in summaries.values()))
+    print(f"A round's two runs on the host differ by {host['of_a_round']:.1%}, as a rule.")
 
 
 def of_never(values, policy):
@@ -295,12 +344,13 @@ def of_never(values, policy):
             (max(values["never"]) - min(values["never"])) / middle)
 
 
-def print_operations(operations, policies):
-    print(f"\n{'ns':16}" + "".join(f"{policy:>12}" for policy in policies)
+def print_operations(operations, policies, unit):
+    print(f"\n{unit:16}" + "".join(f"{policy:>12}" for policy in policies)
           + "".join(f"{policy + ' of never':>20}" for policy in policies if policy != "never")
           + f"{'spread':>9}")
     for name, values in operations.items():
-        line = f"{name:16}" + "".join(f"{statistics.median(values[policy]):12.0f}"
+        digits = 0 if unit == "ns" else 3
+        line = f"{name:16}" + "".join(f"{statistics.median(values[policy]):12.{digits}f}"
                                       for policy in policies)
         for policy in [name for name in policies if name != "never"]:
             line += f"{of_never(values, policy)[0]:20.3f}"
@@ -311,11 +361,11 @@ def judge(summaries, shares, operations):
     verdicts = []
     for policy in [name for name in summaries if name != "never"]:
         values = summaries[policy]
-        worst = min(values["best"], key=values["best"].get)
+        worst = min(values["median"], key=values["median"].get)
         verdicts.append((f"{policy}: geometric mean {values['mean']:.3f} of the host's speed, target "
                          f"{TARGET_MEAN}", values["mean"] >= TARGET_MEAN))
-        verdicts.append((f"{policy}: worst {values['best'][worst]:.3f} ({worst}), target "
-                         f"{TARGET_WORST}", values["best"][worst] >= TARGET_WORST))
+        verdicts.append((f"{policy}: worst {values['median'][worst]:.3f} ({worst}), target "
+                         f"{TARGET_WORST}", values["median"][worst] >= TARGET_WORST))
         found = {name: one[policy]["native_share"] for name, one in shares.items() if policy in one}
         if found:
             least = min(found, key=found.get)
@@ -338,19 +388,25 @@ def main():
         kit = Kit(options, folder)
         programs, operations = measure(options, kit)
         shares = measure_shares(options, kit, folder)
+    filling = {program.name: programs.pop(program.name) for program in options.programs
+               if not program.computes}
     summaries = {policy: summary(programs, policy) for policy in options.policies} if programs else {}
-    verdicts = judge(summaries, shares, operations)
+    computing = {name: shares[name] for name in programs}
+    verdicts = judge(summaries, computing, {**filling, **operations})
+    host = noise(programs) if programs else {}
     if options.json != "-":
         if programs:
-            print_programs(programs, summaries, shares)
+            print_programs(programs, summaries, computing, host)
+        if filling:
+            print_operations(filling, options.policies, "s")
         if operations:
-            print_operations(operations, options.policies)
+            print_operations(operations, options.policies, "ns")
         print()
         for what, met in verdicts:
             print(f"{'met   ' if met else 'MISSED'}  {what}")
     benchlib.write_json(options.json, {
-        "host": benchlib.host_description(), "programs": programs, "operations": operations,
-        "summaries": summaries, "statistics": shares,
+        "host": benchlib.host_description(), "programs": programs, "filling": filling,
+        "operations": operations, "host_against_itself": host, "summaries": summaries, "statistics": shares,
         "targets": [{"what": what, "met": met} for what, met in verdicts]})
     return int(options.require_targets and not all(met for _, met in verdicts))
 

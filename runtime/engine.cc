@@ -161,21 +161,21 @@ uint32_t Engine::mode_number(const ModeKey& key) {
   return modes_.try_emplace(key, static_cast<uint32_t>(modes_.size())).first->second;
 }
 
-/// Everything that ModeKey::from() looks at, and a little more.
+/// Everything that ModeKey::from() looks at. Field by field: emitted code has just written some.
 Engine::ModeInputs Engine::mode_inputs() const {
   const CpuState& state = context_->cpu;
-  ModeInputs inputs;
-  size_t at = 0;
-  for (const SegmentName name : {kCs, kDs, kEs, kSs}) {
-    static_assert(offsetof(Segment, read_end) == 2 * sizeof(uint64_t));
-    std::memcpy(&inputs[at], &state.segment[name], offsetof(Segment, read_end));
-    at += 2;
-  }
+  const auto pair = [](uint32_t low, uint32_t high) { return low | uint64_t{high} << 32; };
+  const Segment& cs = state.segment[kCs];
+  const Segment& ds = state.segment[kDs];
+  const Segment& es = state.segment[kEs];
+  const Segment& ss = state.segment[kSs];
   constexpr uint32_t kFlags = eflags::kVm | eflags::kTf | eflags::kDf | eflags::kAc | eflags::kIopl;
-  inputs[at++] = (state.eflags & kFlags) | uint64_t{state.cr0} << 32;
-  inputs[at++] = state.cr4 | uint64_t{state.cpl} << 32 | uint64_t{counted_} << 40;
-  TRAPLINE_ASSERT(at == inputs.size());
-  return inputs;
+  const uint32_t classes = static_cast<uint32_t>(ds.klass) | static_cast<uint32_t>(es.klass) << 8 |
+                           static_cast<uint32_t>(ss.klass) << 16 | uint32_t{state.cpl} << 24 |
+                           (counted_ ? 1u << 31 : 0u);
+  return {pair(cs.base, cs.limit), pair(cs.attributes, ss.attributes),
+          pair(ds.attributes, es.attributes), pair(state.eflags & kFlags, state.cr0),
+          pair(state.cr4, classes)};
 }
 
 void Engine::refresh_mode() {
@@ -190,7 +190,11 @@ void Engine::refresh_mode() {
 /// Finds the mode, unless it is what it was where all of this was the same.
 void Engine::recall_mode(View& view) {
   const CpuState& state = context_->cpu;
-  SeenMode& seen = seen_modes_[(state.eflags & eflags::kTf ? 1u : 0u) | (state.cpl == 3 ? 2u : 0u)];
+  const Segment& cs = state.segment[kCs];
+  const uint32_t code = cs.selector ^ cs.selector >> 4 ^ cs.attributes >> 12;
+  const uint32_t slot = (state.eflags & eflags::kTf ? 1u : 0u) | (state.cpl == 3 ? 2u : 0u) |
+                        (state.protected_mode() ? 4u : 0u) | (code & 15) << 3;
+  SeenMode& seen = seen_modes_[slot];
   const ModeInputs inputs = mode_inputs();
   const uint64_t recycled = execution_views_->recycled();
   if (seen.inputs != inputs || seen.view != view.serial() || seen.recycled != recycled) {

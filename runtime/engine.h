@@ -402,8 +402,9 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
     uint64_t recycled = 0;
     bool companion = false;
   };
-  /// What the mode was where what it is made of was the same. By TF, and whether it was ring 3.
-  using ModeInputs = std::array<uint64_t, 10>;
+  /// What the mode was where what it is made of was the same. By what differs most between modes
+  /// that take turns.
+  using ModeInputs = std::array<uint64_t, 5>;
   struct SeenMode {
     ModeInputs inputs{};
     uint32_t view = 0;
@@ -412,7 +413,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
     ExecutionView* execution = nullptr;
     uint64_t recycled = 0;
   };
-  std::array<SeenMode, 4> seen_modes_;
+  std::array<SeenMode, 128> seen_modes_;
   ModeInputs mode_inputs() const;
   void recall_mode(View& view);
   void find_mode(View& view);

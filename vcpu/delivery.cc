@@ -165,9 +165,7 @@ void remember_handler(Cpu& cpu, const Event& event, const Descriptor& gate,
   const bool known = gate.gate32() && !(gate.gate_selector() & kSelectorTableBit) &&
                      (code.attributes() & segment::kAccessed);
   if (!known || cpu.state.v86()) return;
-  const Segment cs = code.load(with_rpl(gate.gate_selector(), cpu.state.cpl));
-  if (gate.gate_offset() <= cs.limit)
-    cpu.known.handler(event.vector) = {gate.raw, code.raw, cpu.state.cpl, cs};
+  cpu.known.handler(event.vector) = {gate.raw, code.raw, cpu.state.cpl, cpu.state.segment[kCs]};
 }
 
 OrFault<void> deliver_protected(Cpu& cpu, const Event& event) {

@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "vcpu/cpu.h"
-#include "vcpu/host_access.h"
 
 namespace trapline {
 
@@ -106,9 +105,9 @@ constexpr Fault selector_fault(Vector vector, uint16_t selector, uint32_t ext = 
 }
 
 /// One descriptor, or the fault `vector` with the selector (and `ext`, which is 0 or 1) as its
-/// error code when the selector points beyond its table.
-inline OrFault<Descriptor> read_descriptor(Cpu& cpu, uint16_t selector, Vector vector,
-                                           uint32_t ext = 0) {
+/// error code when the selector points beyond its table. Task switches make many of them.
+[[gnu::always_inline]] inline OrFault<Descriptor> read_descriptor(Cpu& cpu, uint16_t selector,
+                                                                  Vector vector, uint32_t ext = 0) {
   const CpuState& state = cpu.state;
   const bool local = selector & kSelectorTableBit;
   const uint32_t base = local ? state.ldtr.base : state.gdtr.base;
@@ -136,13 +135,7 @@ constexpr bool alignment_checked(const CpuState& state) {
 }
 
 /// Whether the GDT still has this descriptor for the selector.
-inline bool same_descriptor(Cpu& cpu, uint16_t selector, uint64_t raw) {
-  const TableRegister& gdtr = cpu.state.gdtr;
-  if ((selector & kSelectorTableBit) || (selector | 7u) > gdtr.limit) return false;
-  const Linear address{gdtr.base + (selector & ~7u)};
-  const std::byte* host = cpu.memory.reach(address, 8, false, Privilege::kSystem);
-  return host && load_sized(host, 8) == raw;
-}
+bool same_descriptor(Cpu& cpu, uint16_t selector, uint64_t raw);
 
 /// Neither real mode nor V86: selectors index descriptor tables.
 constexpr bool uses_descriptors(const CpuState& state) {

@@ -30,7 +30,8 @@ class LinearMemory {
       return load_sized(host, size);
     return read_unreached(address, size, privilege);
   }
-  OrFault<void> write(Linear address, uint32_t size, uint64_t value, Privilege privilege) {
+  [[gnu::always_inline]] OrFault<void> write(Linear address, uint32_t size, uint64_t value,
+                                             Privilege privilege) {
     if (std::byte* host = reach(address, size, true, privilege)) {
       store_sized(host, size, value);
       return {};

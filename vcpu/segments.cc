@@ -1,5 +1,6 @@
 #include "vcpu/cpu.h"
 #include "vcpu/descriptor.h"
+#include "vcpu/host_access.h"
 
 namespace trapline {
 namespace {
@@ -121,6 +122,14 @@ OrFault<void> load_tr(Cpu& cpu, uint16_t selector) {
   cpu.state.tr = descriptor.load(selector);
   cpu.state.tr.attributes |= tss::kBusy;
   return {};
+}
+
+bool same_descriptor(Cpu& cpu, uint16_t selector, uint64_t raw) {
+  const TableRegister& gdtr = cpu.state.gdtr;
+  if ((selector & kSelectorTableBit) || (selector | 7u) > gdtr.limit) return false;
+  const Linear address{gdtr.base + (selector & ~7u)};
+  const std::byte* host = cpu.memory.reach(address, 8, false, Privilege::kSystem);
+  return host && load_sized(host, 8) == raw;
 }
 
 }  // namespace trapline

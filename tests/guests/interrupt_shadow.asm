@@ -14,9 +14,6 @@
 
 main:
     begin_interrupts 1 << 0
-    write_port PIT_CONTROL, 0x34
-    write_port PIT_CHANNEL0, PIT_KHZ & 0xff
-    write_port PIT_CHANNEL0, PIT_KHZ >> 8
     mov ebx, 3                          ; the second and third time it is translated code
 .waiting:
     call one_waits
@@ -117,6 +114,9 @@ main:
     ; interrupts at any time: never between STI, MOV SS or POP SS and what follows
     mov dword [device_handler], note_place
     clear_counts
+    write_port PIT_CONTROL, 0x34        ; a thousand times a second
+    write_port PIT_CHANNEL0, PIT_KHZ & 0xff
+    write_port PIT_CHANNEL0, PIT_KHZ >> 8
     mov eax, ss
 .free:
     cli
@@ -167,8 +167,12 @@ note_place:
     inc dword [places]
     ret
 
-; Interrupts are off: until one waits at the 8259.
+; Interrupts are off: until one waits at the 8259. It is asked for once, and the timer's output stays
+; high: a request that falls again, as a periodic one does, would be gone if the host took that long.
 one_waits:
+    write_port PIT_CONTROL, 0x30
+    write_port PIT_CHANNEL0, 20
+    write_port PIT_CHANNEL0, 0
     write_port PIC1, 0x0a               ; IRR
 .again:
     in al, PIC1

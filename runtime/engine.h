@@ -292,6 +292,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   bool from_native(const NativeEvent& event, const NativeRegisters& given);
   OrFault<void> load_changed_segments(const NativeRegisters& in, const NativeRegisters& given);
   std::optional<Exit> run_native();
+  std::optional<Exit> stay_native();
   void map_expected(NativeSpace& space);
   AfterEvent native_fault(const Fault& fault);
   bool step_back_over(std::initializer_list<uint8_t> code);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "runtime/engine.h"
+#include "runtime/signals.h"
 #include "vcpu/flags.h"
 
 namespace trapline {
@@ -31,11 +32,6 @@ bool flat_code(const Segment& cs) {
 
 bool flat_or_null(const Segment& segment) {
   return segment.unusable() || segment.klass == SegmentClass::kFlat;
-}
-
-uint64_t nanoseconds_now() {
-  return static_cast<uint64_t>(
-      std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count());
 }
 
 uint64_t share_of(uint64_t whole, uint64_t part, uint64_t parts) {
@@ -234,6 +230,12 @@ void Engine::map_expected(NativeSpace& space) {
 
 /// Runs natively until the run loop has something to do.
 std::optional<Exit> Engine::run_native() {
+  std::optional<Exit> ended = stay_native();
+  if (!deadline_passed_) take_deadline_back();
+  return ended;
+}
+
+std::optional<Exit> Engine::stay_native() {
   sync_fpu_pointers();
   while (!context_->hot.attention) {
     NativeSpace* space = native_->space_of(view(true));
@@ -246,10 +248,16 @@ std::optional<Exit> Engine::run_native() {
       if (const int processor = processor_.hold(begin); processor >= 0)
         space->container().move_to(processor);
     native_running_ = &space->container();
-    const NativeEvent event = space->container().run(given, context_->hot.attention);
+    const uint64_t due = leave_deadline_to_container();
+    if (stop_requested_) context_->hot.attention = 1;  // Its kick may have been put off just now.
+    const NativeEvent event = space->container().run(given, context_->hot.attention, due);
     native_running_ = nullptr;
     const uint64_t stopped = HostTicks::now();
     const uint64_t end = nanoseconds_now();
+    if (due != 0 && end >= due) {
+      deadline_passed_ = true;
+      context_->hot.attention = 1;
+    }
     const uint64_t ran = share_of(end - begin, event.guest_ticks, event.ticks);
     const uint32_t serial = space->view();
     counters_.native_nanoseconds += end - begin;

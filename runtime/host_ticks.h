@@ -9,6 +9,12 @@
 
 namespace trapline {
 
+/// By the monotonic clock.
+inline uint64_t nanoseconds_now() {
+  return static_cast<uint64_t>(
+      std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count());
+}
+
 class HostTicks {
  public:
   static uint64_t now() { return __rdtsc(); }

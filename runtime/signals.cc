@@ -15,6 +15,7 @@
 
 #include "runtime/crash_bundle.h"
 #include "runtime/engine.h"
+#include "runtime/host_ticks.h"
 #include "vcpu/assert.h"
 
 namespace trapline {
@@ -25,6 +26,8 @@ constexpr int kKickSignal = SIGURG;  // Ignored by default, so a late one does n
 constexpr std::chrono::nanoseconds kKickInterval{50'000};
 /// A container is sure to get the one kick, and must be given the processor to answer it.
 constexpr std::chrono::nanoseconds kContainersKickInterval{5'000'000};
+/// What a container's own timer has before the thread's comes after it.
+constexpr uint64_t kGrace = 500'000;
 constexpr int kSampleSignal = SIGPROF;
 
 thread_local Engine* running_engine = nullptr;
@@ -35,6 +38,8 @@ thread_local std::atomic<bool> deadline_armed{false};
 struct KickTimer {
   timer_t id{};
   bool made = false;
+  uint64_t due = 0;       ///< By the monotonic clock.
+  bool in_grace = false;  ///< It is set to go off later than that.
   KickTarget target =
       KickTarget::kThread;  ///< Who took the last one, and is expected to take the next.
 
@@ -51,16 +56,20 @@ struct KickTimer {
     return made;
   }
   void arm(std::chrono::nanoseconds after) {
-    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(after);
-    itimerspec spec{};
-    spec.it_value.tv_sec = seconds.count();
-    spec.it_value.tv_nsec = std::max<long>((after - seconds).count(), 1);
-    spec.it_interval.tv_nsec = interval().count();
-    timer_settime(id, 0, &spec, nullptr);
+    due = nanoseconds_now() + static_cast<uint64_t>(std::max<int64_t>(after.count(), 0));
+    in_grace = false;
+    set(due);
+  }
+  void give_grace() {
+    if (!std::exchange(in_grace, true)) set(due + kGrace);
+  }
+  void end_grace() {
+    if (std::exchange(in_grace, false)) set(due);
   }
   /// Goes on at the pace of whom the kick was for.
   void kicked(KickTarget whom) {
-    if (std::exchange(target, whom) != whom) arm(interval());
+    if (std::exchange(target, whom) != whom)
+      set(nanoseconds_now() + static_cast<uint64_t>(interval().count()));
   }
   void disarm() {
     const itimerspec spec{};
@@ -68,6 +77,14 @@ struct KickTimer {
   }
 
  private:
+  void set(uint64_t when) {
+    constexpr uint64_t kSecond = 1'000'000'000;
+    itimerspec spec{};
+    spec.it_value.tv_sec = static_cast<time_t>(when / kSecond);
+    spec.it_value.tv_nsec = static_cast<long>(when % kSecond);
+    spec.it_interval.tv_nsec = interval().count();
+    timer_settime(id, TIMER_ABSTIME, &spec, nullptr);
+  }
   std::chrono::nanoseconds interval() const {
     return target == KickTarget::kContainer ? kContainersKickInterval : kKickInterval;
   }
@@ -188,6 +205,16 @@ RunningEngine::RunningEngine(Engine& engine, std::optional<std::chrono::nanoseco
 
 void change_deadline(std::chrono::nanoseconds after) {
   if (deadline_armed) kick_timer.arm(std::max(after, std::chrono::nanoseconds(1)));
+}
+
+uint64_t leave_deadline_to_container() {
+  if (!deadline_armed) return 0;
+  kick_timer.give_grace();
+  return kick_timer.due;
+}
+
+void take_deadline_back() {
+  if (deadline_armed) kick_timer.end_grace();
 }
 
 RunningEngine::~RunningEngine() {

@@ -30,6 +30,11 @@ Result<void> install_signal_handlers();
 
 /// Moves the deadline of the engine that is running on this thread with one.
 void change_deadline(std::chrono::nanoseconds after);
+/// When that is, by the monotonic clock in nanoseconds; 0: it has none. A container's own timer is
+/// what stops the engine then; the thread's comes some time later, until the deadline is taken
+/// back.
+uint64_t leave_deadline_to_container();
+void take_deadline_back();
 
 /// While it lives, signals of this thread concern the engine.
 class RunningEngine {

@@ -358,7 +358,8 @@ bool Container::wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
   }
 }
 
-NativeEvent Container::run(const NativeRegisters& registers, const volatile uint8_t& attention) {
+NativeEvent Container::run(const NativeRegisters& registers, const volatile uint8_t& attention,
+                           uint64_t deadline) {
   NativeEvent event;
   event.kind = NativeEvent::Kind::kNotStarted;
   const uint64_t begin = __rdtsc();
@@ -368,6 +369,7 @@ NativeEvent Container::run(const NativeRegisters& registers, const volatile uint
   const bool by_mapper = processor_ >= 0 && pending_ != 0 && !lost_;
   if (!by_mapper && !flush()) return event;
   std::memcpy(&mailbox_->registers, &registers, sizeof registers);
+  mailbox_->deadline = deadline;
   ++ticket_;
   if (by_mapper) {
     post(1);

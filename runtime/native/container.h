@@ -93,8 +93,11 @@ class Container {
   bool flush();
   /// Lets guest code run until something happens. The registers' cs and ss are not looked at: they
   /// are flat ones. `attention` is what a kick follows from: a container that does not answer kicks
-  /// while it is set is ended.
-  NativeEvent run(const NativeRegisters& registers, const volatile uint8_t& attention);
+  /// while it is set is ended. At the deadline, in nanoseconds of the monotonic clock, guest code
+  /// stops by itself as if kicked, unless somebody hostile has put its timer out of action; 0:
+  /// never.
+  NativeEvent run(const NativeRegisters& registers, const volatile uint8_t& attention,
+                  uint64_t deadline = 0);
   /// Both processes run there from now on, and so must the calling thread: neither side looks at
   /// the mailbox again and again any more.
   void move_to(int processor);

@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <ucontext.h>
 
 #include "runtime/native/protocol.h"
@@ -71,15 +72,17 @@ static void must(long result, int status) {
   ((TRAPLINE_MAILBOX_ADDRESS & 0xffffffff) + offsetof(struct NativeMailbox, field))
 #define ALLOW_CALL(number) EQUAL(number, 1), RETURN(SECCOMP_RET_ALLOW)
 
-/* What the thread that runs guest code may do: come back from the handler, and sleep and wake on
- * the mailbox. INT 80h of 32-bit code is an event like others. */
+/* What the thread that runs guest code may do: come back from the handler, set its timer (it has no
+ * other, and none can be made any more), and sleep and wake on the mailbox. INT 80h of 32-bit code is
+ * an event like others. */
 static const struct sock_filter kGuestFilter[] = {
     LOAD(arch),
     EQUAL(AUDIT_ARCH_I386, 1),
     RETURN(SECCOMP_RET_TRAP),
-    EQUAL(AUDIT_ARCH_X86_64, 12),
+    EQUAL(AUDIT_ARCH_X86_64, 14),
     LOAD(nr),
     ALLOW_CALL(__NR_rt_sigreturn),
+    ALLOW_CALL(__NR_timer_settime),
     EQUAL(__NR_futex, 8),
     LOAD(args[1]),
     BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, FUTEX_WAKE, 6, 0), /* FUTEX_WAIT is 0. */
@@ -121,6 +124,8 @@ struct KernelSigaction {
 
 static uint8_t signal_stack[64 * 1024] __attribute__((aligned(64)));
 static uint32_t ticket;
+static int timer;
+static uint64_t timer_set; /* When it is due; 0: never. */
 
 /* Where the kernel keeps each general register in a signal frame, by the register's number. */
 static const uint8_t kPlace[8] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX,
@@ -199,6 +204,15 @@ static void take_over(ucontext_t* context) {
   if (flags != wanted) asm volatile("push %0\n popfq" : : "r"(wanted) : "cc");
 }
 
+/* At the deadline nobody else needs to be woken up only to interrupt guest code. */
+static void set_timer(uint64_t due) {
+  if (due == timer_set) return;
+  timer_set = due;
+  const struct itimerspec when = {
+      .it_value = {.tv_sec = (time_t)(due / 1000000000), .tv_nsec = (long)(due % 1000000000)}};
+  call6(__NR_timer_settime, timer, TIMER_ABSTIME, (long)&when, 0, 0, 0);
+}
+
 static uint64_t ticks(void) {
   uint32_t low, high;
   asm volatile("rdtsc" : "=a"(low), "=d"(high));
@@ -209,6 +223,7 @@ static void on_event(int signal, siginfo_t* info, void* context) {
   MAILBOX->ended = ticks();
   hand_over(signal, info, context);
   sleep_until_wanted();
+  set_timer(MAILBOX->deadline);
   take_over(context);
   MAILBOX->began = ticks();
 }
@@ -241,6 +256,14 @@ static void handle_events(void) {
     must(call6(__NR_rt_sigaction, kSignals[i], (long)&action, 0, 8, 0, 0), 12);
 }
 
+static void make_timer(void) {
+  struct sigevent event;
+  clear(&event, sizeof event);
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = TRAPLINE_KICK_SIGNAL;
+  must(call3(__NR_timer_create, CLOCK_MONOTONIC, (long)&event, (long)&timer), 20);
+}
+
 __attribute__((noreturn, used)) void container_main(void) {
   close_from(0, 2);
   close_from(5, 0x7fffffff);
@@ -270,6 +293,7 @@ __attribute__((noreturn, used)) void container_main(void) {
   MAILBOX->mapper_pid = (uint32_t)mapper;
 
   if (confined) close_from(0, 0x7fffffff);
+  make_timer();
   MAILBOX->cpuid_faults = call3(__NR_arch_prctl, ARCH_SET_CPUID, 0, 0) == 0;
   must(call6(__NR_rt_sigprocmask, SIG_SETMASK, (long)&kNoSignals, 0, 8, 0, 0), 18);
   if (confined)

@@ -27,6 +27,7 @@ asm(R"(
         .local  system_call_code, system_call_code_end, load_code, load_code_end
         .local  store_code, store_code_end, forge_code, forge_code_end
         .local  int80_code, int80_code_end, sigreturn_code, sigreturn_code_end
+        .local  timer_code, timer_code_end
 # A block of eight words at the data page: number, six arguments, result.
 system_call_code:
         mov     $0x08050000, %ebx
@@ -84,11 +85,23 @@ sigreturn_code:
         syscall
 1:      jmp     1b
 sigreturn_code_end:
+# Sets its timer to what lies at the data page, and a loop.
+timer_code:
+        mov     $0x08050000, %ebx
+        mov     $223, %eax
+        xor     %edi, %edi
+        xor     %esi, %esi
+        mov     %rbx, %rdx
+        xor     %r10d, %r10d
+        syscall
+        mov     %rax, 56(%rbx)
+1:      jmp     1b
+timer_code_end:
         .popsection
 )");
 extern "C" const uint8_t system_call_code[], system_call_code_end[], load_code[], load_code_end[],
     store_code[], store_code_end[], forge_code[], forge_code_end[], int80_code[], int80_code_end[],
-    sigreturn_code[], sigreturn_code_end[];
+    sigreturn_code[], sigreturn_code_end[], timer_code[], timer_code_end[];
 
 namespace trapline {
 namespace {
@@ -138,7 +151,7 @@ class Victim {
   Container& container() { return *container_; }
   int ram() const { return ram_; }
 
-  NativeEvent attack(const uint8_t* code, const uint8_t* end) {
+  NativeEvent attack(const uint8_t* code, const uint8_t* end, uint64_t deadline = 0) {
     EXPECT_EQ(pwrite(ram_, code, static_cast<size_t>(end - code), kCodeOffset + 0x100), end - code);
     NativeRegisters registers{};
     registers.eip = kCode;
@@ -147,7 +160,7 @@ class Victim {
     registers.ds = registers.es = TRAPLINE_FLAT_DATA;
     FpuImage fpu;
     std::memcpy(registers.fpu, &fpu, sizeof fpu);
-    return container_->run(registers, attention_);
+    return container_->run(registers, attention_, deadline);
   }
   volatile uint8_t attention_ = 0;
 
@@ -199,6 +212,7 @@ std::vector<SystemCall> system_calls() {
       {"sched_yield", __NR_sched_yield, {}},
       {"dup", __NR_dup, {TRAPLINE_RAM_FILE}},
       {"getppid", __NR_getppid, {}},
+      {"timer_create", __NR_timer_create, {CLOCK_MONOTONIC, 0, kData + 0x300}},
       {"futex on another word", __NR_futex, {kData, FUTEX_WAKE, 1}},
       {"futex with another operation",
        __NR_futex,
@@ -312,6 +326,41 @@ TEST(ContainerAttack, CodeThatBlocksSignalsIsEnded) {
   const auto taken = std::chrono::steady_clock::now() - begin;
   EXPECT_GT(taken, milliseconds(1000)) << "It answered.";
   EXPECT_LT(taken, milliseconds(8000));
+}
+
+/// Its timer is the container's to set: code that puts it out of action is stopped by kicks.
+TEST(ContainerAttack, CodeThatStopsItsTimerIsKicked) {
+  Victim victim(Confinement::kFull);
+  for (int i = 0; i < 4; ++i) victim.put(kDataOffset + 8 * i, 0);
+  std::thread kicker([&] {
+    std::this_thread::sleep_for(milliseconds(800));
+    victim.attention_ = 1;
+  });
+  const auto begin = std::chrono::steady_clock::now();
+  const auto deadline = std::chrono::nanoseconds((begin + milliseconds(500)).time_since_epoch());
+  const NativeEvent event =
+      victim.attack(timer_code, timer_code_end, static_cast<uint64_t>(deadline.count()));
+  kicker.join();
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, milliseconds(800)) << "Its timer went off.";
+  ASSERT_EQ(event.kind, NativeEvent::Kind::kEvent);
+  EXPECT_EQ(event.signal, static_cast<uint32_t>(TRAPLINE_KICK_SIGNAL));
+  EXPECT_EQ(victim.result(), 0u) << "It could not set its timer.";
+}
+
+/// One that has itself interrupted all the time is stopped all the time, and ends like any other.
+TEST(ContainerAttack, CodeThatFloodsItselfWithSignalsGoesNowhere) {
+  Victim victim(Confinement::kFull);
+  for (const auto& [word, value] : {std::pair{1, 1}, std::pair{3, 1}})  // Interval and first time.
+    victim.put(kDataOffset + 8 * static_cast<uint64_t>(word), static_cast<uint64_t>(value));
+  const NativeEvent event = victim.attack(timer_code, timer_code_end);
+  ASSERT_EQ(event.kind, NativeEvent::Kind::kEvent);
+  EXPECT_EQ(event.signal, static_cast<uint32_t>(TRAPLINE_KICK_SIGNAL));
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < 100; ++i) {
+    const NativeEvent again = victim.attack(timer_code, timer_code_end);
+    ASSERT_EQ(again.kind, NativeEvent::Kind::kEvent);
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, milliseconds(8000));
 }
 
 /// A guest process that attacks: its kernel gets a fault, and the machine goes on.

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -60,6 +61,46 @@ class ContainerTest : public ContainerFixture {
   NativeRegisters registers_{};
   volatile uint8_t attention_ = 0;
 };
+
+uint64_t in(std::chrono::milliseconds time) {
+  const auto then = std::chrono::steady_clock::now() + time;
+  return static_cast<uint64_t>(std::chrono::nanoseconds(then.time_since_epoch()).count());
+}
+
+TEST_F(ContainerTest, StopsByItselfAtTheDeadline) {
+  put_code({0xeb, 0xfe});
+  for (const int round : {1, 2, 3}) {
+    const uint64_t deadline = in(std::chrono::milliseconds(10 * round));
+    NativeEvent event = container_->run(registers_, attention_, deadline);
+    while (in(std::chrono::milliseconds(0)) < deadline)  // A late signal of the last round.
+      event = container_->run(registers_, attention_, deadline);
+    ASSERT_EQ(event.kind, NativeEvent::Kind::kEvent);
+    EXPECT_EQ(event.signal, static_cast<uint32_t>(TRAPLINE_KICK_SIGNAL));
+  }
+}
+
+TEST_F(ContainerTest, ADeadlineThatHasPassedStopsAtOnce) {
+  put_code({0xeb, 0xfe});
+  const NativeEvent event = container_->run(registers_, attention_, 1);
+  EXPECT_EQ(event.signal, static_cast<uint32_t>(TRAPLINE_KICK_SIGNAL));
+}
+
+TEST_F(ContainerTest, WithoutADeadlineTheLastOneIsForgotten) {
+  put_code({0xeb, 0xfe});
+  put_code({0xcc}, 0x40);
+  registers_.eip = kCode + 0x40;
+  const uint64_t deadline = in(std::chrono::milliseconds(300));
+  ASSERT_EQ(container_->run(registers_, attention_, deadline).signal, unsigned{SIGTRAP});
+  registers_.eip = kCode;
+  std::thread kicker([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    attention_ = 1;
+  });
+  const NativeEvent event = run();
+  kicker.join();
+  EXPECT_EQ(event.signal, static_cast<uint32_t>(TRAPLINE_KICK_SIGNAL));
+  EXPECT_GE(in(std::chrono::milliseconds(0)), deadline + 100'000'000);
+}
 
 struct Expected {
   std::vector<uint8_t> code;

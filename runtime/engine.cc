@@ -180,7 +180,7 @@ Engine::ModeInputs Engine::mode_inputs() const {
 
 void Engine::refresh_mode() {
   View& view = current_view();
-  if (native_ || watched())
+  if (companion_ || watched() || may_go_native(view))
     find_mode(view);
   else
     recall_mode(view);
@@ -213,7 +213,7 @@ void Engine::recall_mode(View& view) {
 void Engine::find_mode(View& view) {
   ModeKey key = ModeKey::from(context_->cpu, counted_);
   key.breakpoints = breakpoint_set();
-  const bool companion = native_ && native_allowed() && native_wanted(view);
+  const bool companion = may_go_native(view) && native_allowed();
   if (!execution_view_ || key != mode_ || execution_view_->view != view.serial() ||
       companion != companion_) {
     RecentMode& recent = recent_modes_[ModeHash::quick(key) % recent_modes_.size()];

@@ -285,6 +285,10 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   bool native_due() { return native_ && next_is_native(); }
   bool next_is_native();
   bool native_wanted(const View& user);
+  /// Cheap, and nearly always what keeps code from going native.
+  bool may_go_native(const View& view) {
+    return native_ && context_->cpu.cpl == 3 && native_wanted(view);
+  }
   void note_user_code();
   bool native_stays_translated(uint32_t page);
   CodeKnown code_known(Linear address, bool entry) const;

@@ -138,9 +138,9 @@ bool Engine::native_stays_translated(uint32_t page) {
 
 /// Whether the next instruction is to run natively.
 bool Engine::next_is_native() {
-  if (native_failures_ > kMostFailures || !native_allowed()) return false;
+  if (native_failures_ > kMostFailures || context_->cpu.cpl != 3) return false;
   View& user = view(true);
-  if (!native_wanted(user)) return false;
+  if (!may_go_native(user) || !native_allowed()) return false;
   NativeSpace* space = native_->space_of(user);
   if (!space) {
     ++native_failures_;

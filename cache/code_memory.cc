@@ -30,6 +30,9 @@ Result<std::unique_ptr<CodeMemory>> CodeMemory::create(size_t bytes) {
   if (executable != MAP_FAILED) memory->executable_ = static_cast<std::byte*>(executable);
   close(file);
   if (writable == MAP_FAILED || executable == MAP_FAILED) return failed("mmap");
+  // Where the host's shmem_enabled asks for advice.
+  for (std::byte* pages : {memory->writable_, memory->executable_})
+    madvise(pages, bytes, MADV_HUGEPAGE);
   memory->prepare(memory->base());
   memory->prepare_down(memory->base() + static_cast<uint32_t>(bytes));
   return memory;

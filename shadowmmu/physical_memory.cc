@@ -92,6 +92,7 @@ Result<std::unique_ptr<PhysicalMemory>> PhysicalMemory::create(uint64_t bytes) {
       mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, parts.file, 0);
   if (ram == MAP_FAILED) return host_refuses(bytes);
   TRAPLINE_ASSERT(reinterpret_cast<uintptr_t>(ram) >> 32 != 0);
+  madvise(ram, bytes, MADV_HUGEPAGE);  // Where the host's shmem_enabled asks for advice.
   parts.ram = static_cast<std::byte*>(ram);
   parts.ram_bytes = bytes;
   parts.chunk_table = HostPages::reserve(kFrameLimit / kChunkFrames * sizeof(Frame*));

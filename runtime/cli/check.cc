@@ -19,7 +19,7 @@ std::string check_report() {
   std::string report;
   std::string missing;
   for (const HostFeature& feature : probe_host_features()) {
-    report += padded(feature.name, 26) + padded(feature.value, 8) + feature.remark + "\n";
+    report += padded(feature.name, 26) + padded(feature.value, 12) + feature.remark + "\n";
     if (feature.missing) missing += (missing.empty() ? "" : ", ") + feature.name;
   }
   report += missing.empty()

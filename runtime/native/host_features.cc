@@ -183,6 +183,17 @@ HostFeature number(std::string name, const char* path, const char* remark) {
   return {std::move(name), value ? std::to_string(*value) : "none", remark, false};
 }
 
+/// The word in brackets of "always within_size [advise] never".
+HostFeature huge_pages() {
+  std::ifstream file("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+  std::string word;
+  while (file >> word && word.front() != '[') {
+  }
+  const bool found = word.size() > 2 && word.front() == '[' && word.back() == ']';
+  return {"shmem_enabled", found ? word.substr(1, word.size() - 2) : "none",
+          "advise gives guests huge pages, which makes them some percent faster", false};
+}
+
 HostFeature processors() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -208,6 +219,7 @@ std::vector<HostFeature> probe_host_features() {
              "2 forbids to start a program from memory"),
       number("kernel.yama.ptrace_scope", "/proc/sys/kernel/yama/ptrace_scope",
              "of no consequence: nothing is traced"),
+      huge_pages(),
       processors(),
       cpuid(),
       {"x87 pointers", host_saves_x87_pointers() ? "kept" : "lost",

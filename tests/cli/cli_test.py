@@ -156,13 +156,16 @@ class Check(CliTest):
         result = trapline("check", **more)
         self.assertEqual((result.returncode, result.stderr), (0, b""))
         *lines, conclusion = result.stdout.decode().splitlines()
-        table = {line[:26].strip(): line[26:34].strip() for line in lines}
+        table = {line[:26].strip(): line[26:38].strip() for line in lines}
         return table, conclusion
 
     def test_tells_what_the_host_offers_and_what_follows(self):
         table, conclusion = self.features()
         self.assertEqual(table["vm.max_map_count"],
                          pathlib.Path("/proc/sys/vm/max_map_count").read_text().strip())
+        shmem = pathlib.Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+        words = shmem.read_text().split() if shmem.exists() else ["[none]"]
+        self.assertIn(f"[{table['shmem_enabled']}]", words)
         missing = [name for name, value in table.items() if value == "no"]
         self.assertEqual(conclusion,
                          "Guest user code runs translated only; this host lacks: "

@@ -1,10 +1,11 @@
-// How long 32-bit instructions are, of any processor: what Zydis says, and what it has said about
-// the same prefix, opcode and ModRM byte before.
+// How long 32-bit instructions are, of any processor: what their form tells, and for the others
+// what Zydis says, and has said about the same form before.
 #pragma once
 
 #include <cstdint>
 #include <span>
-#include <vector>
+
+#include "runtime/native/instruction_form.h"
 
 namespace trapline {
 
@@ -12,23 +13,21 @@ class InstructionLengths {
  public:
   static constexpr uint8_t kNone = 0xff;
 
-  InstructionLengths();
   /// Of the instruction that the bytes begin with; kNone if there is none, or if it goes on behind
   /// them.
-  uint8_t of(std::span<const uint8_t> bytes);
-  /// Without remembering.
+  uint8_t of(std::span<const uint8_t> bytes) {
+    InstructionForm form;
+    if (bytes.size() < InstructionForm::kLongest || !form_of(bytes.data(), form)) return ask(bytes);
+    return form.length ? form.length : remembered(bytes, form);
+  }
+  /// By Zydis alone.
   static uint8_t ask(std::span<const uint8_t> bytes);
 
  private:
-  static constexpr size_t kLongest = 15;
-  static constexpr size_t kPrefixes = 5;  ///< None, 66, F2, F3, any segment's.
-  static constexpr size_t kMaps = 2;      ///< One-byte opcodes, those after 0F.
+  uint8_t remembered(std::span<const uint8_t> bytes, const InstructionForm& form);
 
-  /// By prefix, map, opcode and ModRM: the length, with kBase if a SIB byte's base 5 adds four; 0
-  /// is not known.
-  std::vector<uint8_t> with_modrm_;
-  /// By prefix, map and opcode, of instructions without ModRM; 0 is not known, or not so.
-  std::vector<uint8_t> without_;
+  /// The length, with kSib if there is a SIB byte, without what that adds; 0 is not known.
+  FormMemo<uint8_t> memo_;
 };
 
 }  // namespace trapline

@@ -11,12 +11,12 @@
 #pragma once
 
 #include <array>
-#include <bitset>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "runtime/native/instruction_effects.h"
 #include "runtime/native/instruction_lengths.h"
 #include "vcpu/address.h"
 #include "vcpu/cpu_model.h"
@@ -42,7 +42,7 @@ struct CodePage {
 
 class PageVetter {
  public:
-  explicit PageVetter(const CpuModel& model) : model_(model) {}
+  explicit PageVetter(const CpuModel& model) : model_(model), effects_(model) {}
   /// CPUID is an event, not what the host's processor says.
   void let_cpuid_fault() { cpuid_faults_ = true; }
 
@@ -58,34 +58,53 @@ class PageVetter {
   static constexpr size_t kMostWatched = 4;
 
  private:
-  static constexpr size_t kLongest = 15;  ///< Bytes of an instruction.
+  static constexpr size_t kLongest = InstructionForm::kLongest;
   /// Decoding towards a byte begins at each of so many in a row, so far before.
   static constexpr uint32_t kStarts = 16;
   static constexpr uint32_t kDistance = 112;
+  // Offsets are those in the page, plus kHead.
   static constexpr uint32_t kHead = kStarts + kDistance;
+  static constexpr uint32_t kEnd = kHead + kPageSize;
 
-  /// What the bytes from some offset on are, as an instruction.
-  struct Step {
-    uint8_t length = 0;  ///< 0: not looked at.
-    bool valid = false;
-    bool differs = false;
-    bool noticed = false;     ///< It differs, but not silently.
-    bool cpuid = false;       ///< It differs, and is CPUID without prefixes.
-    bool ends = false;        ///< The flow does not go on behind it.
-    bool has_target = false;  ///< A direct branch into the page,
-    uint16_t target = 0;      ///< there.
+  /// A set of bytes of the page and what is before it.
+  class ByteSet {
+   public:
+    bool has(uint32_t at) const { return words_[at / 64] >> at % 64 & 1; }
+    // Some bytes in a row, kLongest at most.
+    bool any(uint32_t at, uint32_t count) const {
+      return (words_[at / 64] & low(at, count)) || (words_[at / 64 + 1] & high(at, count));
+    }
+    void add(uint32_t at, uint32_t count) {
+      words_[at / 64] |= low(at, count);
+      words_[at / 64 + 1] |= high(at, count);
+    }
+    void remove(uint32_t at, uint32_t count) {
+      words_[at / 64] &= ~low(at, count);
+      words_[at / 64 + 1] &= ~high(at, count);
+    }
+    /// Those of 64 bytes from `at` on, a multiple of 64.
+    uint64_t word(uint32_t at) const { return words_[at / 64]; }
+
+   private:
+    static uint64_t mask(uint32_t count) { return (uint64_t{1} << count) - 1; }
+    static uint64_t low(uint32_t at, uint32_t count) { return mask(count) << at % 64; }
+    static uint64_t high(uint32_t at, uint32_t count) { return mask(count) >> 1 >> (63 - at % 64); }
+
+    std::array<uint64_t, kEnd / 64 + 1> words_{};
   };
 
-  const Step& step(uint32_t at);
-  const Step& followed_step(uint32_t at);
+  std::span<const uint8_t> from(uint32_t at) const {
+    return std::span(bytes_).subspan(at, count_ - at);
+  }
+  bool differs(InstructionEffect effect) const;
+  bool matters(InstructionEffect effect) const;
+  bool matters_at(uint32_t at);
+  uint16_t target(uint32_t at, InstructionEffect effect) const;
   bool may_differ(uint32_t opcode) const;
   uint8_t length(uint32_t at);
-  bool matters(uint32_t at);
-  Step decode_step(uint32_t at) const;
   void follow(uint16_t entry);
   bool look_for_patterns();
-  bool watch(uint32_t at);
-  bool inside_known(uint32_t at) const;
+  bool watch(uint32_t at, InstructionEffect effect);
   bool agreed(uint32_t from);
 
   const CpuModel& model_;
@@ -96,18 +115,16 @@ class PageVetter {
   bool loads_are_noticed_ = false;
   bool sensitive_ = false;
   uint32_t culprit_ = 0;  ///< Where the instruction begins that is not fine, or would.
-  // Offsets in the following arrays are those in the page, plus kHead.
-  std::array<uint8_t, kHead + kPageSize + kLongest> bytes_{};
+  std::array<uint8_t, kEnd + kLongest> bytes_{};
   uint32_t first_ = 0;  ///< Of bytes, the first and the last that is known.
   uint32_t count_ = 0;
-  std::array<Step, kHead + kPageSize> steps_{};
+  InstructionEffects effects_;
   InstructionLengths known_lengths_;
-  std::array<uint8_t, kHead + kPageSize> lengths_{};  ///< 0: not looked at.
-  /// Which known instruction a byte belongs to: its offset plus 1. 0: none.
-  std::array<uint16_t, kHead + kPageSize> owner_{};
+  std::array<uint8_t, kEnd> lengths_{};  ///< 0: not looked at.
+  ByteSet known_;                        ///< In instructions that are known,
+  ByteSet begins_;                       ///< and their first ones.
+  ByteSet followed_;            ///< Each place once, or code that overlaps may go on for ever.
   std::vector<uint16_t> open_;  ///< Still to be followed.
-  std::bitset<kHead + kPageSize>
-      followed_;  ///< Each place once, or code that overlaps may go on for ever.
 };
 
 }  // namespace trapline

@@ -181,6 +181,28 @@ TEST_F(Vetting, BytesThatAllDecodingsPutInsideAnInstructionDoNotCount) {
   EXPECT_EQ(vet({}), Vetted::kFine);
 }
 
+TEST_F(Vetting, OneDecodingDoesNotAgreeWithAny) {
+  page_.fill(0xff);     // No instruction,
+  page_.back() = 0x90;  // whatever follows.
+  constexpr uint32_t kAt = 0x800;
+  for (uint32_t i = 0; i < 18; ++i)
+    put(kAt - 113 + 6 * i, {0x69, 0xc0, 0xff, 0xff, 0xff, 0xff});  // imul eax, eax, -1
+  put(kAt - 5, {0x0f, 0xa4, 0xc0, 0xff});                          // shld eax, eax, 255
+  put(kAt - 1, {0xb8, 0x0f, 0xa2, 0, 0});
+  const auto look = [&] {
+    return PageVetter(CpuModel::max())
+        .vet({.bytes = page_,
+              .head = {},
+              .tail = {},
+              .entries = {},
+              .sse = true,
+              .loads_are_noticed = true});
+  };
+  EXPECT_EQ(look(), Vetted::kUnexplored);
+  put(kAt - 114, {0x90});  // Leads there, too.
+  EXPECT_EQ(look(), Vetted::kFine);
+}
+
 TEST_F(Vetting, CodeThatWasNotExecutedYetIsUnexplored) {
   put(0x800, {0x0f, 0xa2});
   EXPECT_EQ(vet({}), Vetted::kUnexplored);

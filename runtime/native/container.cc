@@ -7,6 +7,7 @@
 #include <linux/perf_event.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -104,6 +105,21 @@ bool is_low(uint64_t address, uint64_t bytes) {
          address < Container::kLowMemory && bytes <= Container::kLowMemory - address;
 }
 
+perf_event_attr watch_at(uint32_t address) {
+  perf_event_attr attributes{};
+  attributes.type = PERF_TYPE_BREAKPOINT;
+  attributes.size = sizeof attributes;
+  attributes.bp_type = HW_BREAKPOINT_X;
+  attributes.bp_addr = address;
+  attributes.bp_len = sizeof(long);
+  attributes.sample_period = 1;
+  attributes.exclude_kernel = 1;
+  attributes.exclude_hv = 1;
+  attributes.sigtrap = 1;
+  attributes.remove_on_exec = 1;
+  return attributes;
+}
+
 }  // namespace
 
 // --- files -------------------------------------------------------------------------------------
@@ -170,15 +186,19 @@ Result<void> Container::launch(const ContainerFiles& files, Confinement confinem
   pid_ = spawn(control, files.ram(), files.program());
   close(control);
   if (pid_ < 0) return refused("fork");
-  if (!wait_stopped(0, nullptr, kStartPatience))
+  const auto does_not_start = [] {
     return Error{ExitStatus::kHost,
                  "the host gives no container for native execution (its program does not start)"};
+  };
+  if (!wait_stopped(0, nullptr, kStartPatience)) return does_not_start();
+  open_watches();
+  go_on();
+  if (!wait_stopped(ticket_, nullptr, kStartPatience)) return does_not_start();
   mapper_pid_ = static_cast<pid_t>(mailbox_->mapper_pid);  // Of before any guest code ran.
   cpuid_faults_ = mailbox_->cpuid_faults != 0;
   if (mailbox_->signal != SIGILL || mapper_pid_ <= 0) {
     lost_ = true;
-    return Error{ExitStatus::kHost,
-                 "the host gives no container for native execution (its program does not start)"};
+    return does_not_start();
   }
   return {};
 }
@@ -190,7 +210,8 @@ Container::~Container() {
 
 void Container::end() {
   lost_ = true;
-  for (uint32_t slot = 0; slot < kWatches; ++slot) unwatch(slot);
+  for (int& file : watches_)
+    if (file >= 0) close(std::exchange(file, -1));
   // Its group is its own, and holds whatever it has started.
   if (pid_ > 0) ::kill(-pid_, SIGKILL);
   for (pid_t* pid : {&pid_, &mapper_pid_}) {
@@ -252,27 +273,23 @@ void Container::describe(uint32_t slot, uint32_t base, uint32_t limit) {
   add(command);
 }
 
+/// As long as the host lets an ordinary user look into the process; later they are only moved.
+void Container::open_watches() {
+  perf_event_attr attributes = watch_at(0);
+  attributes.disabled = 1;
+  for (int& file : watches_)
+    file = static_cast<int>(
+        syscall(SYS_perf_event_open, &attributes, pid_, -1, -1, PERF_FLAG_FD_CLOEXEC));
+}
+
 void Container::unwatch(uint32_t slot) {
-  if (watches_[slot] >= 0) close(std::exchange(watches_[slot], -1));
+  if (watches_[slot] >= 0) ioctl(watches_[slot], PERF_EVENT_IOC_DISABLE, 0);
 }
 
 bool Container::watch(uint32_t slot, uint32_t address) {
-  unwatch(slot);
-  if (lost_) return false;
-  perf_event_attr attributes{};
-  attributes.type = PERF_TYPE_BREAKPOINT;
-  attributes.size = sizeof attributes;
-  attributes.bp_type = HW_BREAKPOINT_X;
-  attributes.bp_addr = address;
-  attributes.bp_len = sizeof(long);
-  attributes.sample_period = 1;
-  attributes.exclude_kernel = 1;
-  attributes.exclude_hv = 1;
-  attributes.sigtrap = 1;
-  attributes.remove_on_exec = 1;
-  watches_[slot] = static_cast<int>(
-      syscall(SYS_perf_event_open, &attributes, pid_, -1, -1, PERF_FLAG_FD_CLOEXEC));
-  return watches_[slot] >= 0;
+  perf_event_attr attributes = watch_at(address);
+  return !lost_ && watches_[slot] >= 0 &&
+         ioctl(watches_[slot], PERF_EVENT_IOC_MODIFY_ATTRIBUTES, &attributes) == 0;
 }
 
 /// Hands the collected changes to the mapper.
@@ -358,6 +375,11 @@ bool Container::wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
   }
 }
 
+void Container::go_on() {
+  store(mailbox_->go, ++ticket_);
+  if (load(mailbox_->container_waits)) futex(&mailbox_->go, FUTEX_WAKE, 1, nullptr);
+}
+
 NativeEvent Container::run(const NativeRegisters& registers, const volatile uint8_t& attention,
                            uint64_t deadline) {
   NativeEvent event;
@@ -370,12 +392,11 @@ NativeEvent Container::run(const NativeRegisters& registers, const volatile uint
   if (!by_mapper && !flush()) return event;
   std::memcpy(&mailbox_->registers, &registers, sizeof registers);
   mailbox_->deadline = deadline;
-  ++ticket_;
   if (by_mapper) {
+    ++ticket_;
     post(1);
   } else {
-    store(mailbox_->go, ticket_);
-    if (load(mailbox_->container_waits)) futex(&mailbox_->go, FUTEX_WAKE, 1, nullptr);
+    go_on();
   }
   if (attention != 0) kick();  // What came before there was anything to stop went nowhere.
   const bool stopped = wait_stopped(ticket_, &attention, kKickPatience);

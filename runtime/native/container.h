@@ -115,8 +115,10 @@ class Container {
   Result<void> launch(const ContainerFiles& files, Confinement confinement);
   bool wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
                     std::chrono::nanoseconds patience);
+  void open_watches();
   void add(const NativeCommand& command);
   void post(uint32_t starts);
+  void go_on();
   bool carried_out() const;
   bool acknowledged();
   bool still_alive();

@@ -278,6 +278,7 @@ __attribute__((noreturn, used)) void container_main(void) {
              TRAPLINE_MAILBOX_OFFSET);
   must(call3(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0), 13);
   if (call3(__NR_getppid, 0, 0, 0) != (long)COMMANDS->trapline_pid) fail(14);
+  sleep_until_wanted(); /* Trapline may look into this process as long as it may be dumped. */
   call3(__NR_prctl, PR_SET_DUMPABLE, 0, 0);
   const struct rlimit none = {0, 0};
   call3(__NR_setrlimit, RLIMIT_CORE, (long)&none, 0);
@@ -298,6 +299,5 @@ __attribute__((noreturn, used)) void container_main(void) {
   must(call6(__NR_rt_sigprocmask, SIG_SETMASK, (long)&kNoSignals, 0, 8, 0, 0), 18);
   if (confined)
     must(call6(__NR_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, (long)&kGuestProgram, 0, 0, 0), 19);
-  ticket = 0;
   for (;;) asm volatile("ud2"); /* The first event, which Trapline waits for. */
 }

@@ -187,7 +187,8 @@ void Engine::refresh_mode() {
   follow_view(view);
 }
 
-/// Finds the mode, unless it is what it was where all of this was the same.
+/// Finds the mode, unless it is what it was where all of this was the same. Neither the mode before
+/// nor the one after is a companion's.
 void Engine::recall_mode(View& view) {
   const CpuState& state = context_->cpu;
   const Segment& cs = state.segment[kCs];
@@ -202,12 +203,11 @@ void Engine::recall_mode(View& view) {
     seen = {inputs, view.serial(), mode_id_, mode_, execution_view_, execution_views_->recycled()};
     return;
   }
-  if (execution_view_ == seen.execution && !companion_) return;
+  if (execution_view_ == seen.execution) return;
   if (seen.key.cpl() == 3) ++counters_.user_entries;
   mode_ = seen.key;
   mode_id_ = seen.id;
   execution_view_ = seen.execution;
-  companion_ = false;
 }
 
 void Engine::find_mode(View& view) {

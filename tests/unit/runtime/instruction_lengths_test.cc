@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <random>
+#include <span>
+#include <vector>
+
+#include "tests/unit/runtime/instruction_forms.h"
 
 namespace trapline {
 namespace {
@@ -18,27 +21,7 @@ void expect_as_asked(InstructionLengths& lengths, std::span<const uint8_t> bytes
 
 TEST(InstructionLengths, RemembersWhatZydisSays) {
   InstructionLengths lengths;
-  std::mt19937 random(7);
-  std::array<uint8_t, 15> bytes;
-  for (const int prefix : {-1, 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x26, 0x2e, 0x64, 0x65})
-    for (const int escape : {-1, 0x0f})
-      for (int opcode = 0; opcode < 256; ++opcode)
-        for (int modrm = 0; modrm < 256; ++modrm) {
-          // Whichever comes first: that one is remembered.
-          const unsigned first = random() & 1;
-          for (const unsigned second : {0u, 1u}) {
-            for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
-            size_t at = 0;
-            if (prefix >= 0) bytes[at++] = static_cast<uint8_t>(prefix);
-            if (escape >= 0) bytes[at++] = static_cast<uint8_t>(escape);
-            bytes[at++] = static_cast<uint8_t>(opcode);
-            bytes[at++] = static_cast<uint8_t>(modrm);
-            const uint8_t sib_base = first == second ? 5 : 4;
-            bytes[at] = static_cast<uint8_t>((bytes[at] & ~7) | sib_base);
-            expect_as_asked(lengths, bytes);
-            if (HasFatalFailure()) return;
-          }
-        }
+  for_each_form([&](std::span<const uint8_t> bytes) { expect_as_asked(lengths, bytes); });
 }
 
 TEST(InstructionLengths, NoInstructionGoesOnBehindTheBytes) {

@@ -13,7 +13,7 @@ namespace trapline {
 class CodeMemory {
  public:
   /// The executable mapping lies below 2 GiB, so that code addresses fit in 32 bits.
-  static Result<std::unique_ptr<CodeMemory>> create(size_t bytes);
+  static Result<std::unique_ptr<CodeMemory>> create(size_t bytes, bool huge_pages = true);
   ~CodeMemory();
   CodeMemory(const CodeMemory&) = delete;
   CodeMemory& operator=(const CodeMemory&) = delete;
@@ -37,9 +37,12 @@ class CodeMemory {
   size_t size_ = 0;
   size_t prepared_ = 0;
   size_t prepared_down_ = 0;
+  bool huge_pages_ = true;
 
   static constexpr size_t kStep = 64 << 10;
+  static constexpr size_t kInUse = 256 << 10;  ///< Of a huge page, before it is asked for.
   void populate(size_t start, size_t bytes);
+  bool become_huge(size_t start);
 };
 
 }  // namespace trapline

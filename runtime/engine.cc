@@ -74,7 +74,7 @@ Result<void> Engine::build(const MachineOptions& options) {
   auto memory = PhysicalMemory::create(options.memory_bytes);
   if (!memory.ok()) return memory.error();
   memory_ = memory.take();
-  auto code = CodeMemory::create(options.code_cache_bytes);
+  auto code = CodeMemory::create(options.code_cache_bytes, options.switches.huge_pages);
   if (!code.ok()) return code.error();
   code_memory_ = code.take();
   execution_views_ = std::make_unique<ExecutionViews>(kExecutionViews);

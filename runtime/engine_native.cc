@@ -114,6 +114,7 @@ void Engine::prepare_thread_for_native() {
 }
 
 void Engine::rest_after(const Exit& exit, const RunLimits& limits) {
+  if (options_.switches.huge_pages) memory_->gather(nanoseconds_now());
   if (limits.goes_on && exit.kind == Exit::Kind::kDeadline)
     processor_.release_in_time(nanoseconds_now());
   else

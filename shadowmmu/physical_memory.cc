@@ -10,7 +10,9 @@
 #include <unordered_map>
 
 #include "shadowmmu/host_pages.h"
+#include "shadowmmu/ram_gatherer.h"
 #include "vcpu/assert.h"
+#include "vcpu/huge_pages.h"
 
 namespace trapline {
 namespace {
@@ -51,6 +53,7 @@ struct PhysicalMemory::Parts {
   int file = -1;
   std::byte* ram = nullptr;
   uint64_t ram_bytes = 0;
+  RamGatherer gatherer;
   HostPages chunk_table;
   std::vector<std::unique_ptr<Frame[]>> chunks;
   std::vector<Rom> roms;
@@ -88,13 +91,12 @@ Result<std::unique_ptr<PhysicalMemory>> PhysicalMemory::create(uint64_t bytes) {
   parts.file = memfd_create("trapline-ram", MFD_CLOEXEC);
   if (parts.file < 0 || ftruncate(parts.file, static_cast<off_t>(bytes)) != 0)
     return host_refuses(bytes);
-  void* ram =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, parts.file, 0);
-  if (ram == MAP_FAILED) return host_refuses(bytes);
+  void* ram = map_aligned(parts.file, bytes, PROT_READ | PROT_WRITE);
+  if (!ram) return host_refuses(bytes);
   TRAPLINE_ASSERT(reinterpret_cast<uintptr_t>(ram) >> 32 != 0);
-  madvise(ram, bytes, MADV_HUGEPAGE);  // Where the host's shmem_enabled asks for advice.
   parts.ram = static_cast<std::byte*>(ram);
   parts.ram_bytes = bytes;
+  parts.gatherer = {parts.ram, bytes, parts.file};
   parts.chunk_table = HostPages::reserve(kFrameLimit / kChunkFrames * sizeof(Frame*));
   if (!parts.chunk_table) return host_refuses(bytes);
   memory->chunks_ = reinterpret_cast<Frame**>(parts.chunk_table.data());
@@ -106,6 +108,11 @@ void PhysicalMemory::clear() {
   const auto bytes = static_cast<off_t>(parts.ram_bytes);
   if (fallocate(parts.file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, bytes) != 0)
     std::memset(parts.ram, 0, parts.ram_bytes);
+  parts.gatherer.start_over();
+}
+
+void PhysicalMemory::gather(uint64_t nanoseconds_now) {
+  parts_->gatherer.go_on(nanoseconds_now);
 }
 
 uint64_t PhysicalMemory::ram_bytes() const {

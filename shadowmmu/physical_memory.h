@@ -96,6 +96,8 @@ class PhysicalMemory {
   /// All RAM reads as zero again, and the host has its pages back. Fires no traces: whatever was
   /// derived from RAM must be gone.
   void clear();
+  /// To be called now and then: has the host hold RAM that is in use in huge pages.
+  void gather(uint64_t nanoseconds_now);
 
  private:
   static constexpr uint64_t kFrameLimit = uint64_t{1} << (kPhysicalBits - kPageShift);

@@ -37,6 +37,8 @@ constexpr std::array kNames = {
                "keep what is rarely run of a block away from the rest"},
     SwitchName{"one-processor", &Switches::one_processor,
                "run native code where the VCPU's thread runs"},
+    SwitchName{"huge-pages", &Switches::huge_pages,
+               "gather what is used of RAM and code in huge pages of the host's"},
     SwitchName{"shrx", &Switches::shrx, "use BMI2 shifts where the host has them"},
     SwitchName{"exact-flags", &Switches::exact_flags, "keep flags exact at every fault"},
     SwitchName{"single-instruction", &Switches::single_instruction,

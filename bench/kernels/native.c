@@ -51,7 +51,7 @@ static void print_clock(void) {
 }
 
 __attribute__((used, noreturn)) void native_main(int count, char** arguments) {
-  // Guests' memory has small pages; a fair baseline has them too.
+  // Neither side has huge pages.
   system_call(kPrctl, kSetThpDisable, 1, 0);
   print_clock();
   const struct Options options = parse_options(count > 1 ? arguments[1] : "");

@@ -24,6 +24,7 @@
 
 #include "runtime/native/container.h"
 #include "vcpu/host_x87.h"
+#include "vcpu/huge_pages.h"
 
 namespace trapline {
 
@@ -139,6 +140,15 @@ void probe_memfd_mapping() {
   _exit(reinterpret_cast<int (*)()>(code)());
 }
 
+void probe_huge_pages() {
+  const int file = memfd_create("trapline-probe", MFD_CLOEXEC);
+  if (file < 0 || ftruncate(file, kHugePage) != 0) return;
+  auto* page = static_cast<volatile char*>(map_aligned(file, kHugePage, PROT_READ | PROT_WRITE));
+  if (!page) return;
+  *page = 1;
+  if (make_huge(const_cast<char*>(page))) _exit(kWorks);
+}
+
 /// Ends the child as one that works if the container has it.
 template <typename Has>
 void probe_in_container(Has has) {
@@ -183,17 +193,6 @@ HostFeature number(std::string name, const char* path, const char* remark) {
   return {std::move(name), value ? std::to_string(*value) : "none", remark, false};
 }
 
-/// The word in brackets of "always within_size [advise] never".
-HostFeature huge_pages() {
-  std::ifstream file("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
-  std::string word;
-  while (file >> word && word.front() != '[') {
-  }
-  const bool found = word.size() > 2 && word.front() == '[' && word.back() == ']';
-  return {"shmem_enabled", found ? word.substr(1, word.size() - 2) : "none",
-          "advise gives guests huge pages, which makes them some percent faster", false};
-}
-
 HostFeature processors() {
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -219,7 +218,8 @@ std::vector<HostFeature> probe_host_features() {
              "2 forbids to start a program from memory"),
       number("kernel.yama.ptrace_scope", "/proc/sys/kernel/yama/ptrace_scope",
              "of no consequence: nothing is traced"),
-      huge_pages(),
+      {"huge pages", works_in_child(probe_huge_pages) ? "gathered" : "none",
+       "for what is used of the guest's memory and of translated code", false},
       processors(),
       cpuid(),
       {"x87 pointers", host_saves_x87_pointers() ? "kept" : "lost",

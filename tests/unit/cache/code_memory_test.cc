@@ -19,6 +19,25 @@ TEST(CodeMemory, WhatIsWrittenThroughOneMappingRunsThroughTheOther) {
   EXPECT_FALSE(code.contains(code.base() + code.size()));
 }
 
+TEST(CodeMemory, KeepsWhatWasWrittenWhenItBecomesHuge) {
+  constexpr uint32_t kBytes = 5 << 20;  // Two and a half.
+  for (const bool huge : {false, true}) {
+    auto memory = CodeMemory::create(kBytes, huge);
+    ASSERT_TRUE(memory.ok()) << memory.error().message;
+    CodeMemory& code = *memory.value();
+    const auto executable = [&](uint32_t at) {
+      return *reinterpret_cast<const unsigned char*>(uintptr_t{code.base()} + at);
+    };
+    for (uint32_t at = 0; at < kBytes; at += 4096) {
+      *code.writable(code.base() + at) = static_cast<std::byte>(at >> 12);
+      code.prepare(code.base() + at);
+      code.prepare_down(code.base() + kBytes - at);
+      ASSERT_EQ(executable(at), at >> 12 & 0xff);
+    }
+    for (uint32_t at = 0; at < kBytes; at += 4096) ASSERT_EQ(executable(at), at >> 12 & 0xff);
+  }
+}
+
 TEST(CodeMemory, SaysWhatToDoWhenTheHostRefuses) {
   auto memory = CodeMemory::create(size_t{1} << 50);
   ASSERT_FALSE(memory.ok());

@@ -41,8 +41,6 @@ OrFault<Resolution> ShadowMmu::Impl::resolve(ShadowView& view, Linear address, A
   }
   const Walk& walk = *walked;
   const Frame& frame = memory_.frame(walk.address.frame());
-  if (frame.kind == FrameKind::kMmio)
-    return Resolution{Resolution::Kind::kMmio, 0, nullptr, walk.address};
   if (frame.kind == FrameKind::kAbsent ||
       (frame.kind == FrameKind::kRom && access == Access::kWrite))
     return Resolution{Resolution::Kind::kAbsent, 0, nullptr, walk.address};
@@ -54,15 +52,20 @@ OrFault<Resolution> ShadowMmu::Impl::resolve(ShadowView& view, Linear address, A
   return reach(view, address, access);
 }
 
-// The answer for a page from which the access is derived. A denial may have come since the page
+// The answer for a page from which the access is derived. A device's has no entry: that it was
+// walked to is all that is remembered of it. A denial may have come since the page
 // was derived, or gone.
 Resolution ShadowMmu::Impl::reach(ShadowView& view, Linear address, Access access) {
   const uint32_t page = address.page();
   const PageNode& node = view.node(page);
   const Frame& frame = memory_.frame(node.frame);
   Resolution resolution;
-  resolution.host = frame.host + address.offset();
   resolution.address = {uint64_t{node.frame} << kPageShift | address.offset()};
+  if (frame.kind == FrameKind::kMmio) {
+    resolution.kind = Resolution::Kind::kMmio;
+    return resolution;
+  }
+  resolution.host = frame.host + address.offset();
   resolution.kind = Resolution::Kind::kHost;
   if (access == Access::kExecute) return resolution;
 

@@ -61,13 +61,14 @@ class ShadowMmu::Impl::Checker {
     const PageNode& node = view.node(page);
     const Frame& frame = mmu_.memory_.frame(node.frame);
     const uint64_t entry = reinterpret_cast<uint64_t>(frame.host) - (uint64_t{page} << kPageShift);
-    if (!frame.host) return complain("V1: a page of no RAM or ROM is derived", page);
+    const bool device = frame.kind == FrameKind::kMmio;
+    if (!frame.host && !device) return complain("V1: a page of nothing is derived", page);
     if (node.flags & derived::kListed) ++listed_expected_;
     if (node.flags & derived::kRead) check_right(view, page, Access::kRead);
     if (node.flags & derived::kWrite) check_right(view, page, Access::kWrite);
     if (node.flags & derived::kExecute) check_right(view, page, Access::kExecute);
-    check_entry(page, view.read_entry(page), entry, node.flags & derived::kRead);
-    check_entry(page, view.write_entry(page), entry, node.flags & derived::kWrite);
+    check_entry(page, view.read_entry(page), entry, !device && node.flags & derived::kRead);
+    check_entry(page, view.write_entry(page), entry, !device && node.flags & derived::kWrite);
     if (view.write_entry(page) && (frame.denials || frame.kind != FrameKind::kRam))
       complain("V2: a denied frame is in a write table", page, node.frame);
   }

@@ -22,6 +22,7 @@
 #include "cache/code_memory.h"
 #include "runtime/execution_views.h"
 #include "runtime/host_ticks.h"
+#include "runtime/kick_timer.h"
 #include "runtime/machine.h"
 #include "runtime/native/native_user.h"
 #include "runtime/native/policy.h"
@@ -50,12 +51,6 @@ struct EngineSamples {
 enum class Leave : uint32_t {
   kAttention,  ///< Something asked for the run loop; the state is between two instructions.
   kExit,       ///< Engine::exit() says what for.
-};
-
-/// What was running when the thread was kicked.
-enum class KickTarget : uint8_t {
-  kThread,     ///< Itself, which may have been past its last look at what is due.
-  kContainer,  ///< A container, which was told.
 };
 
 struct EngineCounters {
@@ -118,7 +113,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void set_interrupt_line(bool asserted, InterruptSource* source);
   void set_a20_gate(bool open);
   void ignore_x87_errors(bool ignore);
-  void rest() { processor_.release(); }
+  void rest();
   /// Async-signal-safe.
   void request_stop();
 

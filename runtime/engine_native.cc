@@ -118,7 +118,12 @@ void Engine::rest_after(const Exit& exit, const RunLimits& limits) {
   if (limits.goes_on && exit.kind == Exit::Kind::kDeadline)
     processor_.release_in_time(nanoseconds_now());
   else
-    processor_.release();
+    rest();
+}
+
+void Engine::rest() {
+  forget_deadline();
+  processor_.release();
 }
 
 bool Engine::native_wanted(const View& user) {

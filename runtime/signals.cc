@@ -11,11 +11,11 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
-#include <utility>
 
 #include "runtime/crash_bundle.h"
 #include "runtime/engine.h"
 #include "runtime/host_ticks.h"
+#include "runtime/kick_timer.h"
 #include "vcpu/assert.h"
 
 namespace trapline {
@@ -23,72 +23,11 @@ namespace trapline {
 namespace {
 
 constexpr int kKickSignal = SIGURG;  // Ignored by default, so a late one does no harm.
-constexpr std::chrono::nanoseconds kKickInterval{50'000};
-/// A container is sure to get the one kick, and must be given the processor to answer it.
-constexpr std::chrono::nanoseconds kContainersKickInterval{5'000'000};
-/// What a container's own timer has before the thread's comes after it.
-constexpr uint64_t kGrace = 500'000;
+constexpr std::chrono::nanoseconds kKickInterval{50'000};  ///< From elsewhere.
 constexpr int kSampleSignal = SIGPROF;
 
 thread_local Engine* running_engine = nullptr;
-thread_local std::atomic<bool> deadline_armed{false};
 
-/// The kick timer of a thread: fires once at a deadline and then on and on until disarmed, since a
-/// single kick can come too early.
-struct KickTimer {
-  timer_t id{};
-  bool made = false;
-  uint64_t due = 0;       ///< By the monotonic clock.
-  bool in_grace = false;  ///< It is set to go off later than that.
-  KickTarget target =
-      KickTarget::kThread;  ///< Who took the last one, and is expected to take the next.
-
-  ~KickTimer() {
-    if (made) timer_delete(id);
-  }
-  bool make() {
-    if (made) return true;
-    sigevent event{};
-    event.sigev_notify = SIGEV_THREAD_ID;
-    event.sigev_signo = kKickSignal;
-    event._sigev_un._tid = static_cast<pid_t>(syscall(SYS_gettid));
-    made = timer_create(CLOCK_MONOTONIC, &event, &id) == 0;
-    return made;
-  }
-  void arm(std::chrono::nanoseconds after) {
-    due = nanoseconds_now() + static_cast<uint64_t>(std::max<int64_t>(after.count(), 0));
-    in_grace = false;
-    set(due);
-  }
-  void give_grace() {
-    if (!std::exchange(in_grace, true)) set(due + kGrace);
-  }
-  void end_grace() {
-    if (std::exchange(in_grace, false)) set(due);
-  }
-  /// Goes on at the pace of whom the kick was for.
-  void kicked(KickTarget whom) {
-    if (std::exchange(target, whom) != whom)
-      set(nanoseconds_now() + static_cast<uint64_t>(interval().count()));
-  }
-  void disarm() {
-    const itimerspec spec{};
-    timer_settime(id, 0, &spec, nullptr);
-  }
-
- private:
-  void set(uint64_t when) {
-    constexpr uint64_t kSecond = 1'000'000'000;
-    itimerspec spec{};
-    spec.it_value.tv_sec = static_cast<time_t>(when / kSecond);
-    spec.it_value.tv_nsec = static_cast<long>(when % kSecond);
-    spec.it_interval.tv_nsec = interval().count();
-    timer_settime(id, TIMER_ABSTIME, &spec, nullptr);
-  }
-  std::chrono::nanoseconds interval() const {
-    return target == KickTarget::kContainer ? kContainersKickInterval : kKickInterval;
-  }
-};
 thread_local KickTimer kick_timer;
 
 /// Engines that run, with their threads' timers, for kicks from elsewhere.
@@ -101,6 +40,10 @@ std::array<RunningSlot, 64> running_slots;
 thread_local RunningSlot* own_slot = nullptr;
 
 struct sigaction previous_actions[NSIG];
+
+uint64_t from_now(std::chrono::nanoseconds after) {
+  return nanoseconds_now() + static_cast<uint64_t>(std::max<int64_t>(after.count(), 1));
+}
 
 void chain(int signal, siginfo_t* info, void* context) {
   const struct sigaction& previous = previous_actions[signal];
@@ -122,10 +65,13 @@ void on_fault(int signal, siginfo_t* info, void* context) {
 
 void on_kick(int, siginfo_t* info, void* context) {
   const int saved = errno;
-  if (running_engine)
+  const bool from_elsewhere = own_slot && own_slot->kicked;
+  if (!running_engine) {
+    kick_timer.lost();  // Set from elsewhere, perhaps, and too late: the run is over.
+    kick_timer.disarm();
+  } else if (from_elsewhere || !kick_timer.too_early()) {
     kick_timer.kicked(running_engine->kick(context));
-  else if (kick_timer.made)
-    kick_timer.disarm();  // From elsewhere, and too late: the run is over.
+  }
   (void)info;
   errno = saved;
 }
@@ -181,7 +127,7 @@ RunningEngine::RunningEngine(Engine& engine, std::optional<std::chrono::nanoseco
     : previous_(running_engine) {
   running_engine = &engine;
   previous_hook_ = set_assertion_hook({write_crash_bundle, &engine});
-  if (!kick_timer.make()) {
+  if (!kick_timer.make(kKickSignal)) {
     ok_ = false;
     return;
   }
@@ -195,33 +141,38 @@ RunningEngine::RunningEngine(Engine& engine, std::optional<std::chrono::nanoseco
     }
   }
   if (own_slot) {
-    own_slot->timer = kick_timer.id;
+    own_slot->timer = kick_timer.id();
     own_slot->engine = &engine;
   }
-  deadline_armed = deadline.has_value();
-  timed_ = deadline.has_value();
-  if (deadline) kick_timer.arm(*deadline);
+  if (deadline)
+    kick_timer.arm(from_now(*deadline));
+  else
+    kick_timer.disarm();
 }
 
 void change_deadline(std::chrono::nanoseconds after) {
-  if (deadline_armed) kick_timer.arm(std::max(after, std::chrono::nanoseconds(1)));
+  if (kick_timer.armed()) kick_timer.arm(from_now(after));
 }
 
 uint64_t leave_deadline_to_container() {
-  if (!deadline_armed) return 0;
-  kick_timer.give_grace();
-  return kick_timer.due;
+  if (!kick_timer.armed()) return 0;
+  kick_timer.lend();
+  return kick_timer.due();
 }
 
 void take_deadline_back() {
-  if (deadline_armed) kick_timer.end_grace();
+  kick_timer.take_back();
+}
+
+void forget_deadline() {
+  kick_timer.disarm();
 }
 
 RunningEngine::~RunningEngine() {
   set_assertion_hook(previous_hook_);
-  const bool kicked = own_slot && own_slot->kicked.exchange(false);
-  if (timed_ || kicked) kick_timer.disarm();
-  deadline_armed = false;
+  kick_timer.leave();
+  if (own_slot && own_slot->kicked.exchange(false)) kick_timer.lost();
+  if (kick_timer.repeats()) kick_timer.disarm();
   if (own_slot && !previous_) {
     own_slot->engine = nullptr;
     own_slot = nullptr;
@@ -254,7 +205,7 @@ void Engine::request_stop() {
 
 KickTarget Engine::kick(void* context) {
   counters_.kicks.fetch_add(1, std::memory_order_relaxed);
-  if (!stop_requested_ && deadline_armed) deadline_passed_ = true;
+  if (!stop_requested_ && kick_timer.armed()) deadline_passed_ = true;
   HotFields& hot = context_->hot;
   hot.attention = 1;
   const Container* running = native_running_;

@@ -35,6 +35,9 @@ void change_deadline(std::chrono::nanoseconds after);
 /// back.
 uint64_t leave_deadline_to_container();
 void take_deadline_back();
+/// The timer stays as it is when a run ends, as the next one may need it so. This is for when there
+/// is none soon.
+void forget_deadline();
 
 /// While it lives, signals of this thread concern the engine.
 class RunningEngine {
@@ -49,7 +52,6 @@ class RunningEngine {
   Engine* previous_;
   InstalledHook previous_hook_;
   bool ok_ = true;
-  bool timed_ = false;
 };
 
 /// Makes the thread that runs the engine notice soon, again and again until it does. From any

@@ -61,8 +61,9 @@ Result<std::unique_ptr<NativeSpace>> NativeUser::start() {
 // --- spaces ------------------------------------------------------------------------------------
 
 NativeSpace* NativeUser::find(uint32_t view) {
+  if (recent_ && recent_->view() == view) return recent_;
   for (const auto& space : spaces_)
-    if (space->view() == view) return space.get();
+    if (space->view() == view) return recent_ = space.get();
   return nullptr;
 }
 
@@ -90,6 +91,7 @@ NativeSpace* NativeUser::space_of(const View& view) {
 
 void NativeUser::discard(NativeSpace& space) {
   ++counters_.containers_lost;
+  recent_ = nullptr;
   std::erase_if(spaces_, [&](const auto& held) { return held.get() == &space; });
 }
 

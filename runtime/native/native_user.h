@@ -129,6 +129,7 @@ class NativeUser {
   PageVetter vetter_;
   std::unique_ptr<ContainerFiles> files_;
   std::vector<std::unique_ptr<NativeSpace>> spaces_;
+  NativeSpace* recent_ = nullptr;  ///< The one that was found last.
   std::unordered_map<uint64_t, Frame> frames_;
   uint64_t clock_ = 0;
   uint64_t most_mappings_ = 0;

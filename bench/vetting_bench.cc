@@ -82,12 +82,13 @@ std::optional<Code> read_code(const std::string& path) {
 /// Each page of the code once, with so many entries, by a vetter that has seen none of it.
 void look(benchmark::State& state, const Code& code) {
   const auto most = static_cast<size_t>(state.range(0));
-  std::array<size_t, 3> verdicts{};
+  std::array<size_t, 4> verdicts{};
   auto fastest = std::chrono::steady_clock::duration::max();
   std::vector<uint16_t> entries;
   for (auto _ : state) {
     const auto vetter = std::make_unique<PageVetter>(CpuModel::max());
     vetter->watch_cpuid();
+    vetter->let_patch();
     verdicts = {};
     const auto begin = std::chrono::steady_clock::now();
     for (size_t i = 0; i < code.pages(); ++i) {
@@ -115,6 +116,7 @@ void look(benchmark::State& state, const Code& code) {
       static_cast<double>(verdicts[static_cast<size_t>(Vetted::kSensitive)]);
   state.counters["unexplored"] =
       static_cast<double>(verdicts[static_cast<size_t>(Vetted::kUnexplored)]);
+  state.counters["patched"] = static_cast<double>(verdicts[static_cast<size_t>(Vetted::kPatched)]);
 }
 
 }  // namespace

@@ -81,6 +81,8 @@ struct EngineCounters {
   uint64_t native_system_calls = 0;
   uint64_t native_instructions = 0;
   uint64_t native_segment_loads = 0;
+  uint64_t native_patch_stops = 0;
+  uint64_t native_hidden_accesses = 0;
   /// An instruction that ends in one of these has no single step's trap.
   uint64_t stepping_events() const { return exceptions + software_interrupts; }
   struct NativeEvents {
@@ -296,7 +298,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   AfterEvent native_fault(const Fault& fault);
   bool step_back_over(std::initializer_list<uint8_t> code);
   AfterEvent step_translated();
-  AfterEvent native_event(const NativeEvent& event);
+  void note_hidden_access(const NativeEvent& event, NativeSpace& space);
+  AfterEvent native_event(const NativeEvent& event, NativeSpace& space);
   AfterEvent native_page_fault(const NativeEvent& event);
 
   // engine_fpu.cc

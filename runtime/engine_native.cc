@@ -44,8 +44,7 @@ uint64_t share_of(uint64_t whole, uint64_t part, uint64_t parts) {
 /// Whether the host has a code segment for user mode there, so that a far transfer that nobody has
 /// seen may find it.
 bool is_hosts_code(uint16_t selector) {
-  const int without_privilege = selector & ~3;
-  return without_privilege == (TRAPLINE_FLAT_CS & ~3) || without_privilege == kHosts64BitCode;
+  return NativeSpace::is_flat_code(selector) || (selector & ~3) == kHosts64BitCode;
 }
 
 /// A data segment that the local descriptor table can stand for.
@@ -171,14 +170,17 @@ NativeRegisters Engine::to_native(NativeSpace& space) const {
   std::copy(state.gpr.begin(), state.gpr.end(), out.gpr);
   out.eip = state.eip;
   out.eflags = (state.eflags & kUserFlags) | eflags::kIf | eflags::kFixed1;
-  const auto flat = [](const Segment& segment) -> uint16_t {
-    return segment.unusable() ? 0 : TRAPLINE_FLAT_DATA;
+  const NativeSpace::FlatSelectors selectors = space.flat_selectors();
+  const auto flat = [&](const Segment& segment) -> uint16_t {
+    return segment.unusable() ? 0 : selectors.data;
   };
   const auto described = [&](const Segment& segment) -> uint16_t {
-    return segment.unusable() ? 0 : space.selector_of(segment.base, segment.limit);
+    if (segment.unusable()) return 0;
+    const bool hides = space.any_patched() && segment.base == 0 && segment.limit == ~0u;
+    return hides ? selectors.data : space.selector_of(segment.base, segment.limit);
   };
-  out.cs = TRAPLINE_FLAT_CS;
-  out.ss = TRAPLINE_FLAT_DATA;
+  out.cs = selectors.code;
+  out.ss = selectors.data;
   out.ds = flat(state.segment[kDs]);
   out.es = flat(state.segment[kEs]);
   out.fs = described(state.segment[kFs]);
@@ -266,6 +268,7 @@ std::optional<Exit> Engine::stay_native() {
     }
     const uint64_t ran = share_of(end - begin, event.guest_ticks, event.ticks);
     const uint32_t serial = space->view();
+    space->add_time(ran);
     counters_.native_nanoseconds += end - begin;
     ++counters_.native_stays;
     ++native_failures_;
@@ -282,7 +285,7 @@ std::optional<Exit> Engine::stay_native() {
     } else {
       native_failures_ = 0;
       const OrFault<void> loaded = load_changed_segments(event.registers, given);
-      after = loaded.ok() ? native_event(event) : native_fault(loaded.fault());
+      after = loaded.ok() ? native_event(event, *space) : native_fault(loaded.fault());
     }
     policy_.stayed(serial, end, ran, end - begin - ran, native_cause_);
     auto& counted = counters_.native_events[static_cast<size_t>(native_cause_)];
@@ -317,8 +320,17 @@ Engine::AfterEvent Engine::step_translated() {
   return AfterEvent::kTranslated;
 }
 
-Engine::AfterEvent Engine::native_event(const NativeEvent& event) {
-  const CpuState& state = context_->cpu;
+/// Below the floor of what is patched each access to data stops, whatever is there.
+void Engine::note_hidden_access(const NativeEvent& event, NativeSpace& space) {
+  const bool limit = event.trap == static_cast<uint32_t>(Vector::kGeneralProtection) ||
+                     event.trap == static_cast<uint32_t>(Vector::kStackFault);
+  if (!limit || event.error != 0 || !space.any_patched()) return;
+  ++counters_.native_hidden_accesses;
+  native_->patch_stopped(space);
+}
+
+Engine::AfterEvent Engine::native_event(const NativeEvent& event, NativeSpace& space) {
+  CpuState& state = context_->cpu;
   native_cause_ = NativeCause::kInstruction;
   switch (event.signal) {
     case TRAPLINE_KICK_SIGNAL:
@@ -329,10 +341,20 @@ Engine::AfterEvent Engine::native_event(const NativeEvent& event) {
       if (event.trap == static_cast<uint32_t>(Vector::kPageFault)) return native_page_fault(event);
       if (event.trap == static_cast<uint32_t>(Vector::kOverflow) && !step_back_over({0xce}))
         step_back_over({0xcd, 4});
+      note_hidden_access(event, space);
+      return step_translated();
+    case SIGBUS:
+      note_hidden_access(event, space);
       return step_translated();
     case SIGTRAP:
       if (event.trap == TRAPLINE_WATCHED) return step_translated();
       if (event.trap == static_cast<uint32_t>(Vector::kBreakpoint)) {
+        if (space.patched_at(state.eip - 1)) {
+          --state.eip;
+          ++counters_.native_patch_stops;
+          native_->patch_stopped(space);
+          return step_translated();
+        }
         if (!step_back_over({0xcc})) step_back_over({0xcd, 3});
         return step_translated();
       }

@@ -212,6 +212,8 @@ Statistics Engine::statistics() const {
   s.native_system_calls = counters_.native_system_calls;
   s.native_instructions = counters_.native_instructions;
   s.native_segment_loads = counters_.native_segment_loads;
+  s.native_patch_stops = counters_.native_patch_stops;
+  s.native_hidden_accesses = counters_.native_hidden_accesses;
   for (size_t i = 0; i < kNativeCauses; ++i) {
     const auto& events = counters_.native_events[i];
     s.native_events.push_back({kNativeCauseNames[i], events.count, ticks_.nanoseconds(events.ticks),
@@ -231,6 +233,7 @@ Statistics Engine::statistics() const {
     std::ranges::stable_sort(
         s.native_pages_refused, std::ranges::greater{},
         [](const RefusedPageCount& pages) { return pages.sensitive + pages.unexplored; });
+    s.native_pages_patched = user.pages_patched;
     s.native_pages_rewritten = user.pages_rewritten;
     s.native_looks = user.looks;
     s.native_looks_nanoseconds = ticks_.nanoseconds(user.looks_ticks);

@@ -171,6 +171,8 @@ struct Statistics {
   uint64_t native_system_calls = 0;
   uint64_t native_instructions = 0;
   uint64_t native_segment_loads = 0;
+  uint64_t native_patch_stops = 0;
+  uint64_t native_hidden_accesses = 0;
   std::vector<NativeEventCount> native_events;
   std::vector<RefusedPageCount> native_pages_refused;  ///< Most frequent first.
   uint64_t native_promotions = 0;
@@ -179,6 +181,7 @@ struct Statistics {
   uint64_t native_pages_fine = 0;
   uint64_t native_pages_sensitive = 0;
   uint64_t native_pages_unexplored = 0;
+  uint64_t native_pages_patched = 0;
   uint64_t native_pages_rewritten = 0;
   uint64_t native_looks = 0;
   uint64_t native_looks_nanoseconds = 0;

@@ -266,6 +266,33 @@ void Container::describe(uint32_t slot, uint32_t base, uint32_t limit) {
   entry.limit = entry.limit_in_pages ? limit >> 12 : limit;
   entry.seg_32bit = 1;
   entry.useable = 1;
+  add_descriptor(entry);
+}
+
+void Container::describe_above(uint32_t slot, uint32_t page) {
+  user_desc entry{};
+  entry.entry_number = slot;
+  entry.limit_in_pages = 1;
+  entry.limit = page;
+  entry.contents = MODIFY_LDT_CONTENTS_STACK;  // Expands down: what the limit spans is not in it.
+  entry.seg_32bit = 1;
+  entry.useable = 1;
+  add_descriptor(entry);
+}
+
+void Container::describe_unreadable_code(uint32_t slot) {
+  user_desc entry{};
+  entry.entry_number = slot;
+  entry.limit_in_pages = 1;
+  entry.limit = 0xfffff;
+  entry.contents = MODIFY_LDT_CONTENTS_CODE;
+  entry.read_exec_only = 1;
+  entry.seg_32bit = 1;
+  entry.useable = 1;
+  add_descriptor(entry);
+}
+
+void Container::add_descriptor(const user_desc& entry) {
   NativeCommand command{TRAPLINE_DESCRIPTOR, 0, 0, 0, 0};
   static_assert(sizeof entry == 16 &&
                 offsetof(NativeCommand, offset) == offsetof(NativeCommand, address) + sizeof entry);

@@ -17,6 +17,8 @@
 #include "runtime/native/protocol.h"
 #include "vcpu/result.h"
 
+struct user_desc;
+
 namespace trapline {
 
 /// What a container is started from: the program and the guest's RAM, as files.
@@ -80,6 +82,10 @@ class Container {
   void protect(uint64_t address, uint64_t bytes, uint32_t access);
   /// A data segment of the local descriptor table, for %fs and %gs.
   void describe(uint32_t slot, uint32_t base, uint32_t limit);
+  /// A flat data segment of which nothing is valid but what lies above the page.
+  void describe_above(uint32_t slot, uint32_t page);
+  /// A flat code segment that cannot be read by way of its selector.
+  void describe_unreadable_code(uint32_t slot);
   /// From the next run() on, guest code that is about to execute what is at the address stops
   /// there, with SIGTRAP and TRAPLINE_WATCHED, until the slot watches another one. False: the host
   /// does not let Trapline do that.
@@ -91,11 +97,10 @@ class Container {
   /// Carries the collected changes out. False when that cannot be known: the container is lost
   /// then.
   bool flush();
-  /// Lets guest code run until something happens. The registers' cs and ss are not looked at: they
-  /// are flat ones. `attention` is what a kick follows from: a container that does not answer kicks
-  /// while it is set is ended. At the deadline, in nanoseconds of the monotonic clock, guest code
-  /// stops by itself as if kicked, unless somebody hostile has put its timer out of action; 0:
-  /// never.
+  /// Lets guest code run until something happens. `attention` is what a kick follows from: a
+  /// container that does not answer kicks while it is set is ended. At the deadline, in nanoseconds
+  /// of the monotonic clock, guest code stops by itself as if kicked, unless somebody hostile has
+  /// put its timer out of action; 0: never.
   NativeEvent run(const NativeRegisters& registers, const volatile uint8_t& attention,
                   uint64_t deadline = 0);
   /// Both processes run there from now on, and so must the calling thread: neither side looks at
@@ -117,6 +122,7 @@ class Container {
                     std::chrono::nanoseconds patience);
   void open_watches();
   void add(const NativeCommand& command);
+  void add_descriptor(const user_desc& entry);
   void post(uint32_t starts);
   void go_on();
   bool carried_out() const;

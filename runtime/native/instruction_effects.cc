@@ -111,6 +111,14 @@ bool ends_flow(const Instruction& in) {
   }
 }
 
+bool calls(const Instruction& in) {
+  return in.mnemonic == ZYDIS_MNEMONIC_CALL || in.mnemonic == ZYDIS_MNEMONIC_INT;
+}
+
+bool enters_kernel(const Instruction& in) {
+  return in.mnemonic == ZYDIS_MNEMONIC_SYSENTER || in.mnemonic == ZYDIS_MNEMONIC_SYSCALL;
+}
+
 /// How many bytes tell where a direct branch goes.
 uint8_t distance_of(const Instruction& in) {
   for (int i = 0; i < in.operand_count; ++i)
@@ -145,6 +153,7 @@ InstructionEffects::Known InstructionEffects::decoded(std::span<const uint8_t> b
   if (decoded != Decoded::kOk) {
     out.differs = unknown_and_sensitive(bytes.subspan(std::min(opcode, bytes.size())));
     out.valid = out.differs;
+    out.ends = out.differs;  // It is #UD for the guest.
     return known;
   }
   out.valid = true;
@@ -155,6 +164,8 @@ InstructionEffects::Known InstructionEffects::decoded(std::span<const uint8_t> b
   out.only_loads = only_loads(in);
   out.cpuid = in.mnemonic == ZYDIS_MNEMONIC_CPUID;
   out.ends = ends_flow(in);
+  out.calls = calls(in);
+  out.system = enters_kernel(in);
   known.sib = has_sib(in);
   return known;
 }

@@ -99,7 +99,9 @@ struct InstructionEffect {
   uint16_t sse : 1 = 0;         ///< Where the guest's kernel does not let SSE execute, too.
   uint16_t only_loads : 1 = 0;  ///< It loads a segment register, and does not store any.
   uint16_t cpuid : 1 = 0;
-  uint16_t ends : 1 = 0;  ///< The flow does not go on behind it.
+  uint16_t ends : 1 = 0;    ///< The flow does not go on behind it.
+  uint16_t calls : 1 = 0;   ///< It goes elsewhere first, and may never come back.
+  uint16_t system : 1 = 0;  ///< Enters the guest's kernel the fast way: SYSENTER, SYSCALL.
 
   bool operator==(const InstructionEffect&) const = default;
 };

@@ -8,6 +8,12 @@ namespace trapline {
 namespace {
 constexpr size_t kManyRemovals = 4096;  ///< From so many on, everything is unmapped at once.
 constexpr size_t kDescriptors = 64;
+constexpr uint32_t kAboveFloor = kDescriptors;  ///< Slots behind those.
+constexpr uint32_t kUnreadableCode = kDescriptors + 1;
+/// A stop costs some microseconds, and would be paid by so much time without one.
+constexpr int64_t kStop = 1'000'000;
+constexpr int64_t kFirstCredit = 64 * kStop;
+constexpr int64_t kMostCredit = 4 * kFirstCredit;
 
 constexpr uint64_t address_of(uint32_t page) {
   return uint64_t{page} << kPageShift;
@@ -29,7 +35,8 @@ NativeSpace::NativeSpace(std::unique_ptr<Container> container, HostPages rights,
       rights_pages_(std::move(rights)),
       rights_(reinterpret_cast<uint8_t*>(rights_pages_.data())),
       most_mappings_(most_mappings),
-      counters_(counters) {}
+      counters_(counters),
+      credit_(kFirstCredit) {}
 
 void NativeSpace::set_translated(uint32_t page, bool on) {
   if (translated(page) == on) return;
@@ -59,6 +66,7 @@ void NativeSpace::remove(uint32_t page) {
   if (rights_[page] == 0) return;
   if (rights(page) != 0) gone_.push_back(page);
   rights_[page] = 0;
+  if (any_patched()) std::erase_if(patched_, [&](const PatchedPage& p) { return p.page == page; });
   if (gone_.size() > kManyRemovals) forget_all();
 }
 
@@ -105,6 +113,7 @@ void NativeSpace::settle() {
 void NativeSpace::forget_all() {
   for (const uint32_t page : touched_) rights_[page] = 0;
   touched_.clear();
+  patched_.clear();
   gone_.clear();
   read_only_.clear();
   all_gone_ = true;
@@ -117,6 +126,8 @@ void NativeSpace::become(uint32_t view) {
     container_->unwatch(slot);
     watched_[slot].reset();
   }
+  credit_ = kFirstCredit;
+  gave_up_ = false;
   view_ = view;
 }
 
@@ -155,6 +166,69 @@ uint16_t NativeSpace::selector_of(uint32_t base, uint32_t limit) {
   }
   last_descriptor_ = slot;
   return Container::selector(static_cast<uint32_t>(slot));
+}
+
+// --- patched pages -----------------------------------------------------------------------------
+
+bool NativeSpace::may_patch(uint32_t page) const {
+  // Where data lies below the code, each access to it would stop.
+  return !gave_up_ && std::ranges::none_of(touched_, [&](uint32_t other) {
+    return other < page && (rights_[other] & native_access::kWrite);
+  });
+}
+
+void NativeSpace::map_patched(uint32_t page, uint64_t ram_offset,
+                              std::span<const uint16_t> offsets) {
+  map(page, 1, native_access::kRead | native_access::kExecute, ram_offset);
+  patched_.push_back({page, {offsets.begin(), offsets.end()}});
+}
+
+std::vector<NativeSpace::PatchedPage>::const_iterator NativeSpace::find_patched(
+    uint32_t page) const {
+  return std::ranges::find(patched_, page, &PatchedPage::page);
+}
+
+bool NativeSpace::patched(uint32_t page) const {
+  return find_patched(page) != patched_.end();
+}
+
+bool NativeSpace::patched_at(uint32_t address) const {
+  const auto found = find_patched(address >> kPageShift);
+  return found != patched_.end() &&
+         std::ranges::find(found->offsets, address & kPageMask) != found->offsets.end();
+}
+
+NativeSpace::FlatSelectors NativeSpace::flat_selectors() {
+  if (patched_.empty()) return {};
+  const uint32_t highest = std::ranges::max(patched_, {}, &PatchedPage::page).page;
+  if (!floor_) container_->describe_unreadable_code(kUnreadableCode);
+  if (floor_ != highest) container_->describe_above(kAboveFloor, highest);
+  floor_ = highest;
+  return {Container::selector(kUnreadableCode), Container::selector(kAboveFloor)};
+}
+
+bool NativeSpace::is_flat_code(uint16_t selector) {
+  constexpr int kPrivilege = 3;
+  return (selector | kPrivilege) == TRAPLINE_FLAT_CS ||
+         (selector | kPrivilege) == Container::selector(kUnreadableCode);
+}
+
+void NativeSpace::add_time(uint64_t nanoseconds) {
+  credit_ = std::min(credit_ + static_cast<int64_t>(std::min<uint64_t>(nanoseconds, kMostCredit)),
+                     kMostCredit);
+}
+
+bool NativeSpace::afford_stop() {
+  credit_ -= kStop;
+  return credit_ > 0;
+}
+
+void NativeSpace::give_up_patches() {
+  gave_up_ = true;
+  for (const PatchedPage& patched : std::exchange(patched_, {})) {
+    remove(patched.page);
+    set_translated(patched.page, true);
+  }
 }
 
 }  // namespace trapline

@@ -62,6 +62,32 @@ class NativeSpace {
   /// A selector for a data segment. It and the one asked for before it stay good: %fs and %gs.
   uint16_t selector_of(uint32_t base, uint32_t limit);
 
+  // Pages that are mapped from patched copies, which data accesses must not see: what code and data
+  // segments would be flat stops at them.
+
+  /// False: not this one, since too much would stop there.
+  bool may_patch(uint32_t page) const;
+  /// Maps a copy, which is patched at the offsets, for execution.
+  void map_patched(uint32_t page, uint64_t ram_offset, std::span<const uint16_t> offsets);
+  bool any_patched() const { return !patched_.empty(); }
+  bool patched(uint32_t page) const;
+  /// Whether the instruction there is patched in what is mapped.
+  bool patched_at(uint32_t address) const;
+  struct FlatSelectors {
+    uint16_t code = TRAPLINE_FLAT_CS;
+    uint16_t data = TRAPLINE_FLAT_DATA;
+  };
+  /// For the guest's flat segments, until something is mapped or removed.
+  FlatSelectors flat_selectors();
+  static bool is_flat_code(uint16_t selector);
+  /// Guest code has run so long.
+  void add_time(uint64_t nanoseconds);
+  /// It has stopped because of what is patched. False: it does so too often.
+  bool afford_stop();
+  /// What is patched is removed, and is left to translated code until the space becomes another
+  /// view's. From settle() on.
+  void give_up_patches();
+
  private:
   static constexpr uint8_t kAccess =
       native_access::kRead | native_access::kWrite | native_access::kExecute;
@@ -71,6 +97,12 @@ class NativeSpace {
   void forget_all();
   template <typename Visit>
   static void for_each_run(std::vector<uint32_t>& pages, Visit visit);
+
+  struct PatchedPage {
+    uint32_t page = 0;
+    std::vector<uint16_t> offsets;
+  };
+  std::vector<PatchedPage>::const_iterator find_patched(uint32_t page) const;
 
   struct Descriptor {
     uint32_t base = 0;
@@ -93,6 +125,10 @@ class NativeSpace {
   std::vector<Descriptor> descriptors_;
   size_t next_descriptor_ = 0;  ///< To be replaced, when there are no more.
   size_t last_descriptor_ = 0;
+  std::vector<PatchedPage> patched_;
+  std::optional<uint32_t> floor_;  ///< The page that the descriptor for it tells of.
+  int64_t credit_;                 ///< Nanoseconds.
+  bool gave_up_ = false;
 };
 
 }  // namespace trapline

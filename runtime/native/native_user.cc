@@ -17,6 +17,10 @@ constexpr uint32_t kAround = 16;
 constexpr uint32_t kAroundInLarge = 128;
 constexpr uint64_t kAccessed = 1u << 5;  ///< In a page table's entry.
 
+bool runs(Vetted vetted) {
+  return vetted == Vetted::kFine || vetted == Vetted::kPatched;
+}
+
 uint64_t setting(const char* path, uint64_t otherwise) {
   std::ifstream file(path);
   uint64_t value = 0;
@@ -45,6 +49,8 @@ Result<std::unique_ptr<NativeUser>> NativeUser::create(PhysicalMemory& memory, S
   if (!first.value()->container().flush())
     return Error{ExitStatus::kHost, "the host has no modify_ldt"};
   made->spaces_.push_back(first.take());
+  made->patched_pages_ = PatchedPages::behind(memory.ram_file());
+  if (made->patched_pages_) made->vetter_.let_patch();
   return made;
 }
 
@@ -198,39 +204,76 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
     forget_code();
     return may_execute(space, frame, address, known);
   }
-  if (state.looked && state.vetted != Vetted::kFine && state.patience > 0) {
+  if (state.looked && !runs(state.vetted) && state.patience > 0) {
     --state.patience;
     space.set_translated(page, true);
     return false;
   }
-  if (!state.looked || state.vetted != Vetted::kFine) {
+  bool new_patches = false;
+  if (!state.looked || !runs(state.vetted)) {
     const bool first = !state.looked;
     mmu_.deny_writes(frame, denial::kNative);
     const Vetted vetted = look(frame, address, known);
     Frame& now = frames_[frame];
-    if (first || vetted == Vetted::kFine) count(vetted);
+    if (first || runs(vetted)) count(vetted);
     now.looked = true;
     now.sse = known.sse;
     now.loads_are_noticed = known.loads_are_noticed;
     now.vetted = vetted;
     now.watched.assign(vetter_.watched().begin(), vetter_.watched().end());
+    now.patched.assign(vetter_.patched().begin(), vetter_.patched().end());
     now.enters_kernel = vetted == Vetted::kSensitive && vetter_.culprit() == "sysenter";
-    if (vetted != Vetted::kFine) {
+    if (!runs(vetted)) {
       mmu_.allow_writes(frame, denial::kNative);
       wait(now);
       if (vetted == Vetted::kSensitive) now.patience = most_patience_;
       space.set_translated(page, true);
       return false;
     }
+    new_patches = vetted == Vetted::kPatched;
   }
-  if (!space.watch(page, frames_[frame].watched)) {
-    space.set_translated(page, true);
-    return false;
-  }
-  space.set_translated(page, false);
+  const bool mapped = map_code(space, frame, page);
+  if (new_patches) count(mapped ? Vetted::kFine : Vetted::kSensitive);
+  space.set_translated(page, !mapped);
+  return mapped;
+}
+
+/// Maps a frame's code that may run, where and as far as it must be stopped.
+bool NativeUser::map_code(NativeSpace& space, uint64_t frame, uint32_t page) {
+  const Frame& code = frames_[frame];
+  if (space.patched(page)) return true;
+  const bool watched = space.watch(page, code.watched);
+  if (code.vetted == Vetted::kPatched) return watched && map_patched(space, frame, page);
+  // Without enough breakpoints all of them are patched.
+  if (!watched)
+    return code.patched.size() == code.watched.size() && map_patched(space, frame, page);
   if (!(space.rights(page) & native_access::kExecute))
-    space.map(page, 1, native_access::kRead | native_access::kExecute, *offset);
+    space.map(page, 1, native_access::kRead | native_access::kExecute, *memory_.ram_offset(frame));
   return true;
+}
+
+bool NativeUser::map_patched(NativeSpace& space, uint64_t frame, uint32_t page) {
+  Frame& code = frames_[frame];
+  if (!patched_pages_ || !space.may_patch(page)) return false;
+  if (!code.copy) {
+    const auto* bytes = reinterpret_cast<const uint8_t*>(memory_.frame(frame).host);
+    code.copy = patched_pages_->add({bytes, kPageSize}, code.patched);
+    if (!code.copy) return false;
+    ++counters_.pages_patched;
+  }
+  space.map_patched(page, *code.copy, code.patched);
+  return true;
+}
+
+void NativeUser::drop_copy(Frame& state) {
+  if (state.copy) patched_pages_->remove(*state.copy);
+  state.copy.reset();
+}
+
+void NativeUser::patch_stopped(NativeSpace& space) {
+  if (space.afford_stop()) return;
+  space.give_up_patches();
+  unsettled_ = unsettled_ || space.unsettled();
 }
 
 bool NativeUser::enters_kernel(uint64_t frame) const {
@@ -242,6 +285,8 @@ void NativeUser::count(Vetted vetted) {
   switch (vetted) {
     case Vetted::kFine:
       ++counters_.pages_fine;
+      return;
+    case Vetted::kPatched:  // Counted when it is known what becomes of it.
       return;
     case Vetted::kSensitive:
       ++counters_.pages_sensitive;
@@ -264,7 +309,7 @@ void NativeUser::code_written(uint64_t frame) {
   const auto found = frames_.find(frame);
   if (found == frames_.end()) return;
   Frame& state = found->second;
-  if (state.vetted != Vetted::kFine) {
+  if (!runs(state.vetted)) {
     if (state.vetted == Vetted::kSensitive) wait(state);
     state.vetted = Vetted::kUnexplored;
     return;
@@ -272,6 +317,7 @@ void NativeUser::code_written(uint64_t frame) {
   ++counters_.pages_rewritten;
   unmap_code(frame);
   settle();
+  drop_copy(state);
   state.vetted = Vetted::kUnexplored;
   wait(state);
   mmu_.allow_writes(frame, denial::kNative);
@@ -279,10 +325,12 @@ void NativeUser::code_written(uint64_t frame) {
 
 void NativeUser::forget_code() {
   for (const auto& [frame, state] : frames_)
-    if (state.vetted == Vetted::kFine) unmap_code(frame);
+    if (runs(state.vetted)) unmap_code(frame);
   settle();
-  for (const auto& [frame, state] : frames_)
-    if (state.vetted == Vetted::kFine) mmu_.allow_writes(frame, denial::kNative);
+  for (auto& [frame, state] : frames_) {
+    drop_copy(state);
+    if (runs(state.vetted)) mmu_.allow_writes(frame, denial::kNative);
+  }
   frames_.clear();
 }
 

@@ -7,7 +7,7 @@
 //  U2  No container may write a frame that has a denial. The container has acknowledged that before
 //      whoever denied goes on.
 //  U3  A page is mapped for execution only while its frame has denial::kNative, and was found fine
-//      after that was set.
+//      after that was set. The same holds for a patched copy of it, which is mapped instead.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,7 @@
 
 #include "cache/code_cache.h"
 #include "runtime/native/native_space.h"
+#include "runtime/native/patched_pages.h"
 #include "runtime/native/vetting.h"
 #include "shadowmmu/shadow_mmu.h"
 #include "vcpu/result.h"
@@ -31,6 +32,7 @@ struct NativeUserCounters {
   uint64_t pages_fine = 0;
   uint64_t pages_sensitive = 0;
   uint64_t pages_unexplored = 0;
+  uint64_t pages_patched = 0;    ///< Copies that were made.
   uint64_t pages_rewritten = 0;  ///< Executed natively, then written.
   uint64_t looks = 0;            ///< At pages of code.
   uint64_t looks_ticks = 0;      ///< Host ticks that they took.
@@ -76,6 +78,9 @@ class NativeUser {
   /// denied, and with it the view's tables.
   bool may_execute(NativeSpace& space, uint64_t frame, Linear address, CodeKnown known);
 
+  /// Guest code has stopped because of what is patched in the space. Without credit that ends.
+  void patch_stopped(NativeSpace& space);
+
   /// Whether the frame's code is left translated because of the instruction that enters the
   /// guest's kernel.
   bool enters_kernel(uint64_t frame) const;
@@ -101,7 +106,9 @@ class NativeUser {
     bool looked = false;
     bool sse = false;  ///< CodeKnown's, when it was looked at.
     bool loads_are_noticed = false;
-    std::vector<uint16_t> watched;  ///< Where it must not execute: PageVetter::watched().
+    std::vector<uint16_t> watched;  ///< Where it must not execute: PageVetter::watched(),
+    std::vector<uint16_t> patched;  ///< and patched().
+    std::optional<uint64_t> copy;   ///< Where the patched one lies, if there is one.
     bool enters_kernel = false;     ///< It has SYSENTER, and is not fine because of that.
     uint32_t patience = 0;          ///< How often not to look again.
     uint32_t next_patience = 4;
@@ -118,7 +125,10 @@ class NativeUser {
   std::optional<Piece> piece(const View& view, uint32_t page, uint8_t now) const;
   uint32_t around(const PagingContext& paging, uint32_t page) const;
   bool prefetch(View& view, const PagingContext& paging, uint32_t page);
+  bool map_code(NativeSpace& space, uint64_t frame, uint32_t page);
+  bool map_patched(NativeSpace& space, uint64_t frame, uint32_t page);
   void unmap_code(uint64_t frame);
+  void drop_copy(Frame& state);
   void wait(Frame& state) const;
   void count(Vetted vetted);
   Vetted look(uint64_t frame, Linear address, CodeKnown known);
@@ -127,6 +137,7 @@ class NativeUser {
   ShadowMmu& mmu_;
   const CodeCache& cache_;
   PageVetter vetter_;
+  std::unique_ptr<PatchedPages> patched_pages_;
   std::unique_ptr<ContainerFiles> files_;
   std::vector<std::unique_ptr<NativeSpace>> spaces_;
   NativeSpace* recent_ = nullptr;  ///< The one that was found last.

@@ -61,8 +61,11 @@ Vetted PageVetter::vet(const CodePage& page) {
   begins_ = {};
   followed_ = {};
   open_.clear();
+  places_.clear();
   watched_.clear();
-  for (const uint16_t entry : page.entries) open_.push_back(static_cast<uint16_t>(entry + kHead));
+  patched_.clear();
+  entries_ = page.entries;
+  for (const uint16_t entry : entries_) open_.push_back(static_cast<uint16_t>(entry + kHead));
   while (!open_.empty() && !sensitive_) {
     const uint16_t entry = open_.back();
     open_.pop_back();
@@ -71,7 +74,8 @@ Vetted PageVetter::vet(const CodePage& page) {
     follow(entry);
   }
   if (sensitive_) return Vetted::kSensitive;
-  return look_for_patterns() ? Vetted::kUnexplored : Vetted::kFine;
+  if (look_for_patterns()) return Vetted::kUnexplored;
+  return choose_stops();
 }
 
 bool PageVetter::differs(InstructionEffect effect) const {
@@ -102,7 +106,7 @@ void PageVetter::follow(uint16_t entry) {
   while (at < kEnd && !begins_.has(at)) {
     const InstructionEffect here = effects_.of(from(at));
     if (!here.valid) return;
-    if (differs(here) && !watch(at, here)) {
+    if (differs(here) && !stop(at, here, true)) {
       sensitive_ = true;
       culprit_ = at;
       return;
@@ -124,15 +128,75 @@ void PageVetter::follow(uint16_t entry) {
   }
 }
 
-/// Whether execution is going to be stopped at what begins there, so that it may differ.
-bool PageVetter::watch(uint32_t at, InstructionEffect effect) {
-  const bool bare = effect.cpuid && effect.length == 2;  // No prefix.
-  if (!bare || !differs(effect) || at + 2 > kEnd) return false;
-  const auto offset = static_cast<uint16_t>(at - kHead);
-  if (std::ranges::find(watched_, offset) != watched_.end()) return true;
-  if (watched_.size() >= most_watched_) return false;
-  watched_.push_back(offset);
-  return true;
+/// Whether execution may yet be stopped at what begins there, so that it may differ.
+bool PageVetter::stop(uint32_t at, InstructionEffect effect, bool known) {
+  if (std::ranges::find(places_, at, &Place::at) != places_.end()) return true;
+  const bool bare = effect.cpuid && effect.length == 2 && at + 2 <= kEnd;  // No prefix.
+  const bool first = known || (at > first_ && !is_prefix(bytes_[at - 1]));
+  const bool watchable = bare && first && differs(effect) && most_watched_ > 0;
+  // Where a few can be watched, the others need not be looked at closely yet.
+  if (!watchable && !patchable(at, effect, known)) return false;
+  if (!patches_ && places_.size() >= most_watched_) return false;
+  places_.push_back({static_cast<uint16_t>(at), watchable, known});
+  return places_.size() <= kMostPatched;
+}
+
+/// Where all places can be watched they are; else all are patched that can be.
+Vetted PageVetter::choose_stops() {
+  const bool all =
+      places_.size() <= most_watched_ && std::ranges::all_of(places_, &Place::watchable);
+  for (const Place& place : places_) {
+    const auto offset = static_cast<uint16_t>(place.at - kHead);
+    const InstructionEffect effect = effects_.of(from(place.at));
+    const bool can_patch = !(place.known && overlapped(place.at, effect)) &&
+                           (!place.watchable || patchable(place.at, effect, place.known));
+    if (can_patch) patched_.push_back(offset);
+    if (all || !can_patch) watched_.push_back(offset);
+    if (can_patch || (place.watchable && watched_.size() <= most_watched_)) continue;
+    culprit_ = place.at;
+    return place.known ? Vetted::kSensitive : Vetted::kUnexplored;
+  }
+  if (all) return Vetted::kFine;
+  culprit_ = places_.front().at;
+  return Vetted::kPatched;
+}
+
+/// Whether it is certain that an instruction begins there, known or not, and worth while to make
+/// it an event. Those that enter the kernel are cheaper translated.
+bool PageVetter::patchable(uint32_t at, InstructionEffect effect, bool known) {
+  if (!patches_ || effect.system) return false;
+  if (known && executed(at)) return true;
+  return (known || (telling(at) && !known_.any(at, 2))) && begins_surely(at);
+}
+
+/// Whether another one that is known has bytes of the known instruction there.
+bool PageVetter::overlapped(uint32_t at, InstructionEffect effect) {
+  const uint8_t whole = length(at);  // The effect does not tell where no model has it.
+  const uint32_t others = whole == InstructionLengths::kNone ? 0 : whole - 1u;
+  return !begins_.has(at) || !known_.all(at, std::min<uint32_t>(effect.length, kEnd - at)) ||
+         (at + 1 < kEnd && others != 0 && begins_.any(at + 1, std::min(others, kEnd - at - 1)));
+}
+
+/// Whether it was executed: the flow comes there from an entry without a branch, after which it may
+/// be elsewhere for ever.
+bool PageVetter::executed(uint32_t at) {
+  return std::ranges::any_of(entries_, [&](uint16_t entry) {
+    uint32_t here = entry + kHead;
+    while (here < at) {
+      const InstructionEffect effect = effects_.of(from(here));
+      if (!effect.valid || effect.ends || effect.calls || effect.distance) return false;
+      here += effect.length;
+    }
+    return here == at;
+  });
+}
+
+/// Whether the bytes there are seldom anything else than the instruction that they look like:
+/// CPUID, and XGETBV and its like.
+bool PageVetter::telling(uint32_t at) const {
+  if (at + 2 > count_ || bytes_[at] != 0x0f) return false;
+  if (bytes_[at + 1] == 0xa2) return true;
+  return bytes_[at + 1] == 0x01 && at + 3 <= count_ && bytes_[at + 2] >= 0xc0;
 }
 
 /// Cheaper than its effect, for what is most of the bytes.
@@ -168,13 +232,15 @@ bool PageVetter::matters_at(uint32_t at) {
   return may_differ(opcode) && matters(effects_.of(from(at)));
 }
 
-/// Whether decoding that begins at any of 16 bytes in a row, well before, finds the byte inside an
-/// instruction that does not differ. Whatever instructions there really are, one begins at one of
-/// the 16, and most others fall in with them on the way. Where it is not known what comes before
-/// the page, they are its first ones.
-bool PageVetter::agreed(uint32_t from) {
+/// Decodes towards the byte from any of 16 in a row, well before. Whatever instructions there
+/// really are, one begins at one of the 16, and most others fall in with them on the way. Where it
+/// is not known what comes before the page, they are its first ones. Tells how many of them meet
+/// the byte with an instruction that `meet` accepts, as the last one before the byte or the one
+/// around it; 0: not all that meet it do.
+template <typename Meet>
+uint32_t PageVetter::approach(uint32_t from, Meet meet) {
   const uint32_t begin = std::max(from - kHead, first_);
-  if (begin + kStarts > from) return false;
+  if (begin + kStarts > from) return 0;
   std::array<uint8_t, kHead> starts{};  // How many of them lead to a byte, from `begin` on.
   std::fill_n(starts.begin(), kStarts, uint8_t{1});
   uint32_t agreeing = 0;
@@ -190,13 +256,25 @@ bool PageVetter::agreed(uint32_t from) {
     if (at + bytes < from) {
       ahead |= 1u << bytes;
       starts[at + bytes - begin] = static_cast<uint8_t>(starts[at + bytes - begin] + count);
-    } else if (at + bytes == from || matters_at(at)) {
-      return false;
+    } else if (!meet(at, bytes)) {
+      return 0;
     } else {
       agreeing += count;
     }
   }
-  return agreeing >= 2;
+  return agreeing;
+}
+
+/// Whether the byte is inside an instruction that does not differ.
+bool PageVetter::agreed(uint32_t from) {
+  return approach(from, [&](uint32_t at, uint8_t bytes) {
+           return at + bytes != from && !matters_at(at);
+         }) >= 2;
+}
+
+/// Whether an instruction begins there.
+bool PageVetter::begins_surely(uint32_t from) {
+  return approach(from, [&](uint32_t at, uint8_t bytes) { return at + bytes == from; }) >= kCertain;
 }
 
 bool PageVetter::look_for_patterns() {
@@ -208,9 +286,7 @@ bool PageVetter::look_for_patterns() {
       const uint32_t at = base + static_cast<uint32_t>(std::countr_zero(left));
       if (!may_differ(at)) continue;
       const InstructionEffect here = effects_.of(from(at));
-      if (!matters(here) || agreed(at)) continue;
-      // With a prefix it would begin before.
-      if (at > first_ && !is_prefix(bytes_[at - 1]) && watch(at, here)) continue;
+      if (!matters(here) || agreed(at) || stop(at, here, false)) continue;
       culprit_ = at;
       return true;
     }

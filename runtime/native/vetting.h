@@ -8,6 +8,10 @@
 // is known to have executed, or that all ways to decode what comes before agree on. A jump into the
 // middle of a known instruction is not noticed; what that runs is a fidelity gap, never one of
 // safety.
+//
+// Where all such instructions are found, execution may be stopped at them instead: by breakpoints,
+// or by a copy of the page that has another byte where they begin. The latter must be certain of
+// where they begin, or it would change another instruction.
 #pragma once
 
 #include <array>
@@ -27,6 +31,7 @@ enum class Vetted : uint8_t {
   kFine,
   kSensitive,   ///< A known instruction would silently differ.
   kUnexplored,  ///< Bytes that look like one lie where no instruction is known.
+  kPatched,     ///< It is fine in a copy.
 };
 
 /// What is to be vetted, and what is known of it.
@@ -49,19 +54,28 @@ class PageVetter {
   /// CPUID may be where execution can be stopped, at so many places of a page.
   void watch_cpuid() { most_watched_ = kMostWatched; }
 
+  /// A page may run from a copy in which other bytes are where instructions begin.
+  void let_patch() { patches_ = true; }
+
   Vetted vet(const CodePage& page);
   /// Offsets in the last page where execution must be stopped: it is fine if it is.
   std::span<const uint16_t> watched() const { return watched_; }
-  /// What kept the last page from being fine, by name: "sysenter", "mov segment", "far jmp".
+  /// Of a page that is kPatched: offsets of the instructions that must be patched besides. Of one
+  /// that is kFine: those of watched() that can be patched instead.
+  std::span<const uint16_t> patched() const { return patched_; }
+  /// What keeps the last page from being kFine, by name: "sysenter", "mov segment", "far jmp".
   std::string culprit() const;
 
   static constexpr size_t kMostWatched = 4;
+  static constexpr size_t kMostPatched = 64;
 
  private:
   static constexpr size_t kLongest = InstructionForm::kLongest;
   /// Decoding towards a byte begins at each of so many in a row, so far before.
   static constexpr uint32_t kStarts = 16;
   static constexpr uint32_t kDistance = 112;
+  /// So many of them must lead to a place for it to be certain that an instruction begins there.
+  static constexpr uint32_t kCertain = kStarts / 2;
   // Offsets are those in the page, plus kHead.
   static constexpr uint32_t kHead = kStarts + kDistance;
   static constexpr uint32_t kEnd = kHead + kPageSize;
@@ -73,6 +87,10 @@ class PageVetter {
     // Some bytes in a row, kLongest at most.
     bool any(uint32_t at, uint32_t count) const {
       return (words_[at / 64] & low(at, count)) || (words_[at / 64 + 1] & high(at, count));
+    }
+    bool all(uint32_t at, uint32_t count) const {
+      return (words_[at / 64] & low(at, count)) == low(at, count) &&
+             (words_[at / 64 + 1] & high(at, count)) == high(at, count);
     }
     void add(uint32_t at, uint32_t count) {
       words_[at / 64] |= low(at, count);
@@ -93,6 +111,13 @@ class PageVetter {
     std::array<uint64_t, kEnd / 64 + 1> words_{};
   };
 
+  /// Where execution must be stopped.
+  struct Place {
+    uint16_t at = 0;
+    bool watchable = false;
+    bool known = false;
+  };
+
   std::span<const uint8_t> from(uint32_t at) const {
     return std::span(bytes_).subspan(at, count_ - at);
   }
@@ -104,13 +129,26 @@ class PageVetter {
   uint8_t length(uint32_t at);
   void follow(uint16_t entry);
   bool look_for_patterns();
-  bool watch(uint32_t at, InstructionEffect effect);
+  bool stop(uint32_t at, InstructionEffect effect, bool known);
+  bool watchable(uint32_t at, InstructionEffect effect) const;
+  bool patchable(uint32_t at, InstructionEffect effect, bool known);
+  bool executed(uint32_t at);
+  bool overlapped(uint32_t at, InstructionEffect effect);
+  bool telling(uint32_t at) const;
+  Vetted choose_stops();
+  template <typename Meet>
+  uint32_t approach(uint32_t from, Meet meet);
   bool agreed(uint32_t from);
+  bool begins_surely(uint32_t from);
 
   const CpuModel& model_;
   bool cpuid_faults_ = false;
   size_t most_watched_ = 0;
+  bool patches_ = false;
+  std::span<const uint16_t> entries_;
+  std::vector<Place> places_;
   std::vector<uint16_t> watched_;
+  std::vector<uint16_t> patched_;
   bool sse_ = false;
   bool loads_are_noticed_ = false;
   bool sensitive_ = false;

@@ -187,7 +187,7 @@ static void take_over(ucontext_t* context) {
   for (int i = REG_R8; i <= REG_R15; ++i) gregs[i] = 0;
   gregs[REG_RIP] = box->registers.eip;
   gregs[REG_EFL] = box->registers.eflags;
-  gregs[REG_CSGSFS] = (greg_t)((uint64_t)TRAPLINE_FLAT_DATA << 48 | TRAPLINE_FLAT_CS);
+  gregs[REG_CSGSFS] = (greg_t)((uint64_t)box->registers.ss << 48 | box->registers.cs);
   uint8_t* fpu = (uint8_t*)context->uc_mcontext.fpregs;
   copy(fpu, box->registers.fpu, 28); /* Then comes the mask of MXCSR. */
   copy(fpu + 32, box->registers.fpu + 32, 256);

@@ -157,7 +157,8 @@ class Victim {
     registers.eip = kCode;
     registers.eflags = 0x202;
     registers.gpr[4] = kData + 0x800;
-    registers.ds = registers.es = TRAPLINE_FLAT_DATA;
+    registers.cs = TRAPLINE_FLAT_CS;
+    registers.ss = registers.ds = registers.es = TRAPLINE_FLAT_DATA;
     FpuImage fpu;
     std::memcpy(registers.fpu, &fpu, sizeof fpu);
     return container_->run(registers, attention_, deadline);

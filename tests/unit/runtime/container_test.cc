@@ -37,7 +37,8 @@ class ContainerTest : public ContainerFixture {
     registers_.eip = kCode;
     registers_.eflags = 0x202;
     registers_.gpr[kEsp] = kStackTop;
-    registers_.ds = registers_.es = TRAPLINE_FLAT_DATA;
+    registers_.cs = TRAPLINE_FLAT_CS;
+    registers_.ss = registers_.ds = registers_.es = TRAPLINE_FLAT_DATA;
     FpuImage fpu;
     std::memcpy(registers_.fpu, &fpu, sizeof fpu);
   }
@@ -100,6 +101,43 @@ TEST_F(ContainerTest, WithoutADeadlineTheLastOneIsForgotten) {
   kicker.join();
   EXPECT_EQ(event.signal, static_cast<uint32_t>(TRAPLINE_KICK_SIGNAL));
   EXPECT_GE(in(std::chrono::milliseconds(0)), deadline + 100'000'000);
+}
+
+TEST_F(ContainerTest, ASegmentAboveAPageKeepsDataFromItAndNotCode) {
+  constexpr uint32_t kAbove = 70;
+  constexpr uint32_t kUnreadable = 71;
+  container_->describe_above(kAbove, kCode >> 12);
+  container_->describe_unreadable_code(kUnreadable);
+  registers_.cs = Container::selector(kUnreadable);
+  registers_.ss = registers_.ds = registers_.es = Container::selector(kAbove);
+  constexpr uint8_t kDataByte = kData >> 16 & 0xff;
+  // mov [kData + 4], esp; push eax; mov eax, PREFIX [ADDRESS]; int3
+  const auto load = [&](uint8_t prefix, uint32_t address) {
+    std::vector<uint8_t> code = {0x89, 0x25, 4, 0, kDataByte, kData >> 24, 0x50, prefix, 0xa1};
+    for (int i = 0; i < 4; ++i) code.push_back(static_cast<uint8_t>(address >> 8 * i));
+    code.push_back(0xcc);
+    return run(code);
+  };
+  for (const uint8_t prefix : {0x3e, 0x26, 0x36}) {
+    SCOPED_TRACE(int{prefix});
+    EXPECT_EQ(load(prefix, kData).signal, unsigned{SIGTRAP});
+    EXPECT_EQ(load(prefix, kCode + 0x1000).trap, 14u);
+    const NativeEvent below = load(prefix, kCode + 0xfff);
+    EXPECT_EQ(below.signal, static_cast<uint32_t>(prefix == 0x36 ? SIGBUS : SIGSEGV));
+    EXPECT_EQ(below.trap, prefix == 0x36 ? 12u : 13u);
+    EXPECT_EQ(below.error, 0u);
+    EXPECT_EQ(below.registers.eip, kCode + 7);
+    EXPECT_EQ(below.registers.cs, registers_.cs);
+    EXPECT_EQ(below.registers.ss, registers_.ss);
+    EXPECT_EQ(below.registers.ds, registers_.ds);
+    EXPECT_EQ(load(prefix, 0x1000).trap, below.trap);
+  }
+  EXPECT_EQ(load(0x2e, kCode).trap, 13u);
+  EXPECT_EQ(load(0x2e, kData).trap, 13u);
+  // The floor rises while the selectors are in use.
+  container_->describe_above(kAbove, kData >> 12);
+  registers_.gpr[kEsp] = 0xffff'fff0;
+  EXPECT_EQ(load(0x3e, kData).registers.eip, kCode);
 }
 
 struct Expected {

@@ -64,5 +64,54 @@ TEST_F(NativeSpaceTest, WatchesAFewPlacesAtOnce) {
   EXPECT_TRUE(space_->watch(0x103, two));
 }
 
+TEST_F(NativeSpaceTest, FlatSegmentsStopAtTheHighestPatchedPage) {
+  const std::array<uint16_t, 2> places = {0x10, 0x20};
+  EXPECT_EQ(space_->flat_selectors().code, TRAPLINE_FLAT_CS);
+  EXPECT_EQ(space_->flat_selectors().data, TRAPLINE_FLAT_DATA);
+  space_->map_patched(0x100, 0, places);
+  const auto with = space_->flat_selectors();
+  EXPECT_NE(with.code, TRAPLINE_FLAT_CS);
+  EXPECT_NE(with.data, TRAPLINE_FLAT_DATA);
+  EXPECT_TRUE(NativeSpace::is_flat_code(with.code));
+  EXPECT_TRUE(space_->patched_at(0x100020));
+  EXPECT_FALSE(space_->patched_at(0x100021));
+  EXPECT_FALSE(space_->patched_at(0x101020));
+  space_->remove(0x100);
+  EXPECT_FALSE(space_->patched_at(0x100020));
+  EXPECT_EQ(space_->flat_selectors().code, TRAPLINE_FLAT_CS);
+  space_->map_patched(0x100, 0, places);
+  space_->become(1);
+  EXPECT_EQ(space_->flat_selectors().data, TRAPLINE_FLAT_DATA);
+  EXPECT_TRUE(space_->container().flush());
+}
+
+TEST_F(NativeSpaceTest, CodeAboveWritableDataIsNotPatched) {
+  space_->map(0x100, 1, native_access::kRead | native_access::kWrite, 0);
+  EXPECT_TRUE(space_->may_patch(0xff));
+  EXPECT_FALSE(space_->may_patch(0x101));
+  space_->remove_writing(0x100);
+  EXPECT_TRUE(space_->may_patch(0x101));
+}
+
+TEST_F(NativeSpaceTest, StopsThatAreTooFrequentEndThePatches) {
+  const std::array<uint16_t, 1> places = {0x10};
+  space_->map_patched(0x100, 0, places);
+  for (int i = 0; i < 1000; ++i) {
+    space_->add_time(1'000'000);
+    ASSERT_TRUE(space_->afford_stop()) << i;
+  }
+  int stops = 0;
+  while (space_->afford_stop()) ++stops;
+  EXPECT_EQ(stops, 63);
+  space_->give_up_patches();
+  EXPECT_FALSE(space_->any_patched());
+  EXPECT_TRUE(space_->translated(0x100));
+  EXPECT_EQ(space_->rights(0x100), 0);
+  EXPECT_FALSE(space_->may_patch(0x100));
+  space_->become(1);
+  EXPECT_TRUE(space_->may_patch(0x100));
+  EXPECT_TRUE(space_->afford_stop());
+}
+
 }  // namespace
 }  // namespace trapline

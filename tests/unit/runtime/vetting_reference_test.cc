@@ -18,6 +18,7 @@ namespace {
 struct Conditions {
   bool cpuid_faults = false;
   bool cpuid_is_watched = false;
+  bool may_patch = false;
   bool sse = false;
   bool loads_are_noticed = false;
 };
@@ -50,10 +51,11 @@ class PlainVetter {
     }
     for (size_t at = begin_; at < end_; ++at)
       if (unexplored(at)) return Vetted::kUnexplored;
-    return Vetted::kFine;
+    return choose_stops();
   }
 
   std::vector<uint16_t> watched;
+  std::vector<uint16_t> patched;
 
  private:
   static constexpr size_t kHead = 128;
@@ -71,14 +73,91 @@ class PlainVetter {
     return differs(effect) && !(effect.only_loads && conditions_.loads_are_noticed);
   }
 
-  bool watch(size_t at) {
-    if (!conditions_.cpuid_is_watched || conditions_.cpuid_faults) return false;
-    if (at + 2 > end_ || bytes_[at] != 0x0f || bytes_[at + 1] != 0xa2) return false;
-    const auto offset = static_cast<uint16_t>(at - begin_);
-    if (std::ranges::find(watched, offset) != watched.end()) return true;
-    if (watched.size() >= PageVetter::kMostWatched) return false;
-    watched.push_back(offset);
-    return true;
+  struct Place {
+    size_t at = 0;
+    bool known = false;
+    bool watchable = false;
+  };
+
+  bool stop(size_t at, bool known) {
+    if (std::ranges::find(places_, at, &Place::at) != places_.end()) return true;
+    const bool bare = at + 2 <= end_ && bytes_[at] == 0x0f && bytes_[at + 1] == 0xa2 &&
+                      (known || (at > 0 && !is_prefix(bytes_[at - 1])));
+    const bool watchable = bare && conditions_.cpuid_is_watched && !conditions_.cpuid_faults;
+    if (!watchable && !patchable(at, known)) return false;
+    places_.push_back({at, known, watchable});
+    return places_.size() <=
+           (conditions_.may_patch ? PageVetter::kMostPatched : PageVetter::kMostWatched);
+  }
+
+  Vetted choose_stops() {
+    const bool all = places_.size() <= PageVetter::kMostWatched &&
+                     std::ranges::all_of(places_, &Place::watchable);
+    for (const Place& place : places_) {
+      const auto offset = static_cast<uint16_t>(place.at - begin_);
+      const bool patch = patchable(place.at, place.known) && !(place.known && overlapped(place));
+      if (patch) patched.push_back(offset);
+      if (all || !patch) watched.push_back(offset);
+      if (!patch && (!place.watchable || watched.size() > PageVetter::kMostWatched))
+        return place.known ? Vetted::kSensitive : Vetted::kUnexplored;
+    }
+    return all ? Vetted::kFine : Vetted::kPatched;
+  }
+
+  bool patchable(size_t at, bool known) const {
+    if (!conditions_.may_patch) return false;
+    if (effects_.ask(from(at)).system) return false;
+    const auto byte = [&](size_t i) { return i < bytes_.size() ? bytes_[i] : 0; };
+    if (known && executed(at)) return true;
+    const bool telling = byte(at) == 0x0f &&
+                         (byte(at + 1) == 0xa2 || (byte(at + 1) == 0x01 && byte(at + 2) >= 0xc0));
+    if (!known &&
+        (!telling || owner_[at] != kNobody || (at + 1 < end_ && owner_[at + 1] != kNobody)))
+      return false;
+    return surely_begins(at);
+  }
+
+  bool executed(size_t target) const {
+    for (const uint16_t entry : entries_) {
+      size_t at = entry + begin_;
+      while (at < target) {
+        const InstructionEffect effect = effects_.ask(from(at));
+        if (!effect.valid || effect.ends || effect.calls || effect.distance != 0) break;
+        at += effect.length;
+      }
+      if (at == target) return true;
+    }
+    return false;
+  }
+
+  bool overlapped(const Place& place) const {
+    const size_t length = effects_.ask(from(place.at)).length;
+    for (size_t at = place.at; at < std::min(place.at + length, end_); ++at)
+      if (owner_[at] != place.at) return true;
+    const size_t whole = InstructionLengths::ask(from(place.at));
+    if (whole == InstructionLengths::kNone) return false;
+    for (size_t at = place.at + 1; at < std::min(place.at + whole, end_); ++at)
+      if (owner_[at] == at) return true;
+    return false;
+  }
+
+  bool surely_begins(size_t target) const {
+    const size_t begin = target < kHead ? 0 : target - kHead;
+    if (begin + 16 > target) return false;
+    int leading = 0;
+    for (size_t start = begin; start < begin + 16; ++start) {
+      size_t at = start;
+      bool nothing = false;
+      while (at < target && !nothing) {
+        const uint8_t length = InstructionLengths::ask(from(at));
+        nothing = length == InstructionLengths::kNone;
+        at += length;
+      }
+      if (nothing) continue;
+      if (at != target) return false;
+      ++leading;
+    }
+    return leading >= 8;
   }
 
   void branch(size_t at, std::vector<size_t>& open) const {
@@ -98,7 +177,7 @@ class PlainVetter {
     while (at < end_ && owner_[at] != at) {
       const InstructionEffect effect = effects_.ask(from(at));
       if (!effect.valid) return true;
-      if (differs(effect) && !watch(at)) return false;
+      if (differs(effect) && !stop(at, true)) return false;
       const auto first = owner_.begin() + static_cast<std::ptrdiff_t>(at);
       const auto last =
           owner_.begin() + static_cast<std::ptrdiff_t>(std::min(at + effect.length, end_));
@@ -146,7 +225,7 @@ class PlainVetter {
   bool unexplored(size_t at) {
     if (is_prefix(bytes_[at]) || !looks_sensitive(at) || owner_[at] != kNobody) return false;
     if (!matters(at) || agreed(at)) return false;
-    return (at > 0 && is_prefix(bytes_[at - 1])) || at == 0 || !watch(at);
+    return !stop(at, false);
   }
 
   Conditions conditions_;
@@ -155,6 +234,7 @@ class PlainVetter {
   std::vector<uint16_t> entries_;
   size_t begin_ = 0;  ///< Of the page, in bytes_.
   size_t end_ = 0;
+  std::vector<Place> places_;
   std::vector<size_t> owner_;  ///< By byte: where the known instruction begins that it belongs to.
 };
 
@@ -168,30 +248,35 @@ class VettingReference : public testing::Test {
       vetters_.emplace_back(CpuModel::max());
       if (i & 1) vetters_.back().watch_cpuid();
       if (i & 2) vetters_.back().let_cpuid_fault();
+      if (i & 4) vetters_.back().let_patch();
     }
   }
 
   void compare(std::span<const uint8_t> code, std::span<const uint16_t> entries) {
     ASSERT_EQ(code.size(), kBytes);
-    const auto conditions = random_() & 15;
+    const auto conditions = random_() & 31;
     const size_t tail = random_() % 4 ? kPageSize : random_() % 16;
     const CodePage page = {
         .bytes = code.subspan(kPageSize, kPageSize),
         .head = random_() % 4 ? code.first(kPageSize) : std::span<const uint8_t>(),
         .tail = code.subspan(2 * kPageSize, tail),
         .entries = entries,
-        .sse = (conditions & 4) != 0,
-        .loads_are_noticed = (conditions & 8) != 0};
+        .sse = (conditions & 8) != 0,
+        .loads_are_noticed = (conditions & 16) != 0};
     PlainVetter plain({.cpuid_faults = (conditions & 2) != 0,
                        .cpuid_is_watched = (conditions & 1) != 0,
+                       .may_patch = (conditions & 4) != 0,
                        .sse = page.sse,
                        .loads_are_noticed = page.loads_are_noticed},
                       page);
     const Vetted expected = plain.vet();
-    PageVetter& vetter = vetters_[conditions & 3];
+    PageVetter& vetter = vetters_[conditions & 7];
     EXPECT_EQ(vetter.vet(page), expected);
-    EXPECT_EQ(std::vector<uint16_t>(vetter.watched().begin(), vetter.watched().end()),
-              plain.watched);
+    const auto list = [](std::span<const uint16_t> offsets) {
+      return std::vector<uint16_t>(offsets.begin(), offsets.end());
+    };
+    EXPECT_EQ(list(vetter.watched()), plain.watched);
+    EXPECT_EQ(list(vetter.patched()), plain.patched);
     ++found_[static_cast<size_t>(expected)];
   }
 
@@ -203,7 +288,7 @@ class VettingReference : public testing::Test {
 
   std::mt19937 random_{11};
   std::vector<PageVetter> vetters_;
-  std::array<size_t, 3> found_{};
+  std::array<size_t, 4> found_{};
 };
 
 TEST_F(VettingReference, OwnCode) {

@@ -94,6 +94,109 @@ TEST_F(Vetting, CpuidIsFineWhereExecutionCanBeStopped) {
   EXPECT_EQ(look(), Vetted::kSensitive);
 }
 
+class Patching : public Vetting {
+ protected:
+  Patching() {
+    vetter_.watch_cpuid();
+    vetter_.let_patch();
+  }
+  Vetted look(std::vector<uint16_t> entries) {
+    return vetter_.vet(
+        {.bytes = page_, .head = head_, .tail = tail_, .entries = entries, .sse = true});
+  }
+  static std::vector<uint16_t> list(std::span<const uint16_t> offsets) {
+    return {offsets.begin(), offsets.end()};
+  }
+  using Offsets = std::vector<uint16_t>;
+
+  PageVetter vetter_{CpuModel::max()};
+};
+
+TEST_F(Patching, MoreCpuidsThanCanBeWatchedArePatched) {
+  Offsets all;
+  for (uint16_t i = 0; i < 13; ++i) {
+    all.push_back(static_cast<uint16_t>(0x100 + 0x40 * i));
+    put(all.back(), {0x0f, 0xa2});
+  }
+  put(0x80, {0xb8, 0x0f, 0xa2, 0, 0});  // mov eax, 0xa20f
+  put(0xff0, {0x0f, 0x01, 0xd0});       // xgetbv
+  all.push_back(0xff0);
+  for (const Offsets& entries : {Offsets{}, Offsets{0x100}}) {
+    EXPECT_EQ(look(entries), Vetted::kPatched);
+    EXPECT_EQ(list(vetter_.patched()), all);
+    EXPECT_EQ(list(vetter_.watched()), Offsets{});
+  }
+}
+
+TEST_F(Patching, AFewCpuidsAreWatchedAndCanBePatchedInstead) {
+  put(0x100, {0x0f, 0xa2});
+  put(0x04, {0x0f, 0xa2});
+  EXPECT_EQ(look({}), Vetted::kFine);
+  EXPECT_EQ(list(vetter_.watched()), (Offsets{0x04, 0x100}));
+  EXPECT_EQ(list(vetter_.patched()), (Offsets{0x100}));  // Nobody knows where the other one begins.
+  put(0x200, {0x0f, 0x01, 0xd0});
+  EXPECT_EQ(look({}), Vetted::kPatched);
+  EXPECT_EQ(list(vetter_.watched()), (Offsets{0x04}));
+  EXPECT_EQ(list(vetter_.patched()), (Offsets{0x100, 0x200}));
+}
+
+TEST_F(Patching, WhereTheBeginIsNotCertainNothingIsPatched) {
+  put(0x200, {0x0f, 0x01, 0xd0});
+  put(0x1ff, {0xb8});  // Most decodings find mov eax, 0x..d0010f.
+  EXPECT_EQ(look({}), Vetted::kFine);
+  // Instructions of two bytes: those that begin at odd places do not end there.
+  std::fill_n(page_.begin() + 0x180, 0x80, uint8_t{0});
+  EXPECT_EQ(look({}), Vetted::kUnexplored);
+  EXPECT_EQ(look({0x1fe}), Vetted::kPatched);
+  // A call may never come back to what follows it.
+  page_.fill(0x90);
+  put(0x04, {0xe8, 0, 0, 0, 0, 0x8c, 0xd8});  // call; mov eax, ds
+  EXPECT_EQ(look({0x04}), Vetted::kSensitive);
+  EXPECT_EQ(look({0x04, 0x09}), Vetted::kPatched);
+  // A byte that looks like a short instruction may be anything unless it is known.
+  page_.fill(0x90);
+  put(0x200, {0x1e});
+  EXPECT_EQ(look({}), Vetted::kUnexplored);
+  EXPECT_EQ(look({0x1f0}), Vetted::kPatched);
+  EXPECT_EQ(list(vetter_.patched()), (Offsets{0x200}));
+}
+
+TEST_F(Patching, WhatOverlapsIsNotPatched) {
+  put(0x100, {0x0f, 0x01, 0xd0});
+  EXPECT_EQ(look({0x100}), Vetted::kPatched);
+  EXPECT_EQ(look({0x100, 0x101}), Vetted::kSensitive);
+  put(0x100, {0x8c, 0xd8, 0x90});
+  EXPECT_EQ(look({0x100}), Vetted::kPatched);
+  EXPECT_EQ(look({0x100, 0x101}), Vetted::kSensitive);
+}
+
+TEST_F(Patching, TheWayToTheKernelIsNeverPatched) {
+  for (const std::vector<uint8_t>& code :
+       std::vector<std::vector<uint8_t>>{{0x0f, 0x34}, {0x66, 0x0f, 0x34}}) {
+    put(0x200, code);
+    EXPECT_EQ(look({0x200}), Vetted::kSensitive);
+    EXPECT_EQ(vetter_.culprit(), "sysenter");
+    EXPECT_EQ(look({}), Vetted::kUnexplored);
+  }
+}
+
+TEST_F(Patching, AnInstructionThatGoesOnInTheNextPageIsPatchedWhereItBegins) {
+  put(0xfff, {0x0f});
+  tail_ = {0x01, 0xd0};
+  EXPECT_EQ(look({}), Vetted::kPatched);
+  EXPECT_EQ(list(vetter_.patched()), (Offsets{0xfff}));
+  tail_ = {0xa2};
+  EXPECT_EQ(look({0xff0}), Vetted::kPatched);
+  EXPECT_EQ(list(vetter_.patched()), (Offsets{0xfff}));
+}
+
+TEST_F(Patching, TooManyAreLeft) {
+  for (uint32_t i = 0; i < 65; ++i) put(0x100 + 2 * i, {0x0f, 0xa2});
+  EXPECT_EQ(look({0x100}), Vetted::kSensitive);
+  put(0x100, {0x90, 0x90});
+  EXPECT_EQ(look({0x100}), Vetted::kPatched);
+}
+
 TEST_F(Vetting, TellsWhichInstructionItWas) {
   const std::vector<std::pair<std::vector<uint8_t>, const char*>> all = {
       {{0x0f, 0x34}, "sysenter"},

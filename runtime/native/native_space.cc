@@ -127,7 +127,7 @@ void NativeSpace::become(uint32_t view) {
     watched_[slot].reset();
   }
   credit_ = kFirstCredit;
-  gave_up_ = false;
+  patch_end_ = kLinearPages;
   view_ = view;
 }
 
@@ -172,9 +172,9 @@ uint16_t NativeSpace::selector_of(uint32_t base, uint32_t limit) {
 
 bool NativeSpace::may_patch(uint32_t page) const {
   // Where data lies below the code, each access to it would stop.
-  return !gave_up_ && std::ranges::none_of(touched_, [&](uint32_t other) {
-    return other < page && (rights_[other] & native_access::kWrite);
-  });
+  return page < patch_end_ && std::ranges::none_of(touched_, [&](uint32_t other) {
+           return other < page && (rights_[other] & native_access::kWrite);
+         });
 }
 
 void NativeSpace::map_patched(uint32_t page, uint64_t ram_offset,
@@ -224,11 +224,11 @@ bool NativeSpace::afford_stop() {
 }
 
 void NativeSpace::give_up_patches() {
-  gave_up_ = true;
-  for (const PatchedPage& patched : std::exchange(patched_, {})) {
-    remove(patched.page);
-    set_translated(patched.page, true);
-  }
+  if (patched_.empty()) return;
+  patch_end_ = std::ranges::max(patched_, {}, &PatchedPage::page).page;
+  remove(patch_end_);
+  set_translated(patch_end_, true);
+  credit_ = kFirstCredit;
 }
 
 }  // namespace trapline

@@ -84,8 +84,9 @@ class NativeSpace {
   void add_time(uint64_t nanoseconds);
   /// It has stopped because of what is patched. False: it does so too often.
   bool afford_stop();
-  /// What is patched is removed, and is left to translated code until the space becomes another
-  /// view's. From settle() on.
+  /// The highest page that is patched is removed, and it and what lies above is left to translated
+  /// code until the space becomes another view's: data that is used lies below it, or it stops by
+  /// itself. From settle() on. Those below it have a new credit.
   void give_up_patches();
 
  private:
@@ -126,9 +127,9 @@ class NativeSpace {
   size_t next_descriptor_ = 0;  ///< To be replaced, when there are no more.
   size_t last_descriptor_ = 0;
   std::vector<PatchedPage> patched_;
-  std::optional<uint32_t> floor_;  ///< The page that the descriptor for it tells of.
-  int64_t credit_;                 ///< Nanoseconds.
-  bool gave_up_ = false;
+  std::optional<uint32_t> floor_;      ///< The page that the descriptor for it tells of.
+  int64_t credit_;                     ///< Nanoseconds.
+  uint32_t patch_end_ = kLinearPages;  ///< From there on nothing is patched any more.
 };
 
 }  // namespace trapline

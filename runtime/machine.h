@@ -78,7 +78,8 @@ struct MachineOptions {
   /// nowhere.
   std::string crash_directory{};
   DirectExecution direct_execution = DirectExecution::kNever;
-  /// For tests: code that was written may run natively again at once, however often that happens.
+  /// For tests: code that was written may run natively again at once, however often that happens,
+  /// and is patched however seldom it runs.
   bool native_at_once = false;
   /// For tests only: makes the engine wrong in one way.
   Mutation mutation = Mutation::kNone;

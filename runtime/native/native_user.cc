@@ -15,6 +15,8 @@ constexpr size_t kMostSpaces = 16;
 constexpr uint32_t kAround = 16;
 /// the same inside a large page of the guest's.
 constexpr uint32_t kAroundInLarge = 128;
+/// Code that is entered no more often stays translated rather than to be patched.
+constexpr uint32_t kRarelyWanted = 64;
 constexpr uint64_t kAccessed = 1u << 5;  ///< In a page table's entry.
 
 bool runs(Vetted vetted) {
@@ -255,6 +257,8 @@ bool NativeUser::map_code(NativeSpace& space, uint64_t frame, uint32_t page) {
 bool NativeUser::map_patched(NativeSpace& space, uint64_t frame, uint32_t page) {
   Frame& code = frames_[frame];
   if (!patched_pages_ || !space.may_patch(page)) return false;
+  // Its segments are dear on some hosts, at each event of the address space.
+  if (++code.wanted <= std::min(kRarelyWanted, most_patience_)) return false;
   if (!code.copy) {
     const auto* bytes = reinterpret_cast<const uint8_t*>(memory_.frame(frame).host);
     code.copy = patched_pages_->add({bytes, kPageSize}, code.patched);

@@ -109,6 +109,7 @@ class NativeUser {
     std::vector<uint16_t> watched;  ///< Where it must not execute: PageVetter::watched(),
     std::vector<uint16_t> patched;  ///< and patched().
     std::optional<uint64_t> copy;   ///< Where the patched one lies, if there is one.
+    uint32_t wanted = 0;            ///< How often it would have run from a copy.
     bool enters_kernel = false;     ///< It has SYSENTER, and is not fine because of that.
     uint32_t patience = 0;          ///< How often not to look again.
     uint32_t next_patience = 4;

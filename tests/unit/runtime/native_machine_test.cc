@@ -26,12 +26,14 @@ constexpr uint32_t kData = 0x20000;
 
 /// Paging is off, so that a page is its own frame.
 std::unique_ptr<Machine> machine_with(const std::vector<uint8_t>& code,
-                                      DirectExecution direct = DirectExecution::kAlways) {
+                                      DirectExecution direct = DirectExecution::kAlways,
+                                      bool at_once = false) {
   MachineOptions options;
   options.memory_bytes = 1u << 20;
   options.code_cache_bytes = 1u << 20;
   options.exit_on_exceptions = ~0u;
   options.direct_execution = direct;
+  options.native_at_once = at_once;
   auto machine = Machine::create(options).take();
   EXPECT_EQ(machine->native_refusal(), "");
   machine->write_memory({kCode}, std::as_bytes(std::span(code)));
@@ -158,8 +160,8 @@ std::vector<uint8_t> many_cpuids() {
 }
 
 /// Runs it natively and translated until it halts: the same must come of it.
-Statistics compare_with_translated(const std::vector<uint8_t>& code) {
-  const auto native = machine_with(code);
+Statistics compare_with_translated(const std::vector<uint8_t>& code, bool at_once = true) {
+  const auto native = machine_with(code, DirectExecution::kAlways, at_once);
   const auto translated = machine_with(code, DirectExecution::kNever);
   for (Machine* machine : {native.get(), translated.get()}) {
     const Exit exit = machine->run({.time = milliseconds(20'000)});
@@ -185,6 +187,23 @@ TEST(NativeMachine, ManyCpuidsLeaveTheirPageNative) {
   EXPECT_EQ(statistics.native_pages_patched, 1u);
   EXPECT_EQ(statistics.native_patch_stops, 13u);
   EXPECT_LE(statistics.native_hidden_accesses, 1u);  // The HLT looks like one.
+}
+
+TEST(NativeMachine, CodeThatIsSeldomEnteredIsNotPatched) {
+  // mov ebp, ROUNDS; 1: call kCode + 0x1000; dec ebp; jnz 1b; hlt -- there: the CPUIDs; ret
+  const auto with_rounds = [](uint32_t rounds) {
+    std::vector<uint8_t> code;
+    append(code, {0xbd}, rounds);
+    append(code, {0xe8}, 0x1000 - 10);
+    append(code, {0x4d, 0x75, 0xf8, 0xf4});
+    code.resize(0x1000);
+    const std::vector<uint8_t> cpuids = many_cpuids();
+    code.insert(code.end(), cpuids.begin(), cpuids.end());
+    append(code, {0xc3});
+    return compare_with_translated(code, false);
+  };
+  EXPECT_EQ(with_rounds(2).native_pages_patched, 0u);
+  EXPECT_EQ(with_rounds(200).native_pages_patched, 1u);
 }
 
 TEST(NativeMachine, WhatIsPatchedReadsAsItWasWritten) {
@@ -249,7 +268,7 @@ TEST(NativeMachine, SegmentsThatCodeLoadsInPatchedPagesAreTheGuests) {
   std::vector<uint8_t> all = many_cpuids();
   all.insert(all.end(), code.begin(), code.end());
   for (const auto direct : {DirectExecution::kAlways, DirectExecution::kNever}) {
-    const auto machine = machine_with(all, direct);
+    const auto machine = machine_with(all, direct, true);
     const uint64_t flat = 0x00cff3000000ffff;
     machine->write_memory({kData + 0x100 + 0x78}, std::as_bytes(std::span(&flat, 1)));
     CpuState state = machine->state();

@@ -56,6 +56,13 @@ void KickTimer::disarm() {
   set_ = kNever;
 }
 
+void KickTimer::go_off(timer_t id) {
+  itimerspec spec{};
+  spec.it_value.tv_nsec = 1;
+  spec.it_interval.tv_nsec = kThreadsInterval;
+  timer_settime(id, 0, &spec, nullptr);
+}
+
 void KickTimer::keep_or_set(uint64_t earliest, uint64_t latest) {
   if (set_ < earliest || set_ > latest) set(wanted());
 }

@@ -48,6 +48,10 @@ class KickTimer {
   /// Set from elsewhere.
   void lost() { set_ = kRepeats; }
 
+  /// Makes one that may be another thread's go off now, and again until it is noticed. From any
+  /// thread or signal handler; its owner is to call lost().
+  static void go_off(timer_t id);
+
   // For the signal's handler.
 
   /// Whether there is a deadline that is still to come; the timer is set for it then.

@@ -23,7 +23,6 @@ namespace trapline {
 namespace {
 
 constexpr int kKickSignal = SIGURG;  // Ignored by default, so a late one does no harm.
-constexpr std::chrono::nanoseconds kKickInterval{50'000};  ///< From elsewhere.
 constexpr int kSampleSignal = SIGPROF;
 
 thread_local Engine* running_engine = nullptr;
@@ -184,10 +183,7 @@ void kick_thread_of(const Engine& engine) {
   for (RunningSlot& slot : running_slots)
     if (slot.engine == &engine) {
       slot.kicked = true;
-      itimerspec spec{};
-      spec.it_value.tv_nsec = 1;
-      spec.it_interval.tv_nsec = kKickInterval.count();
-      timer_settime(slot.timer, 0, &spec, nullptr);
+      KickTimer::go_off(slot.timer);
     }
 }
 

@@ -130,7 +130,6 @@ class PageVetter {
   void follow(uint16_t entry);
   bool look_for_patterns();
   bool stop(uint32_t at, InstructionEffect effect, bool known);
-  bool watchable(uint32_t at, InstructionEffect effect) const;
   bool patchable(uint32_t at, InstructionEffect effect, bool known);
   bool executed(uint32_t at);
   bool overlapped(uint32_t at, InstructionEffect effect);

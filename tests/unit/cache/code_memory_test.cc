@@ -1,8 +1,11 @@
 #include "cache/code_memory.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <cstring>
+
+#include "vcpu/huge_pages.h"
 
 namespace trapline {
 namespace {
@@ -35,6 +38,29 @@ TEST(CodeMemory, KeepsWhatWasWrittenWhenItBecomesHuge) {
       ASSERT_EQ(executable(at), at >> 12 & 0xff);
     }
     for (uint32_t at = 0; at < kBytes; at += 4096) ASSERT_EQ(executable(at), at >> 12 & 0xff);
+  }
+}
+
+TEST(CodeMemory, TakesAWholeHugePageWhereAPartIsInUse) {
+  for (const bool huge : {false, true}) {
+    auto memory = CodeMemory::create(8 << 20, huge);
+    ASSERT_TRUE(memory.ok()) << memory.error().message;
+    CodeMemory& code = *memory.value();
+    const auto resident = [&](uint32_t at) {
+      unsigned char page = 0;
+      EXPECT_EQ(mincore(code.writable(code.base() + at), 4096, &page), 0);
+      return (page & 1) != 0;
+    };
+    constexpr uint32_t kMiddle = 1 << 20;
+    EXPECT_FALSE(resident(kMiddle));
+    if (huge && !make_huge(code.writable(code.base()))) GTEST_SKIP() << "the host has none";
+    constexpr uint32_t kTop = 7 << 20;
+    EXPECT_FALSE(resident(kTop));
+    code.prepare_down(code.base() + (8 << 20) - (512 << 10));
+    EXPECT_EQ(resident(kTop), huge);
+    constexpr uint32_t kSecond = 2 << 20;
+    code.prepare(code.base() + kSecond + (512 << 10));
+    EXPECT_EQ(resident(kSecond + kMiddle), huge);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "runtime/machine.h"
+#include "vcpu/huge_pages.h"
 
 namespace trapline {
 namespace {
@@ -494,6 +496,56 @@ TEST(NativeMachine, ModelsThatLackInstructionsAreTranslated) {
   options.direct_execution = DirectExecution::kAlways;
   const auto machine = Machine::create(options).take();
   EXPECT_NE(machine->native_refusal().find("pentium"), std::string::npos);
+}
+
+/// Of mappings of guest RAM in this process, how much is in huge pages.
+uint64_t huge_ram() {
+  std::ifstream file("/proc/self/smaps");
+  std::string line;
+  bool ram = false;
+  uint64_t kibibytes = 0;
+  while (std::getline(file, line)) {
+    if (line.find("memfd:trapline-ram") != std::string::npos) ram = true;
+    if (ram && line.starts_with("ShmemPmdMapped:")) {
+      kibibytes += std::stoull(line.substr(line.find(':') + 1));
+      ram = false;
+    }
+  }
+  return kibibytes;
+}
+
+bool host_has_huge_pages() {
+  const int file = memfd_create("trapline-test", MFD_CLOEXEC);
+  if (ftruncate(file, kHugePage) != 0) return false;
+  auto* page = static_cast<char*>(map_aligned(file, kHugePage, PROT_READ | PROT_WRITE));
+  close(file);
+  if (!page) return false;
+  *page = 1;
+  const bool huge = make_huge(page);
+  munmap(page, kHugePage);
+  return huge;
+}
+
+TEST(Machine, GathersTheMemoryThatIsInUse) {
+  uint64_t gathered[2];
+  for (const bool wanted : {false, true}) {
+    MachineOptions options;
+    options.memory_bytes = 8u << 20;
+    options.switches.huge_pages = wanted;
+    const auto machine = Machine::create(options).take();
+    const std::vector<std::byte> bytes(3u << 20, std::byte{1});
+    machine->write_memory({0x100000}, bytes);
+    const uint16_t loop = 0xfeeb;  // jmp $
+    machine->write_memory({kCode}, std::as_bytes(std::span(&loop, 1)));
+    CpuState state = CpuState::flat32(0);
+    state.eip = kCode;
+    machine->set_state(state);
+    for (int i = 0; i < 10; ++i) machine->run({.time = milliseconds(30)});
+    gathered[wanted] = huge_ram();
+  }
+  EXPECT_EQ(gathered[0], 0u);
+  if (!host_has_huge_pages()) GTEST_SKIP() << "the host has none";
+  EXPECT_EQ(gathered[1], 4096u);  // 1 to 2 MiB is half of a page, 2 to 4 MiB one.
 }
 
 }  // namespace

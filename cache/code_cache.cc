@@ -12,6 +12,9 @@ namespace trapline {
 namespace {
 constexpr uint32_t kAlignment =
     32;  ///< A line of decoded instructions, which emitted code aligns to.
+constexpr uint32_t kSlotSize = 8;  ///< Of an execution table.
+/// Tables that are asked for a block: more are seldom worth their misses.
+constexpr int kMostElders = 8;
 constexpr uint32_t align(uint32_t value) {
   return (value + kAlignment - 1) & ~(kAlignment - 1);
 }
@@ -59,6 +62,9 @@ EntryTable& CodeCache::find_table(uint64_t frame, uint32_t page, uint32_t mode) 
   made.page = page;
   made.mode = mode;
   made.frame_code = &code;
+  const auto elder =
+      std::ranges::find(code.tables.rbegin(), code.tables.rend(), mode, &EntryTable::mode);
+  if (elder != code.tables.rend()) made.elder = *elder;
   code.tables.push_back(&made);
   return made;
 }
@@ -72,40 +78,80 @@ Block* CodeCache::find(EntryTable& table, uint16_t offset, uint8_t variant) {
   return found == table.variants.end() ? nullptr : found->second;
 }
 
-void CodeCache::put_code(const Block& block, const NewBlock& in) {
+void CodeCache::put_code(const Block& block, const uint8_t* hot, const uint8_t* cold,
+                         std::span<const CodeReference> references, const Shift& shift) {
   memory_.prepare(block.code + block.code_size);
   memory_.prepare_down(block.cold);
-  std::memcpy(memory_.writable(block.code), in.code.data(), block.code_size);
-  std::memcpy(memory_.writable(block.cold), in.code.data() + block.code_size, block.cold_size);
-  // How much farther apart the parts are than they were emitted.
-  const uint32_t moved = block.cold - (block.code + block.code_size);
-  for (const uint16_t reference : in.cold_references) {
-    const bool from_cold = reference >= block.code_size;
-    std::byte* at = memory_.writable(block.address(reference));
-    uint32_t distance = 0;
-    std::memcpy(&distance, at, sizeof distance);
-    distance += from_cold ? 0 - moved : moved;
-    std::memcpy(at, &distance, sizeof distance);
+  std::memcpy(memory_.writable(block.code), hot, block.code_size);
+  std::memcpy(memory_.writable(block.cold), cold, block.cold_size);
+  for (const CodeReference& reference : references) {
+    using To = CodeReference::To;
+    std::byte* at = memory_.writable(block.address(reference.at));
+    const uint32_t here = reference.at < block.code_size ? shift.hot : shift.cold;
+    uint32_t value = 0;
+    std::memcpy(&value, at, sizeof value);
+    switch (reference.to) {
+      case To::kHot:
+        value += shift.hot - here;
+        break;
+      case To::kCold:
+        value += shift.cold - here;
+        break;
+      case To::kOutside:
+        value -= here;
+        break;
+      case To::kLinear:
+        value += shift.linear;
+        break;
+      case To::kSlot:
+        value = (value / kSlotSize + (shift.linear >> kPageShift)) % kLinearPages * kSlotSize;
+        break;
+      case To::kExit:
+        value += shift.exit;
+        break;
+    }
+    std::memcpy(at, &value, sizeof value);
   }
 }
 
-Block& CodeCache::insert(EntryTable& table, const NewBlock& in) {
-  TRAPLINE_ASSERT(has_room(static_cast<uint32_t>(in.code.size())));
+/// A block that has its place, but is not yet to be found.
+Block& CodeCache::add(EntryTable& table, uint32_t code_size, uint32_t cold_size) {
+  TRAPLINE_ASSERT(has_room(code_size + cold_size));
   Block& block = blocks_.emplace_back();
   block.table = &table;
-  block.eip = in.eip;
   block.code = next_;
-  block.code_size = in.cold_start;
-  block.cold_size = static_cast<uint32_t>(in.code.size()) - in.cold_start;
-  block.cold = cold_next_ - block.cold_size;
+  block.code_size = code_size;
+  block.cold_size = cold_size;
+  block.cold = cold_next_ - cold_size;
+  block.first_exit = next_exit();
   block_addresses_.push_back(block.code);
   cold_addresses_.push_back(block.cold);
-  block.host_entry = next_ + in.host_entry;
-  block.saved_entry = next_ + in.saved_entry;
+  next_ = align(next_ + code_size);
+  cold_next_ = block.cold;
+  return block;
+}
+
+/// From now on the block is found.
+void CodeCache::enter(Block& block) {
+  EntryTable& table = *block.table;
+  table.frame_code->blocks.push_back(&block);
+  if (block.second.frame != SecondPage::kNone && block.second.frame != table.frame)
+    frames_[block.second.frame].blocks.push_back(&block);
+  if (block.variant == 0)
+    table.entry[block.offset] = {block.host_entry, block.saved_entry};
+  else
+    table.variants[variant_key(block.offset, block.variant)] = &block;
+}
+
+Block& CodeCache::insert(EntryTable& table, const NewBlock& in) {
+  const auto size = static_cast<uint32_t>(in.code.size());
+  Block& block = add(table, in.cold_start, size - in.cold_start);
+  block.eip = in.eip;
+  block.host_entry = block.code + in.host_entry;
+  block.saved_entry = block.code + in.saved_entry;
   block.offset = in.offset;
   block.variant = in.variant;
   block.instructions = static_cast<uint16_t>(in.instructions);
-  block.first_exit = next_exit();
   block.exit_count = static_cast<uint16_t>(in.exits.size());
   for (const NewExit& exit : in.exits)
     exits_.push_back({.from = &block,
@@ -115,17 +161,60 @@ Block& CodeCache::insert(EntryTable& table, const NewBlock& in) {
                       .flags_saved = exit.flags_saved});
   block.records = records_.add(in.records);
   block.ranges = ranges_.add(in.ranges);
+  block.movable = in.movable;
+  if (block.movable) block.references = references_.add(in.references);
   block.second = in.second;
-  put_code(block, in);
-  next_ = align(next_ + block.code_size);
-  cold_next_ = block.cold;
-  table.frame_code->blocks.push_back(&block);
-  if (in.second.frame != SecondPage::kNone && in.second.frame != table.frame)
-    frames_[in.second.frame].blocks.push_back(&block);
-  if (block.variant == 0)
+  // It was written as if both parts lay in one piece.
+  put_code(block, in.code.data(), in.code.data() + block.code_size, in.references,
+           {.cold = block.cold - (block.code + block.code_size)});
+  enter(block);
+  return block;
+}
+
+Block* CodeCache::copy_for(EntryTable& table, uint16_t offset, uint8_t variant) {
+  int looked_at = 0;
+  for (EntryTable* elder = table.elder; elder && looked_at < kMostElders; elder = elder->elder) {
+    const Block* block = find(*elder, offset, variant);
+    if (block) return block->movable ? &copy(table, *block) : nullptr;
+    ++looked_at;
+  }
+  return nullptr;
+}
+
+Block& CodeCache::copy(EntryTable& table, const Block& from) {
+  Block& block = add(table, from.code_size, from.cold_size);
+  const uint32_t linear = (table.page - from.table->page) << kPageShift;
+  const Shift shift{.hot = block.code - from.code,
+                    .cold = block.cold - from.cold,
+                    .linear = linear,
+                    .exit = block.first_exit - from.first_exit};
+  block.eip = from.eip + linear;
+  block.host_entry = from.host_entry + shift.hot;
+  block.saved_entry = from.saved_entry + shift.hot;
+  block.offset = from.offset;
+  block.variant = from.variant;
+  block.instructions = from.instructions;
+  block.exit_count = from.exit_count;
+  block.records = from.records;
+  block.ranges = from.ranges;
+  block.references = from.references;
+  block.movable = true;
+  put_code(block, reinterpret_cast<const uint8_t*>(memory_.writable(from.code)),
+           reinterpret_cast<const uint8_t*>(memory_.writable(from.cold)), block.references, shift);
+  for (uint32_t i = 0; i < block.exit_count; ++i) {
+    const CodeExit& exit = exits_[from.first_exit + i];
+    exits_.push_back({.from = &block,
+                      .target = exit.target + linear,
+                      .jump = block.address(from.offset_of(exit.jump)),
+                      .stub = block.address(from.offset_of(exit.stub)),
+                      .flags_saved = exit.flags_saved});
+    unlink(exits_.back());  // The other one may be linked.
+  }
+  enter(block);
+  // A page's normal entry can be another variant's: see replace().
+  if (from.table->entry[from.offset].saved == from.saved_entry)
     table.entry[block.offset] = {block.host_entry, block.saved_entry};
-  else
-    table.variants[variant_key(block.offset, block.variant)] = &block;
+  ++counters_.copies;
   return block;
 }
 
@@ -259,6 +348,7 @@ void CodeCache::flush() {
   exits_.clear();
   records_.clear();
   ranges_.clear();
+  references_.clear();
   tables_.clear();
   recent_tables_.fill(nullptr);
   frames_.clear();

@@ -56,6 +56,14 @@ struct CodeRecord {
   bool flags_saved = false;
 };
 
+/// Four bytes of the code that change with its place: see the translator's Reference, whose shape
+/// this is.
+struct CodeReference {
+  enum class To : uint8_t { kHot, kCold, kOutside, kLinear, kSlot, kExit };
+  uint16_t at = 0;
+  To to = To::kOutside;
+};
+
 struct Block {
   EntryTable* table = nullptr;
   uint32_t eip = 0;
@@ -76,6 +84,8 @@ struct Block {
   uint32_t incoming = 0;  ///< Number of the first exit that was linked here, plus 1; 0: none.
   std::span<const CodeRecord> records;
   std::span<const CodeRange> ranges;
+  std::span<const CodeReference> references;  ///< None if it may not be moved.
+  bool movable = false;
   SecondPage second;
 
   bool contains(uint64_t host) const { return host - code < code_size || host - cold < cold_size; }
@@ -124,6 +134,8 @@ struct EntryTable {
   uint32_t page = 0;
   uint32_t mode = 0;
   FrameCode* frame_code = nullptr;
+  /// The table made before it for the same frame and mode, whose page is another one.
+  EntryTable* elder = nullptr;
   std::array<CodeEntry, kTableEntries> entry;
   /// Blocks of other variants than the normal one, by variant << 16 | offset.
   std::unordered_map<uint32_t, Block*> variants;
@@ -144,7 +156,8 @@ struct NewBlock {
   uint8_t variant = 0;
   std::span<const uint8_t> code;
   uint32_t cold_start = 0;  ///< Offset of what is put apart from the rest; the code's end: nothing.
-  std::span<const uint16_t> cold_references;  ///< Offsets of rel32s out of that, or into it.
+  std::span<const CodeReference> references;
+  bool movable = false;  ///< See copy_for().
   uint32_t host_entry = 0;
   uint32_t saved_entry = 0;
   uint32_t instructions = 0;
@@ -168,6 +181,10 @@ class CodeCache {
   uint32_t next_exit() const { return static_cast<uint32_t>(exits_.size()); }
 
   Block& insert(EntryTable& table, const NewBlock& block);
+
+  /// A copy of the block that another linear page has of the same frame's code, for this one;
+  /// nullptr when there is none that may be moved. It needs room as insert() does.
+  Block* copy_for(EntryTable& table, uint16_t offset, uint8_t variant);
 
   CodeExit& exit(uint32_t number) { return exits_[number]; }
   void link(uint32_t number, Block& target);
@@ -196,6 +213,7 @@ class CodeCache {
     uint64_t invalidated = 0;
     uint64_t flushes = 0;
     uint64_t links = 0;
+    uint64_t copies = 0;
   };
   const Counters& counters() const { return counters_; }
   CodeMemory& memory() { return memory_; }
@@ -203,7 +221,18 @@ class CodeCache {
   std::vector<uint64_t> code_frames() const;
 
  private:
-  void put_code(const Block& block, const NewBlock& in);
+  /// How much has become of each since the code was written.
+  struct Shift {
+    uint32_t hot = 0;
+    uint32_t cold = 0;
+    uint32_t linear = 0;
+    uint32_t exit = 0;
+  };
+  Block& add(EntryTable& table, uint32_t code_size, uint32_t cold_size);
+  void enter(Block& block);
+  void put_code(const Block& block, const uint8_t* hot, const uint8_t* cold,
+                std::span<const CodeReference> references, const Shift& shift);
+  Block& copy(EntryTable& table, const Block& from);
   EntryTable& find_table(uint64_t frame, uint32_t page, uint32_t mode);
   void patch(uint32_t jump, uint32_t target);
   void unlink(CodeExit& exit);
@@ -222,6 +251,7 @@ class CodeCache {
   std::deque<CodeExit> exits_;
   Arena<CodeRecord> records_;
   Arena<CodeRange> ranges_;
+  Arena<CodeReference> references_;
   std::deque<EntryTable> tables_;
   std::array<EntryTable*, 1024> recent_tables_{};  ///< By frame and mode.
   std::unordered_map<uint64_t, FrameCode> frames_;

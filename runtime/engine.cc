@@ -46,6 +46,9 @@ static_assert(offsetof(CodeRecord, guest) == offsetof(Record, guest) &&
 static_assert(offsetof(NewExit, jump) == offsetof(ExitSite, jump) &&
               offsetof(NewExit, stub) == offsetof(ExitSite, stub) &&
               offsetof(NewExit, flags_saved) == offsetof(ExitSite, flags_saved));
+static_assert(offsetof(CodeReference, to) == offsetof(Reference, to) &&
+              static_cast<int>(CodeReference::To::kHot) == static_cast<int>(Reference::To::kHot) &&
+              static_cast<int>(CodeReference::To::kExit) == static_cast<int>(Reference::To::kExit));
 }  // namespace
 
 Engine::Engine(const MachineOptions& options, std::unique_ptr<Context> context)
@@ -561,6 +564,7 @@ OrFault<Block*> Engine::find_block(Variant variant) {
   TRAPLINE_TRY_LET(place, code_place());
   if (Block* block = cache_->find(*place.table, place.offset, static_cast<uint8_t>(variant)))
     return block;
+  if (Block* block = copy_block(*place.table, place.offset, variant)) return block;
   return translate_block(*place.table, place.code, variant);
 }
 
@@ -574,12 +578,23 @@ OrFault<uint64_t> Engine::find_entry(Variant variant) {
   } else {
     block = cache_->find(*place.table, place.offset, static_cast<uint8_t>(variant));
   }
+  if (!block) block = copy_block(*place.table, place.offset, variant);
   if (!block) {
     TRAPLINE_TRY_LET(made, translate_block(*place.table, place.code, variant));
     block = made;
   }
   if (variant == Variant::kSingle) remember_block(*block, variant);
   return uint64_t{block->saved_entry};
+}
+
+/// Processes have the same code at different addresses: what one has translated, others need not.
+Block* Engine::copy_block(EntryTable& table, uint16_t offset, Variant variant) {
+  if (!options_.switches.copy_blocks || !breakpoints_.empty()) return nullptr;
+  Block* block = cache_->copy_for(table, offset, static_cast<uint8_t>(variant));
+  if (!block) return nullptr;
+  deny_code_writes(table.frame);
+  refresh_mode();  // Denying writes may have taken the window away.
+  return block;
 }
 
 std::span<const uint8_t> Engine::page_bytes(const Resolution& code) {
@@ -653,7 +668,8 @@ Block& Engine::insert_block(EntryTable& table, const TranslationRequest& request
   in.variant = static_cast<uint8_t>(request.variant);
   in.code = made.code;
   in.cold_start = made.cold_start;
-  in.cold_references = made.cold_references;
+  in.references = same_shape<CodeReference>(made.references);
+  in.movable = made.movable;
   in.host_entry = made.host_entry;
   in.saved_entry = made.saved_entry;
   in.instructions = made.instructions;

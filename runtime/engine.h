@@ -214,6 +214,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   OrFault<Block*> find_block(Variant variant);
   /// The block's entry for saved flags.
   OrFault<uint64_t> find_entry(Variant variant);
+  Block* copy_block(EntryTable& table, uint16_t offset, Variant variant);
   OrFault<Block*> translate_block(EntryTable& table, const Resolution& code, Variant variant);
   Block& insert_block(EntryTable& table, const TranslationRequest& request, const Translation& made,
                       uint64_t second_frame);

@@ -185,6 +185,7 @@ Statistics Engine::statistics() const {
   std::ranges::sort(s.interpreted_top, std::ranges::greater{}, &OpcodeCount::count);
   if (s.interpreted_top.size() > 20) s.interpreted_top.resize(20);
   s.blocks_translated = counters_.blocks_translated;
+  s.blocks_copied = cache_->counters().copies;
   s.basic_blocks_translated = counters_.basic_blocks_translated;
   s.instructions_translated = counters_.instructions_translated;
   s.guest_bytes_translated = counters_.guest_bytes_translated;

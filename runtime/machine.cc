@@ -119,6 +119,7 @@ std::vector<std::pair<std::string, uint64_t>> Statistics::named() const {
   return {{"instructions", instructions},
           {"interpreted", interpreted},
           {"blocks_translated", blocks_translated},
+          {"blocks_copied", blocks_copied},
           {"basic_blocks_translated", basic_blocks_translated},
           {"instructions_translated", instructions_translated},
           {"guest_bytes_translated", guest_bytes_translated},

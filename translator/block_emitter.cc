@@ -49,7 +49,7 @@ void BlockEmitter::emit_block(std::span<const Instruction> instructions) {
   emit_cold();
   out_.code = a.finish();
   out_.cold_start = switches_.cold_apart ? cold_start : static_cast<uint32_t>(out_.code.size());
-  out_.cold_references = a.cold_references();
+  out_.references = a.references();
 }
 
 // --- entry ---------------------------------------------------------------------------------------
@@ -162,6 +162,7 @@ void BlockEmitter::call_thunk(uint32_t Thunks::*which) {
 
 void BlockEmitter::set_eip(uint32_t eip) {
   a.mov(host::context(TRAPLINE_CONTEXT_OFFSET(cpu.eip), 4), imm(static_cast<int32_t>(eip)));
+  a.refer(Reference::To::kLinear);
 }
 
 void BlockEmitter::system(SystemOp op, uint32_t payload, const Instruction& in) {
@@ -254,12 +255,18 @@ void BlockEmitter::jump_to_lookup() {
 
 void BlockEmitter::jump_through_table(uint32_t linear) {
   a.mov(host::kAddress.r32(), imm(static_cast<int32_t>(linear)));
+  a.refer(Reference::To::kLinear);
   if (!looks_up_in_code()) {
     jump_to_lookup();
     return;
   }
   a.mov(host::kDelta, host::context(TRAPLINE_CONTEXT_OFFSET(hot.exec_table), 8));
-  a.mov(host::kDelta, x86::Mem(host::kDelta, static_cast<int32_t>((linear >> kPageShift) * 8), 8));
+  const auto slot = static_cast<int32_t>((linear >> kPageShift) * 8);
+  a.mov(host::kDelta, x86::Mem(host::kDelta, slot, 8));
+  if (slot == static_cast<int8_t>(slot))
+    stays_here();  // The displacement has no four bytes.
+  else
+    a.refer(Reference::To::kSlot);
   jump_by_entry(host::kDelta);
 }
 
@@ -429,6 +436,7 @@ void BlockEmitter::emit_cold() {
         const auto number = request_.first_exit + static_cast<uint32_t>(out_.exits.size());
         out_.exits.push_back({cold.target, cold.jump_offset, cold.record.host, cold.flags_saved});
         a.mov(host::kDelta.r32(), number);
+        a.refer(Reference::To::kExit);
         a.jmp(imm(thunks_.system[static_cast<int>(SystemOp::kLink)]));
         break;
       }

@@ -135,6 +135,8 @@ class BlockEmitter {
   void jump_indirect();
   bool flags_in_host() const { return flags_in_host_; }
   bool recomputes_flags() const { return recompute_; }
+  /// The block is not one that could be moved to another page.
+  void stays_here() { out_.movable = false; }
   void set_flags_saved() { flags_in_host_ = recompute_ = false; }
   std::span<const uint8_t> bytes_of(const Instruction& in) const;
   bool linkable(uint32_t eip) const;

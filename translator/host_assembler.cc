@@ -134,7 +134,7 @@ void HostAssembler::begin(uint32_t address) {
   labels_ = 0;
   waiting_ = 0;
   cold_start_ = kNoCold;
-  cold_references_.clear();
+  references_.clear();
 }
 
 std::span<const uint8_t> HostAssembler::finish() const {
@@ -174,7 +174,8 @@ void HostAssembler::bind(const CodeLabel& label) {
 
 void HostAssembler::put_distance(uint32_t field, uint32_t to) {
   put32(_bufferData + field, to - (field + 4));
-  if (is_cold(field) != is_cold(to)) cold_references_.push_back(static_cast<uint16_t>(field));
+  if (is_cold(field) != is_cold(to))
+    note(field, is_cold(to) ? Reference::To::kCold : Reference::To::kHot);
 }
 
 /// Whether a branch of two bytes at the present offset reaches the place.
@@ -238,7 +239,7 @@ void HostAssembler::land_short(uint32_t from) {
 void HostAssembler::put_target(const Imm& target) {
   const auto field = static_cast<uint32_t>(offset());
   const uint32_t next = address_ + field + 4;
-  if (is_cold(field)) cold_references_.push_back(static_cast<uint16_t>(field));
+  note(field, Reference::To::kOutside);
   _bufferPtr = put32(_bufferPtr, static_cast<uint32_t>(target.value()) - next);
 }
 

@@ -11,6 +11,8 @@
 #include <span>
 #include <vector>
 
+#include "translator/translation.h"
+
 namespace trapline {
 
 /// A place in a block's code, to be jumped to from inside the block.
@@ -48,12 +50,14 @@ class HostAssembler : public asmjit::x86::Assembler {
 
   /// Forgets what was emitted; what comes now will be put at `address`.
   void begin(uint32_t address);
-  /// What comes now may be put elsewhere, see cold_references().
+  /// What comes now may be put elsewhere than the rest.
   void begin_cold() { cold_start_ = static_cast<uint32_t>(offset()); }
   /// Everything emitted, each label that was jumped to bound. Valid until begin().
   std::span<const uint8_t> finish() const;
-  /// Offsets of the rel32s that lead from cold code to elsewhere, or to it.
-  std::span<const uint16_t> cold_references() const { return cold_references_; }
+  /// The rel32s that lead from one part to the other or outside, and what was referred to.
+  std::span<const Reference> references() const { return references_; }
+  /// The last four bytes are such a reference.
+  void refer(Reference::To to) { note(static_cast<uint32_t>(offset()) - 4, to); }
 
   // --- labels and branches ---
   CodeLabel new_label();
@@ -156,6 +160,9 @@ class HostAssembler : public asmjit::x86::Assembler {
 
   bool is_cold(uint32_t offset) const { return offset >= cold_start_; }
   bool short_reaches(const Place& place) const;
+  void note(uint32_t field, Reference::To to) {
+    references_.push_back({static_cast<uint16_t>(field), to});
+  }
   void put_distance(uint32_t field, uint32_t to);
   void keep(Phrase& phrase, size_t start) const;
   void put_relative(const CodeLabel& label);
@@ -169,7 +176,7 @@ class HostAssembler : public asmjit::x86::Assembler {
   asmjit::CodeHolder code_;
   uint32_t address_ = 0;
   uint32_t cold_start_ = kNoCold;
-  std::vector<uint16_t> cold_references_;
+  std::vector<Reference> references_;
   std::vector<Place> places_{64};
   uint32_t labels_ = 0;   ///< How many of the places are in use.
   uint32_t waiting_ = 0;  ///< Jumps to places that are not bound yet.

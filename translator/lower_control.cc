@@ -75,6 +75,10 @@ void push_return(BlockEmitter& e, const Instruction& in) {
   const auto value = size == 2 ? int64_t{static_cast<int16_t>(in.next_eip())}
                                : int64_t{static_cast<int32_t>(in.next_eip())};
   e.a.mov(slot, asmjit::imm(value));
+  if (size == 4)
+    e.a.refer(Reference::To::kLinear);
+  else
+    e.stays_here();
   change_esp(e, -size);
 }
 

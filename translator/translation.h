@@ -185,6 +185,23 @@ struct Thunks {
   uint32_t signal_exit = 0;  ///< Where the signal handler sends a block's fault.
 };
 
+/// Four bytes of a block's code that are not the same wherever its parts lie, or wherever the guest
+/// has its page.
+struct Reference {
+  enum class To : uint8_t {
+    kHot,      ///< A rel32 of the cold part to the rest,
+    kCold,     ///< or the other way round,
+    kOutside,  ///< or of either part to a thunk.
+    kLinear,   ///< A guest address, or EIP, which moves with the page.
+    kSlot,     ///< The place of such an address's page in an execution table.
+    kExit,     ///< The number of one of the block's exits.
+  };
+  uint16_t at = 0;  ///< Offset.
+  To to = To::kOutside;
+
+  bool operator==(const Reference&) const = default;
+};
+
 /// Maps a host address inside a block to the guest instruction it belongs to.
 struct Record {
   uint16_t host = 0;         ///< Offset of the first byte it holds for.
@@ -237,14 +254,14 @@ struct Translation {
     kPastLimit,      ///< The first instruction goes past CS's limit.
   };
   Status status = Status::kOk;
-  std::span<const uint8_t> code;  ///< Valid until the next translation.
-  /// The code from this offset on may be put elsewhere, when the rel32s at `cold_references`,
-  /// which lead out of it or into it, are changed for that.
-  uint32_t cold_start = 0;
-  std::span<const uint16_t> cold_references;  ///< Valid until the next translation.
-  uint32_t host_entry = 0;                    ///< Offset; flags in the host's EFLAGS.
-  uint32_t saved_entry = 0;                   ///< Offset; flags in the flags register.
-  uint32_t guest_bytes = 0;                   ///< Up to the first jump that was followed.
+  std::span<const uint8_t> code;          ///< Valid until the next translation.
+  uint32_t cold_start = 0;                ///< The code from this offset on may be put elsewhere.
+  std::span<const Reference> references;  ///< Valid until the next translation.
+  /// Whether the references are all that is to be changed for the same code in another linear page.
+  bool movable = false;
+  uint32_t host_entry = 0;   ///< Offset; flags in the host's EFLAGS.
+  uint32_t saved_entry = 0;  ///< Offset; flags in the flags register.
+  uint32_t guest_bytes = 0;  ///< Up to the first jump that was followed.
   uint32_t instructions = 0;
   uint32_t basic_blocks = 0;  ///< Stretches between branches.
   bool straddles = false;

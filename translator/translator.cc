@@ -165,6 +165,16 @@ std::optional<uint32_t> Translator::followed_jump(const TranslationRequest& requ
   return target;
 }
 
+/// Whether the block would be the same in another linear page, but for what its references tell.
+bool Translator::movable(const TranslationRequest& request) const {
+  const auto narrow = [](const Instruction& in) {
+    return in.row->effect != BlockEffect::kNone && in.operand_size == 2;  // EIP wraps earlier.
+  };
+  return request.mode.has(mode::kFlatCode) && request.mode.code32() && !translation_.straddles &&
+         request.mode.breakpoints == 0 && !request.is_breakpoint &&
+         std::ranges::none_of(instructions(), narrow);
+}
+
 void Translator::emit(const TranslationRequest& request) {
   const bool usual = request.variant == Variant::kNormal || request.variant == Variant::kNoFrame;
   const Windows windows{
@@ -192,6 +202,7 @@ const Translation& Translator::translate(const TranslationRequest& request) {
   translation_.status = decode_block(request);
   if (translation_.status != Translation::Status::kOk) return translation_;
   const uint32_t bytes = translation_.guest_bytes;
+  translation_.movable = movable(request);
   emit(request);
   translation_.guest_bytes = bytes;  // The emitter has used it for where it was.
   translation_.instructions = static_cast<uint32_t>(count_);

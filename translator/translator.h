@@ -28,6 +28,7 @@ class Translator {
   Translation::Status decode_block(const TranslationRequest& request);
   std::optional<uint32_t> followed_jump(const TranslationRequest& request,
                                         const Instruction& in) const;
+  bool movable(const TranslationRequest& request) const;
   void emit(const TranslationRequest& request);
   std::span<const Instruction> instructions() const { return std::span(decoded_).first(count_); }
 

@@ -25,9 +25,9 @@ class CodeCacheTest : public ::testing::TestWithParam<uint32_t> {
 
   /// A block at an offset of the page, with that many exits.
   Block& insert(uint16_t offset, size_t exits = 0, uint8_t variant = 0,
-                std::vector<CodeRange> ranges = {}, SecondPage second = {}) {
+                std::vector<CodeRange> ranges = {}, SecondPage second = {}, bool movable = false) {
     if (ranges.empty()) ranges.push_back({offset, 4});
-    const std::vector<NewExit> made(exits, {.target = 0, .jump = kJump, .stub = kStub});
+    const std::vector<NewExit> made(exits, {.target = 0x400008, .jump = kJump, .stub = kStub});
     NewBlock in;
     in.offset = offset;
     in.variant = variant;
@@ -38,6 +38,7 @@ class CodeCacheTest : public ::testing::TestWithParam<uint32_t> {
     in.records = kRecords;
     in.ranges = ranges;
     in.second = second;
+    in.movable = movable;
     return cache_.insert(table(), in);
   }
 
@@ -174,12 +175,14 @@ TEST_P(CodeCacheTest, PartsThatLieApartStillReachEachOther) {
   put(4, 16 - 8);                                    // From the first part into the other,
   put(12, 2 - 16u);                                  // back,
   put(16, kOutside - (cache_.next_address() + 20));  // and to somewhere else.
-  const std::array<uint16_t, 3> references = {4, 12, 16};
+  using To = CodeReference::To;
+  const std::array<CodeReference, 3> references = {
+      CodeReference{4, To::kCold}, {12, To::kHot}, {16, To::kOutside}};
   NewBlock in;
   in.offset = 8;
   in.code = code;
   in.cold_start = GetParam();
-  if (in.cold_start < code.size()) in.cold_references = references;
+  if (in.cold_start < code.size()) in.references = references;
   in.records = kRecords;
   const Block& block = cache_.insert(table(), in);
   const auto target = [&](uint32_t at) {
@@ -190,6 +193,63 @@ TEST_P(CodeCacheTest, PartsThatLieApartStillReachEachOther) {
   EXPECT_EQ(target(4), block.address(16));
   EXPECT_EQ(target(12), block.address(2));
   EXPECT_EQ(target(16), kOutside);
+}
+
+TEST_P(CodeCacheTest, CopiesWhatAnotherPageHasOfTheFrame) {
+  Block& block = insert(5, 1, 0, {}, {}, true);
+  EntryTable& other = cache_.table(kFrame, 0x500, 0);
+  ASSERT_EQ(cache_.find(other, 5, 0), nullptr);
+  cache_.link(block.first_exit, block);
+  Block* copy = cache_.copy_for(other, 5, 0);
+  ASSERT_NE(copy, nullptr);
+  EXPECT_EQ(cache_.find(other, 5, 0), copy);
+  EXPECT_EQ(other.entry[5], (CodeEntry{copy->code + 2, copy->code}));
+  EXPECT_EQ(cache_.block_at(copy->code), copy);
+  EXPECT_EQ(cache_.record_at(*copy, copy->code + 4).guest, 1);
+  EXPECT_EQ(copy->eip, block.eip + 0x100000);
+  ASSERT_EQ(copy->exit_count, 1);
+  CodeExit& exit = cache_.exit(copy->first_exit);
+  EXPECT_EQ(exit.from, copy);
+  EXPECT_EQ(exit.target, 0x500008u);
+  EXPECT_FALSE(exit.linked);
+  EXPECT_EQ(jump_target(*copy), stub_of(*copy));
+  EXPECT_EQ(jump_target(block), block.host_entry);
+  EXPECT_EQ(cache_.counters().copies, 1u);
+  // Both depend on the frame's bytes.
+  EXPECT_TRUE(cache_.invalidate(kFrame, 6, 1));
+  EXPECT_TRUE(block.dead);
+  EXPECT_TRUE(copy->dead);
+  EXPECT_EQ(cache_.copy_for(cache_.table(kFrame, 0x600, 0), 5, 0), nullptr);
+}
+
+TEST_P(CodeCacheTest, CopiesNothingElse) {
+  insert(5);
+  insert(8, 0, 0, {}, {}, true);
+  insert(9, 0, 2, {}, {}, true);
+  EXPECT_EQ(cache_.copy_for(cache_.table(kFrame, 0x500, 0), 5, 0), nullptr);  // Stays there.
+  EXPECT_EQ(cache_.copy_for(cache_.table(kFrame, 0x500, 0), 7, 0), nullptr);
+  EXPECT_EQ(cache_.copy_for(cache_.table(kFrame, 0x500, 1), 8, 0), nullptr);  // Another mode.
+  EXPECT_EQ(cache_.copy_for(cache_.table(kOtherFrame, 0x500, 0), 8, 0), nullptr);
+  EXPECT_EQ(cache_.copy_for(cache_.table(kFrame, 0x500, 0), 9, 0), nullptr);
+  Block* variant = cache_.copy_for(cache_.table(kFrame, 0x500, 0), 9, 2);
+  ASSERT_NE(variant, nullptr);
+  EXPECT_EQ(variant->variant, 2);
+  EXPECT_EQ(cache_.find(cache_.table(kFrame, 0x500, 0), 9, 0), nullptr);
+  // The copies can be copied, too.
+  EXPECT_NE(cache_.copy_for(cache_.table(kFrame, 0x700, 0), 9, 2), nullptr);
+  EXPECT_NE(cache_.copy_for(cache_.table(kFrame, 0x700, 0), 8, 0), nullptr);
+}
+
+TEST_P(CodeCacheTest, CopiesWhatABlockWasReplacedBy) {
+  Block& normal = insert(5, 0, 0, {}, {}, true);
+  Block& other = insert(5, 0, 1, {}, {}, true);
+  cache_.replace(normal, other);
+  EntryTable& there = cache_.table(kFrame, 0x500, 0);
+  Block* copy = cache_.copy_for(there, 5, 0);
+  ASSERT_NE(copy, nullptr);
+  EXPECT_EQ(copy->variant, 1);
+  EXPECT_EQ(cache_.find(there, 5, 0), copy);
+  EXPECT_EQ(cache_.find(there, 5, 1), copy);
 }
 
 TEST_P(CodeCacheTest, TakesBlocksUntilThePartsMeet) {

@@ -197,11 +197,18 @@ TEST_F(HostAssemblerTest, TellsWhatLeadsOutOfColdCodeAndIntoIt) {
   EXPECT_EQ(code[11], 0xe9);
   EXPECT_EQ(relative_at(code, 12), -16);
   EXPECT_EQ(code[16], 0xeb);
-  const auto references = ours_.cold_references();
-  EXPECT_EQ(std::vector<uint16_t>(references.begin(), references.end()),
-            (std::vector<uint16_t>{2, 12, 19}));
+  ours_.mov(x86::ecx, Imm(1));  // 23 to 27
+  ours_.refer(Reference::To::kLinear);
+  const auto references = ours_.references();
+  using To = Reference::To;
+  EXPECT_EQ(std::vector<Reference>(references.begin(), references.end()),
+            (std::vector<Reference>{{7, To::kOutside},
+                                    {2, To::kCold},
+                                    {12, To::kHot},
+                                    {19, To::kOutside},
+                                    {24, To::kLinear}}));
   ours_.begin(kAddress);
-  EXPECT_TRUE(ours_.cold_references().empty());
+  EXPECT_TRUE(ours_.references().empty());
 }
 
 TEST_F(HostAssemblerTest, NothingStaysFromTheBlockBefore) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <ranges>
 #include <utility>
 
 #include "vcpu/assert.h"
@@ -14,7 +15,10 @@ constexpr uint32_t kAlignment =
     32;  ///< A line of decoded instructions, which emitted code aligns to.
 constexpr uint32_t kSlotSize = 8;  ///< Of an execution table.
 /// Tables that are asked for a block: more are seldom worth their misses.
-constexpr int kMostElders = 8;
+constexpr int kMostAsked = 8;
+/// Unused tables that a frame keeps for a mode, so that code which comes and goes at a few places
+/// finds its own.
+constexpr int kSpareTables = 3;
 constexpr uint32_t align(uint32_t value) {
   return (value + kAlignment - 1) & ~(kAlignment - 1);
 }
@@ -55,18 +59,52 @@ EntryTable& CodeCache::table(uint64_t frame, uint32_t page, uint32_t mode) {
 
 EntryTable& CodeCache::find_table(uint64_t frame, uint32_t page, uint32_t mode) {
   FrameCode& code = frames_[frame];
-  for (EntryTable* table : code.tables)
-    if (table->page == page && table->mode == mode) return *table;
+  for (const FrameCode::Table& known : code.tables)
+    if (known.page == page && known.mode == mode) return *known.table;
+  if (before_move_)
+    if (EntryTable* spare = spare_table(code, page, mode)) return *spare;
   EntryTable& made = tables_.emplace_back(miss_);
   made.frame = frame;
   made.page = page;
   made.mode = mode;
   made.frame_code = &code;
-  const auto elder =
-      std::ranges::find(code.tables.rbegin(), code.tables.rend(), mode, &EntryTable::mode);
-  if (elder != code.tables.rend()) made.elder = *elder;
-  code.tables.push_back(&made);
+  code.tables.push_back({page, mode, &made});
   return made;
+}
+
+/// The one unused longest goes to the page. nullptr when few are unused.
+EntryTable* CodeCache::spare_table(FrameCode& code, uint32_t page, uint32_t mode) {
+  const auto spare = [mode](const FrameCode::Table& known) {
+    return known.mode == mode && known.table->uses == 0;
+  };
+  if (std::ranges::count_if(code.tables, spare) < kSpareTables) return nullptr;
+  const auto first = std::ranges::find_if(code.tables, spare);
+  move(*first->table, page);
+  first->page = page;
+  std::rotate(first, first + 1, code.tables.end());
+  return code.tables.back().table;
+}
+
+void CodeCache::move(EntryTable& table, uint32_t page) {
+  before_move_();
+  const Shift shift{.linear = (page - table.page) << kPageShift};
+  Block** link = &table.newest;
+  while (Block* block = *link) {
+    if (!block->movable) kill(*block);
+    if (block->dead) {
+      *link = block->older;
+      continue;
+    }
+    for (const CodeReference& reference : block->references)
+      if (reference.to == CodeReference::To::kLinear || reference.to == CodeReference::To::kSlot)
+        relocate(*block, reference, shift);
+    block->eip += shift.linear;
+    for (uint32_t i = 0; i < block->exit_count; ++i)
+      exits_[block->first_exit + i].target += shift.linear;
+    link = &block->older;
+  }
+  table.page = page;
+  ++counters_.moved_tables;
 }
 
 Block* CodeCache::find(EntryTable& table, uint16_t offset, uint8_t variant) {
@@ -78,40 +116,42 @@ Block* CodeCache::find(EntryTable& table, uint16_t offset, uint8_t variant) {
   return found == table.variants.end() ? nullptr : found->second;
 }
 
+void CodeCache::relocate(const Block& block, const CodeReference& reference, const Shift& shift) {
+  using To = CodeReference::To;
+  std::byte* at = memory_.writable(block.address(reference.at));
+  const uint32_t here = reference.at < block.code_size ? shift.hot : shift.cold;
+  uint32_t value = 0;
+  std::memcpy(&value, at, sizeof value);
+  switch (reference.to) {
+    case To::kHot:
+      value += shift.hot - here;
+      break;
+    case To::kCold:
+      value += shift.cold - here;
+      break;
+    case To::kOutside:
+      value -= here;
+      break;
+    case To::kLinear:
+      value += shift.linear;
+      break;
+    case To::kSlot:
+      value = (value / kSlotSize + (shift.linear >> kPageShift)) % kLinearPages * kSlotSize;
+      break;
+    case To::kExit:
+      value += shift.exit;
+      break;
+  }
+  std::memcpy(at, &value, sizeof value);
+}
+
 void CodeCache::put_code(const Block& block, const uint8_t* hot, const uint8_t* cold,
                          std::span<const CodeReference> references, const Shift& shift) {
   memory_.prepare(block.code + block.code_size);
   memory_.prepare_down(block.cold);
   std::memcpy(memory_.writable(block.code), hot, block.code_size);
   std::memcpy(memory_.writable(block.cold), cold, block.cold_size);
-  for (const CodeReference& reference : references) {
-    using To = CodeReference::To;
-    std::byte* at = memory_.writable(block.address(reference.at));
-    const uint32_t here = reference.at < block.code_size ? shift.hot : shift.cold;
-    uint32_t value = 0;
-    std::memcpy(&value, at, sizeof value);
-    switch (reference.to) {
-      case To::kHot:
-        value += shift.hot - here;
-        break;
-      case To::kCold:
-        value += shift.cold - here;
-        break;
-      case To::kOutside:
-        value -= here;
-        break;
-      case To::kLinear:
-        value += shift.linear;
-        break;
-      case To::kSlot:
-        value = (value / kSlotSize + (shift.linear >> kPageShift)) % kLinearPages * kSlotSize;
-        break;
-      case To::kExit:
-        value += shift.exit;
-        break;
-    }
-    std::memcpy(at, &value, sizeof value);
-  }
+  for (const CodeReference& reference : references) relocate(block, reference, shift);
 }
 
 /// A block that has its place, but is not yet to be found.
@@ -134,6 +174,7 @@ Block& CodeCache::add(EntryTable& table, uint32_t code_size, uint32_t cold_size)
 /// From now on the block is found.
 void CodeCache::enter(Block& block) {
   EntryTable& table = *block.table;
+  block.older = std::exchange(table.newest, &block);
   table.frame_code->blocks.push_back(&block);
   if (block.second.frame != SecondPage::kNone && block.second.frame != table.frame)
     frames_[block.second.frame].blocks.push_back(&block);
@@ -172,11 +213,12 @@ Block& CodeCache::insert(EntryTable& table, const NewBlock& in) {
 }
 
 Block* CodeCache::copy_for(EntryTable& table, uint16_t offset, uint8_t variant) {
-  int looked_at = 0;
-  for (EntryTable* elder = table.elder; elder && looked_at < kMostElders; elder = elder->elder) {
-    const Block* block = find(*elder, offset, variant);
-    if (block) return block->movable ? &copy(table, *block) : nullptr;
-    ++looked_at;
+  int asked = 0;
+  for (const FrameCode::Table& known : table.frame_code->tables | std::views::reverse) {
+    if (known.mode != table.mode || known.table == &table) continue;
+    if (const Block* block = find(*known.table, offset, variant))
+      return block->movable ? &copy(table, *block) : nullptr;
+    if (++asked == kMostAsked) break;
   }
   return nullptr;
 }

@@ -14,12 +14,15 @@
 //      list goes through the exits; an exit is in one list at most, and may stay in it unlinked.
 //  C3  Code memory of dead blocks is not reused until flush(), which nothing may call while a
 //      block is being executed or is still to be returned to.
-//  C4  Every frame with a live block is known to be a code frame (has_code).
+//  C4  An entry table changes its page only while no execution table has it, and none of its blocks
+//      is being executed or is still to be returned to.
+//  C5  Every frame with a live block is known to be a code frame (has_code).
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -87,6 +90,7 @@ struct Block {
   std::span<const CodeReference> references;  ///< None if it may not be moved.
   bool movable = false;
   SecondPage second;
+  Block* older = nullptr;  ///< The one that was put into the table before.
 
   bool contains(uint64_t host) const { return host - code < code_size || host - cold < cold_size; }
   /// What an offset into the code, as it was emitted, has become.
@@ -123,7 +127,13 @@ inline constexpr uint32_t kTableEntries = kPageSize;
 
 /// What the cache knows of a frame with code.
 struct FrameCode {
-  std::vector<EntryTable*> tables;
+  struct Table {
+    uint32_t page = 0;
+    uint32_t mode = 0;
+    EntryTable* table = nullptr;
+  };
+  std::vector<Table>
+      tables;  ///< With what they are looked for by. The last made or moved comes last.
   std::vector<Block*> blocks;
 };
 
@@ -134,8 +144,8 @@ struct EntryTable {
   uint32_t page = 0;
   uint32_t mode = 0;
   FrameCode* frame_code = nullptr;
-  /// The table made before it for the same frame and mode, whose page is another one.
-  EntryTable* elder = nullptr;
+  Block* newest = nullptr;
+  uint32_t uses = 0;  ///< Execution tables that have it, and whoever else must find it as it is.
   std::array<CodeEntry, kTableEntries> entry;
   /// Blocks of other variants than the normal one, by variant << 16 | offset.
   std::unordered_map<uint32_t, Block*> variants;
@@ -173,6 +183,9 @@ class CodeCache {
   CodeCache(CodeMemory& memory, uint32_t reserved, CodeEntry miss);
 
   EntryTable& table(uint64_t frame, uint32_t page, uint32_t mode);
+  /// From now on table() may give a table that nobody uses to another page, with its blocks.
+  /// `before` is called each time.
+  void move_tables(std::function<void()> before) { before_move_ = std::move(before); }
   Block* find(EntryTable& table, uint16_t offset, uint8_t variant);
 
   /// Whether a block of `bytes` still fits; flush() otherwise.
@@ -214,6 +227,7 @@ class CodeCache {
     uint64_t flushes = 0;
     uint64_t links = 0;
     uint64_t copies = 0;
+    uint64_t moved_tables = 0;
   };
   const Counters& counters() const { return counters_; }
   CodeMemory& memory() { return memory_; }
@@ -233,6 +247,9 @@ class CodeCache {
   void put_code(const Block& block, const uint8_t* hot, const uint8_t* cold,
                 std::span<const CodeReference> references, const Shift& shift);
   Block& copy(EntryTable& table, const Block& from);
+  EntryTable* spare_table(FrameCode& code, uint32_t page, uint32_t mode);
+  void move(EntryTable& table, uint32_t page);
+  void relocate(const Block& block, const CodeReference& reference, const Shift& shift);
   EntryTable& find_table(uint64_t frame, uint32_t page, uint32_t mode);
   void patch(uint32_t jump, uint32_t target);
   void unlink(CodeExit& exit);
@@ -255,6 +272,7 @@ class CodeCache {
   std::deque<EntryTable> tables_;
   std::array<EntryTable*, 1024> recent_tables_{};  ///< By frame and mode.
   std::unordered_map<uint64_t, FrameCode> frames_;
+  std::function<void()> before_move_;
   Counters counters_;
   bool unlinks_killed_ = true;
 };

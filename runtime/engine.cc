@@ -24,14 +24,6 @@ constexpr uint32_t kWindowReach = 8;       ///< Pages that a window may grow to 
 /// Where the window of a 16-bit stack ends at the latest: behind a POP of the last word, SP is 0.
 constexpr uint32_t kNarrowEnd = 0xffff;
 
-uint64_t slot_of(const EntryTable& table) {
-  // The cache and the translator each name the pair of entries; they are the same two words.
-  static_assert(sizeof(CodeEntry) == sizeof(EntryPair) &&
-                offsetof(CodeEntry, host) == offsetof(EntryPair, host) &&
-                offsetof(CodeEntry, saved) == offsetof(EntryPair, saved));
-  return entry_slot(reinterpret_cast<const EntryPair*>(table.entry.data()), table.page);
-}
-
 /// The cache and the translator may not know each other, and name the same things.
 template <typename To, typename From>
 std::span<const To> same_shape(std::span<const From> items) {
@@ -93,6 +85,11 @@ Result<void> Engine::build(const MachineOptions& options) {
   TRAPLINE_ASSERT(used <= kThunkBytes);
   cache_ = std::make_unique<CodeCache>(*code_memory_, kThunkBytes,
                                        CodeEntry{thunks_.miss_host, thunks_.miss_saved});
+  if (options.switches.copy_blocks)
+    cache_->move_tables([this] {
+      sync_fpu_pointers();  // While the block that they point into is where it was.
+      ++mapping_epoch_;
+    });
   if (options.mutation == Mutation::kLinksKept) cache_->keep_links_of_killed();
   translator_ = std::make_unique<Translator>(model_, options.switches, thunks_);
   if (auto native = build_native(options); !native.ok()) native_refusal_ = native.error().message;
@@ -409,8 +406,8 @@ uint64_t Engine::leave_with(Exit exit) {
 void Engine::flush_code() {
   sync_fpu_pointers();  // While the block that they point into is still known.
   for (uint64_t frame : cache_->code_frames()) mmu_->allow_writes(frame, denial::kCode);
-  cache_->flush();
   execution_views_->clear();
+  cache_->flush();
   ++mapping_epoch_;
 }
 
@@ -503,13 +500,13 @@ uint64_t Engine::resume_variant(Variant variant) {
 void Engine::set_slot(uint32_t page, uint64_t frame) {
   EntryTable& table = cache_->table(frame, page, mode_id_);
   refresh_mode();  // Resolving may have activated or recycled something.
-  execution_views_->set(*execution_view_, page, slot_of(table));
+  execution_views_->set(*execution_view_, table);
 }
 
 /// Pages whose code may run natively have no slot in a companion: who goes there asks.
-void Engine::fill_slot(uint32_t page, uint64_t slot) {
-  if (!companion_ || native_stays_translated(page))
-    execution_views_->set(*execution_view_, page, slot);
+void Engine::fill_slot(EntryTable& table) {
+  if (!companion_ || native_stays_translated(table.page))
+    execution_views_->set(*execution_view_, table);
 }
 
 uint64_t Engine::resume_careful() {
@@ -556,7 +553,7 @@ OrFault<Engine::CodePlace> Engine::code_place() {
   TRAPLINE_TRY_LET(code, resolve_code(linear));
   EntryTable& table = cache_->table(code.address.frame(), linear.page(), mode_id_);
   refresh_mode();  // Resolving may have activated or recycled something.
-  fill_slot(linear.page(), slot_of(table));
+  fill_slot(table);
   return CodePlace{code, &table, static_cast<uint16_t>(linear.offset())};
 }
 
@@ -646,9 +643,11 @@ OrFault<Block*> Engine::translate_block(EntryTable& table, const Resolution& cod
       straddle_buffer_[kPageSize + i] =
           next_code.host ? next_code.host[i]
                          : static_cast<std::byte>(mmu_->load(next_code.address + i, 1));
+    ++table.uses;  // It stays this page's meanwhile.
     EntryTable& next_table = cache_->table(next_code.address.frame(), next.page(), mode_id_);
+    --table.uses;
     refresh_mode();
-    execution_views_->set(*execution_view_, next.page(), slot_of(next_table));
+    execution_views_->set(*execution_view_, next_table);
     request.page = {reinterpret_cast<const uint8_t*>(straddle_buffer_.data()), kPageSize + 15};
     request.straddle_entry = slot_of(next_table);
     made = &translator_->translate(request);

@@ -186,6 +186,7 @@ Statistics Engine::statistics() const {
   if (s.interpreted_top.size() > 20) s.interpreted_top.resize(20);
   s.blocks_translated = counters_.blocks_translated;
   s.blocks_copied = cache_->counters().copies;
+  s.pages_of_code_moved = cache_->counters().moved_tables;
   s.basic_blocks_translated = counters_.basic_blocks_translated;
   s.instructions_translated = counters_.instructions_translated;
   s.guest_bytes_translated = counters_.guest_bytes_translated;

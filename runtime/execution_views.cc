@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "translator/context.h"
 #include "vcpu/address.h"
 #include "vcpu/assert.h"
 
@@ -13,7 +14,19 @@ namespace trapline {
 namespace {
 constexpr size_t kTableBytes = size_t{kLinearPages} * sizeof(uint64_t);
 
+EntryTable& table_of(uint64_t slot, uint32_t page) {
+  const auto first = reinterpret_cast<uint64_t>(&entry_at(slot, page << kPageShift));
+  return *reinterpret_cast<EntryTable*>(first - offsetof(EntryTable, entry));
+}
 }  // namespace
+
+uint64_t slot_of(const EntryTable& table) {
+  // The cache and the translator each name the pair of entries; they are the same two words.
+  static_assert(sizeof(CodeEntry) == sizeof(EntryPair) &&
+                offsetof(CodeEntry, host) == offsetof(EntryPair, host) &&
+                offsetof(CodeEntry, saved) == offsetof(EntryPair, saved));
+  return entry_slot(reinterpret_cast<const EntryPair*>(table.entry.data()), table.page);
+}
 
 uint64_t* ExecutionViews::map_table() const {
   void* table =
@@ -65,7 +78,11 @@ ExecutionView& ExecutionViews::get(uint32_t view, uint32_t mode) {
   return *views_[number];
 }
 
-void ExecutionViews::set(ExecutionView& execution, uint32_t page, uint64_t slot) {
+void ExecutionViews::set(ExecutionView& execution, EntryTable& table) {
+  const uint32_t page = table.page;
+  const uint64_t slot = slot_of(table);
+  if (execution.table[page] == slot) return;
+  ++table.uses;
   if (execution.table[page] == empty_[page]) {
     if (execution.used.size() >= kLinearPages) {  // The same pages came and went many times.
       std::sort(execution.used.begin(), execution.used.end());
@@ -73,13 +90,15 @@ void ExecutionViews::set(ExecutionView& execution, uint32_t page, uint64_t slot)
                            execution.used.end());
     }
     execution.used.push_back(page);
+  } else {
+    --table_of(execution.table[page], page).uses;
   }
   execution.table[page] = slot;
 }
 
 void ExecutionViews::drop_page(uint32_t view, uint32_t page) {
   for (size_t i = 0; i < keys_.size(); ++i)
-    if (keys_[i].view == view) views_[i]->table[page] = empty_[page];
+    if (keys_[i].view == view) empty_slot(*views_[i], page);
 }
 
 void ExecutionViews::drop_view(uint32_t view) {
@@ -92,8 +111,14 @@ void ExecutionViews::clear() {
 }
 
 void ExecutionViews::empty(ExecutionView& execution) {
-  for (uint32_t page : execution.used) execution.table[page] = empty_[page];
+  for (const uint32_t page : execution.used) empty_slot(execution, page);
   execution.used.clear();
+}
+
+void ExecutionViews::empty_slot(ExecutionView& execution, uint32_t page) {
+  if (execution.table[page] == empty_[page]) return;
+  --table_of(execution.table[page], page).uses;
+  execution.table[page] = empty_[page];
 }
 
 }  // namespace trapline

@@ -7,9 +7,13 @@
 #include <memory>
 #include <vector>
 
+#include "cache/code_cache.h"
 #include "vcpu/result.h"
 
 namespace trapline {
+
+/// What a slot for the table holds.
+uint64_t slot_of(const EntryTable& table);
 
 struct ExecutionView {
   uint32_t view = 0;  ///< View::serial().
@@ -34,13 +38,15 @@ class ExecutionViews {
   ExecutionView& get(uint32_t view, uint32_t mode);
   /// Counts the tables that went to another view or mode.
   uint64_t recycled() const { return recycled_; }
-  void set(ExecutionView& execution, uint32_t page, uint64_t slot);
+  /// The slot of the table's page.
+  void set(ExecutionView& execution, EntryTable& table);
   void drop_page(uint32_t view, uint32_t page);
   void drop_view(uint32_t view);
-  void clear();  ///< Every slot of every table.
+  void clear();  ///< Every slot of every table. Before the entry tables go away.
 
  private:
   void empty(ExecutionView& execution);
+  void empty_slot(ExecutionView& execution, uint32_t page);
   uint64_t* map_table() const;
 
   size_t limit_;

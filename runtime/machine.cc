@@ -120,6 +120,7 @@ std::vector<std::pair<std::string, uint64_t>> Statistics::named() const {
           {"interpreted", interpreted},
           {"blocks_translated", blocks_translated},
           {"blocks_copied", blocks_copied},
+          {"pages_of_code_moved", pages_of_code_moved},
           {"basic_blocks_translated", basic_blocks_translated},
           {"instructions_translated", instructions_translated},
           {"guest_bytes_translated", guest_bytes_translated},

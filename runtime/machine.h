@@ -145,7 +145,8 @@ struct Statistics {
   uint64_t interpreted = 0;
   std::vector<OpcodeCount> interpreted_top;  ///< At most 20, most frequent first.
   uint64_t blocks_translated = 0;
-  uint64_t blocks_copied = 0;            ///< From those that the same code had at another address.
+  uint64_t blocks_copied = 0;  ///< From those that the same code had at another address.
+  uint64_t pages_of_code_moved = 0;
   uint64_t basic_blocks_translated = 0;  ///< What these consist of.
   uint64_t instructions_translated = 0;
   uint64_t guest_bytes_translated = 0;

@@ -1,15 +1,17 @@
 ; The same code at many addresses: what it pushes, where it branches to, in its page and into the next
-; one, what EIP its exceptions show, in rings 0 and 3; then changed, by way of one of the addresses.
+; one, what EIP its exceptions show, in rings 0 and 3; then changed, by way of one of the addresses; then
+; mapped at one address at a time.
 ;
 ; expect: exit 33
 %include "include/guest.inc"
 
 PLACES equ 6
+STEP equ 0x10000
 
 section .data
 align 4
 ; not at equal distances, and not in the order of the addresses
-places: dd 0x800000, 0xc02000, 0x7fd000, 0xffe000, 0x803000, 0xa10000
+places: dd 0x800000, 0xc02000, 0x7fd000, 0xe0e000, 0x803000, 0xa10000
 
 section .text
 main:
@@ -38,8 +40,79 @@ main:
     mov byte [FREE_FRAMES + number - code + 1], 50
     mov dword [wanted], 50 + 7
     call run_all
+    call unmap_all
+
+    ; one place after the other, and always new ones: no other has the code any more
+    mov ecx, 5
+.turns:
+    push ecx
+    xor ebp, ebp
+.turn:
+    add dword [places + 4 * ebp], STEP
+    mov eax, [places + 4 * ebp]
+    call map_there
+    call run_there
+    call unmap_there
+    inc ebp
+    cmp ebp, PLACES
+    jne .turn
+    inc byte [FREE_FRAMES + number - code + 1]
+    inc dword [wanted]
+    pop ecx
+    dec ecx
+    jnz .turns
+
+    ; where an x87 instruction was, whose code has gone elsewhere since
+    xor ebp, ebp
+.x87:
+    mov eax, [places + 4 * ebp]
+    call map_there
+    mov ebx, [places + 4 * ebp]
+    lea eax, [ebx + loads - code]
+    finit
+    call eax
+    call unmap_there
+    push ebp
+    xor ebp, ebp
+.others:
+    add dword [places + 4 * ebp], STEP
+    mov eax, [places + 4 * ebp]
+    call map_there
+    mov eax, [places + 4 * ebp]
+    add eax, nothing - code
+    call eax
+    call unmap_there
+    inc ebp
+    cmp ebp, PLACES
+    jne .others
+    pop ebp
+    fnstenv [SCRATCH]
+    sub [SCRATCH + 12], ebx
+    expect_eq "instruction pointer of the x87", [SCRATCH + 12], loads - code
+    inc ebp
+    cmp ebp, PLACES
+    jne .x87
     change_cr0 CR0_PG, 0
     finish
+
+; EBP: the number of the place.
+unmap_there:
+    mov eax, [places + 4 * ebp]
+    shr eax, 12
+    mov dword [PAGE_TABLES + 4 * eax], 0
+    mov dword [PAGE_TABLES + 4 * eax + 4], 0
+    mov eax, cr3
+    mov cr3, eax
+    ret
+
+unmap_all:
+    xor ebp, ebp
+.next:
+    call unmap_there
+    inc ebp
+    cmp ebp, PLACES
+    jne .next
+    ret
 
 ; EAX: the place. Both its pages.
 map_there:
@@ -51,6 +124,13 @@ map_there:
 run_all:
     xor ebp, ebp
 .next:
+    call run_there
+    inc ebp
+    cmp ebp, PLACES
+    jne .next
+    ret
+
+run_there:
     mov ebx, [places + 4 * ebp]
     call ebx
     expect_eq "pushed by a call", ecx, 0
@@ -83,9 +163,6 @@ run_all:
     mov eax, [exc_eip]
     sub eax, ebx
     expect_eq "in ring 3: behind INT n", eax, user_end - code
-    inc ebp
-    cmp ebp, PLACES
-    jne .next
     ret
 
 section .data
@@ -127,6 +204,11 @@ divides:
     ret
 undefined:
     ud2
+loads:
+    fld1
+    ret
+nothing:
+    ret
 user:
     call user_there
 user_pushed:

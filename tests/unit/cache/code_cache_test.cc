@@ -252,6 +252,43 @@ TEST_P(CodeCacheTest, CopiesWhatABlockWasReplacedBy) {
   EXPECT_EQ(cache_.find(there, 5, 1), copy);
 }
 
+TEST_P(CodeCacheTest, MovesTablesThatNobodyUses) {
+  int moves = 0;
+  cache_.move_tables([&moves] { ++moves; });
+  EntryTable& first = table();
+  Block& block = insert(5, 1, 0, {}, {}, true);
+  Block& stays = insert(9);
+  cache_.link(block.first_exit, block);
+  const uint32_t eip = block.eip;
+  std::vector<EntryTable*> others;
+  for (const uint32_t page : {0x401u, 0x402u}) others.push_back(&cache_.table(kFrame, page, 0));
+  EXPECT_EQ(moves, 0);  // There are few.
+  cache_.table(kFrame, 0x403, 1);
+  cache_.table(kOtherFrame, 0x404, 0);
+  EXPECT_EQ(moves, 0);  // They are others'.
+  ++others[0]->uses;
+  others.push_back(&cache_.table(kFrame, 0x405, 0));
+  EXPECT_EQ(moves, 0);
+  EntryTable& there = cache_.table(kFrame, 0x506, 0);
+  EXPECT_EQ(moves, 1);
+  EXPECT_EQ(&there, &first);
+  EXPECT_EQ(there.page, 0x506u);
+  EXPECT_EQ(cache_.counters().moved_tables, 1u);
+  EXPECT_EQ(cache_.find(there, 5, 0), &block);
+  EXPECT_EQ(block.eip, eip + 0x106000);
+  EXPECT_EQ(cache_.exit(block.first_exit).target, 0x506008u);
+  EXPECT_TRUE(cache_.exit(block.first_exit).linked);
+  EXPECT_EQ(jump_target(block), block.host_entry);
+  EXPECT_TRUE(stays.dead);
+  EXPECT_EQ(cache_.find(there, 9, 0), nullptr);
+  // It is known where it is now, and no longer where it was.
+  EXPECT_EQ(&cache_.table(kFrame, 0x506, 0), &there);
+  EXPECT_NE(&table(), &there);
+  EXPECT_EQ(moves, 2);
+  EXPECT_EQ(others[1]->page, 0x400u);  // The one unused longest.
+  EXPECT_EQ(others[0]->page, 0x401u);
+}
+
 TEST_P(CodeCacheTest, TakesBlocksUntilThePartsMeet) {
   uint32_t count = 0;
   for (; cache_.has_room(static_cast<uint32_t>(code_.size())); ++count)

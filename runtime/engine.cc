@@ -497,10 +497,11 @@ uint64_t Engine::resume_variant(Variant variant) {
   }
 }
 
-void Engine::set_slot(uint32_t page, uint64_t frame) {
+/// False when it has been so before.
+bool Engine::set_slot(uint32_t page, uint64_t frame) {
   EntryTable& table = cache_->table(frame, page, mode_id_);
   refresh_mode();  // Resolving may have activated or recycled something.
-  execution_views_->set(*execution_view_, table);
+  return execution_views_->set(*execution_view_, table);
 }
 
 /// Pages whose code may run natively have no slot in a companion: who goes there asks.

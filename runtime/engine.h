@@ -220,7 +220,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
                       uint64_t second_frame);
   void deny_code_writes(uint64_t frame);
   std::span<const uint8_t> page_bytes(const Resolution& code);
-  void set_slot(uint32_t page, uint64_t frame);
+  bool set_slot(uint32_t page, uint64_t frame);
   void fill_slot(EntryTable& table);
   uint64_t leave(Leave reason);
   uint64_t leave_with(Exit exit);

@@ -92,12 +92,13 @@ struct SystemOps {
     if (!first.ok()) return e.raise(first.fault());
     const auto second = e.resolve_code(next);
     if (!second.ok()) return e.raise(second.fault());
+    // If the slot is what it should be, the second page has another table than it had.
+    const bool other_table = !e.set_slot(next.page(), second->address.frame());
     EntryTable& table = e.cache_->table(first->address.frame(), here.page(), e.mode_id_);
     for (int variant = 0; variant < kVariantCount; ++variant)
       if (Block* block = e.cache_->find(table, static_cast<uint16_t>(here.offset()),
                                         static_cast<uint8_t>(variant)))
-        if (block->second.frame != second->address.frame()) e.cache_->kill(*block);
-    e.set_slot(next.page(), second->address.frame());
+        if (block->second.frame != second->address.frame() || other_table) e.cache_->kill(*block);
     return e.resume();
   }
 

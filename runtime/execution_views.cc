@@ -78,10 +78,10 @@ ExecutionView& ExecutionViews::get(uint32_t view, uint32_t mode) {
   return *views_[number];
 }
 
-void ExecutionViews::set(ExecutionView& execution, EntryTable& table) {
+bool ExecutionViews::set(ExecutionView& execution, EntryTable& table) {
   const uint32_t page = table.page;
   const uint64_t slot = slot_of(table);
-  if (execution.table[page] == slot) return;
+  if (execution.table[page] == slot) return false;
   ++table.uses;
   if (execution.table[page] == empty_[page]) {
     if (execution.used.size() >= kLinearPages) {  // The same pages came and went many times.
@@ -94,6 +94,7 @@ void ExecutionViews::set(ExecutionView& execution, EntryTable& table) {
     --table_of(execution.table[page], page).uses;
   }
   execution.table[page] = slot;
+  return true;
 }
 
 void ExecutionViews::drop_page(uint32_t view, uint32_t page) {

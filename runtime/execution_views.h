@@ -38,8 +38,8 @@ class ExecutionViews {
   ExecutionView& get(uint32_t view, uint32_t mode);
   /// Counts the tables that went to another view or mode.
   uint64_t recycled() const { return recycled_; }
-  /// The slot of the table's page.
-  void set(ExecutionView& execution, EntryTable& table);
+  /// The slot of the table's page. False when it was the table's already.
+  bool set(ExecutionView& execution, EntryTable& table);
   void drop_page(uint32_t view, uint32_t page);
   void drop_view(uint32_t view);
   void clear();  ///< Every slot of every table. Before the entry tables go away.

@@ -399,8 +399,11 @@ Engine::AfterEvent Engine::native_page_fault(const NativeEvent& event) {
     native_cause_ = NativeCause::kCode;
     const uint32_t eip = context_->cpu.eip;
     const bool entry = address.value == eip;
-    if (native_->may_execute(*space, found->address.frame(), address, code_known(address, entry)))
+    const CodeKnown known = code_known(address, entry);
+    if (native_->may_execute(*space, found->address.frame(), address, known)) {
+      native_->map_code_around(*space, user, paging_context(), address.page(), known);
       return AfterEvent::kNatively;
+    }
     native_cause_ = native_->enters_kernel(found->address.frame()) ? NativeCause::kSystemCall
                                                                    : NativeCause::kTranslated;
     // An instruction whose second part lies there is executed by itself.

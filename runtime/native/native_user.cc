@@ -254,6 +254,26 @@ bool NativeUser::map_code(NativeSpace& space, uint64_t frame, uint32_t page) {
   return true;
 }
 
+void NativeUser::map_code_around(NativeSpace& space, View& view, const PagingContext& paging,
+                                 uint32_t page, const CodeKnown& known) {
+  const uint32_t begin = page & ~(kAround - 1);
+  for (uint32_t at = begin; at < begin + kAround; ++at) {
+    const bool open = !(space.rights(at) & native_access::kExecute) && !space.translated(at);
+    if (at == page || at < first_page_ || !open) continue;
+    const auto walk =
+        walk_page(paging, memory_, {at << kPageShift}, Access::kExecute, true, WalkMode::kPeek);
+    if (!walk.ok()) continue;
+    const uint64_t frame = walk->address.frame();
+    const auto found = frames_.find(frame);
+    if (found == frames_.end()) continue;
+    const Frame& code = found->second;
+    const bool fine = code.vetted == Vetted::kFine && code.watched.empty() &&
+                      code.sse == known.sse && code.loads_are_noticed == known.loads_are_noticed;
+    if (fine && prefetch(view, paging, at))
+      space.map(at, 1, native_access::kRead | native_access::kExecute, *memory_.ram_offset(frame));
+  }
+}
+
 bool NativeUser::map_patched(NativeSpace& space, uint64_t frame, uint32_t page) {
   Frame& code = frames_[frame];
   if (!patched_pages_ || !space.may_patch(page)) return false;

@@ -78,6 +78,11 @@ class NativeUser {
   /// denied, and with it the view's tables.
   bool may_execute(NativeSpace& space, uint64_t frame, Linear address, CodeKnown known);
 
+  /// Maps what lies around such a page and is known to be fine, as far as the guest has accessed
+  /// it.
+  void map_code_around(NativeSpace& space, View& view, const PagingContext& paging, uint32_t page,
+                       const CodeKnown& known);
+
   /// Guest code has stopped because of what is patched in the space. Without credit that ends.
   void patch_stopped(NativeSpace& space);
 

@@ -68,7 +68,8 @@ void NativePolicy::stayed(uint32_t view, uint64_t now, uint64_t time, uint64_t c
                           NativeCause cause) {
   Space& space = spaces_[view];
   ++space.events[static_cast<size_t>(cause)];
-  const uint64_t lasting = cause == NativeCause::kMapping ? kMappingShare : 1;
+  const bool maps = cause == NativeCause::kMapping || cause == NativeCause::kCode;
+  const uint64_t lasting = maps ? kMappingShare : 1;
   const auto gained = static_cast<int64_t>(time * kGainThirds / 3);
   space.credit += gained - static_cast<int64_t>(std::min(cost, kMostCost) / lasting);
   if (space.credit >= space.most) {

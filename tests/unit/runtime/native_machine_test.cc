@@ -431,6 +431,39 @@ TEST(NativeMachine, LargePagesAreMappedInLargePieces) {
   EXPECT_LE(machine->statistics().native_faults_hidden, 4u);
 }
 
+TEST(NativeMachine, CodeThatIsKnownToBeFineIsMappedWithWhatLiesAround) {
+  // Three pages: jmp to the next one, twice; hlt. Two address spaces have them; in the second one
+  // the last page has not been accessed.
+  constexpr uint32_t kDirectory = 0xf0000;
+  constexpr uint32_t kTable = 0xf4000;
+  const auto machine = machine_with({0xe9, 0xfb, 0x0f, 0, 0});
+  const auto put = [&](uint32_t at, uint32_t value) {
+    machine->write_memory({at}, std::as_bytes(std::span(&value, 1)));
+  };
+  put(kCode + 0x1000, 0x000ffbe9);
+  put(kCode + 0x2000, 0xf4);
+  for (const uint32_t space : {0u, 0x1000u}) {
+    put(kDirectory + space, (kTable + space) | 0x27);  // Present, writable, user, accessed.
+    for (uint32_t page = 0; page < 0x100; ++page)
+      put(kTable + space + 4 * page, page << kPageShift | 0x67);
+  }
+  put(kTable + 0x1000 + 4 * ((kCode >> kPageShift) + 2), (kCode + 0x2000) | 0x47);
+  const auto code_events = [&](uint32_t space) {
+    CpuState state = machine->state();
+    state.cr3 = kDirectory + space;
+    state.cr0 |= cr0::kPg;
+    state.eip = kCode;
+    machine->set_state(state);
+    const uint64_t before = machine->statistics().native_events[2].count;
+    EXPECT_EQ(machine->run({.time = milliseconds(2000)}).kind, Exit::Kind::kException);
+    EXPECT_EQ(machine->state().eip, kCode + 0x2000);
+    return machine->statistics().native_events[2].count - before;
+  };
+  ASSERT_EQ(code_events(0), 3u);
+  EXPECT_EQ(code_events(0x1000), 2u);
+  EXPECT_EQ(machine->statistics().native_looks, 3u);
+}
+
 TEST(NativeMachine, AContainerThatIsKilledCostsTheGuestAFaultOrNothing) {
   const auto machine = machine_with({0x40, 0xeb, 0xfd});
   ASSERT_EQ(machine->run({.time = milliseconds(5)}).kind, Exit::Kind::kDeadline);

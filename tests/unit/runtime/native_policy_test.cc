@@ -74,7 +74,8 @@ TEST_F(Policy, KeepsWhatComputesLongerThanHandingOverTakes) {
 
 TEST_F(Policy, LetsItsPagesBeMapped) {
   ticks(3, 1);
-  stays(1000, 2'000, NativeCause::kMapping);
+  stays(500, 2'000, NativeCause::kMapping);
+  stays(500, 2'000, NativeCause::kCode);
   EXPECT_TRUE(policy_.native(kView));
   stays(5000, 2'000, NativeCause::kMapping);  // Again and again the same ones.
   EXPECT_FALSE(policy_.native(kView));

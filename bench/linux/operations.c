@@ -1,5 +1,6 @@
 // Times operations of the Linux that it runs on, by its monotonic clock: one line for each, in
 // nanoseconds per operation, the fastest and the median of several batches.
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,17 +79,17 @@ static void end_partner(void) {
   waitpid(partner, NULL, 0);
 }
 
-static void wait_for(pid_t child) {
+static void wait_for(pid_t child, int expected) {
   int status = -1;
   waitpid(child, &status, 0);
-  require(WIFEXITED(status) && WEXITSTATUS(status) == 7, "fork");
+  require(WIFEXITED(status) && WEXITSTATUS(status) == expected, "fork");
 }
 
 static void forks(int count) {
   for (int i = 0; i < count; i++) {
     const pid_t child = fork();
     if (child == 0) _exit(7);
-    wait_for(child);
+    wait_for(child, 7);
   }
 }
 
@@ -99,7 +100,22 @@ static void execs(int count) {
       execl(self, self, "exit", (char*)NULL);
       _exit(1);
     }
-    wait_for(child);
+    wait_for(child, 7);
+  }
+}
+
+// Position-independent and dynamically linked: everything is somewhere else each time.
+static void program_starts(int count) {
+  static const char kProgram[] = "/usr/bin/xz";
+  for (int i = 0; i < count; i++) {
+    const pid_t child = fork();
+    if (child == 0) {
+      const int nowhere = open("/dev/null", O_WRONLY);
+      if (nowhere >= 0) dup2(nowhere, STDOUT_FILENO);
+      execl(kProgram, kProgram, "--version", (char*)NULL);
+      _exit(1);
+    }
+    wait_for(child, 0);
   }
 }
 
@@ -138,6 +154,7 @@ static const Operation operations[] = {
     {"pipe-ping-pong", start_partner, ping_pong, end_partner, 2000},
     {"fork-exit", NULL, forks, NULL, 100},
     {"fork-exec", NULL, execs, NULL, 60},
+    {"program-start", NULL, program_starts, NULL, 30},
 };
 
 int main(int count, char** arguments) {

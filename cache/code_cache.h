@@ -132,8 +132,8 @@ struct FrameCode {
     uint32_t mode = 0;
     EntryTable* table = nullptr;
   };
-  std::vector<Table>
-      tables;  ///< With what they are looked for by. The last made or moved comes last.
+  /// With what they are looked for by. The last made or moved comes last.
+  std::vector<Table> tables;
   std::vector<Block*> blocks;
 };
 
@@ -145,7 +145,9 @@ struct EntryTable {
   uint32_t mode = 0;
   FrameCode* frame_code = nullptr;
   Block* newest = nullptr;
-  uint32_t uses = 0;  ///< Execution tables that have it, and whoever else must find it as it is.
+  /// Execution tables that have it, or had it until room was made for others, and whoever else must
+  /// find it where it is.
+  uint32_t uses = 0;
   std::array<CodeEntry, kTableEntries> entry;
   /// Blocks of other variants than the normal one, by variant << 16 | offset.
   std::unordered_map<uint32_t, Block*> variants;

@@ -406,8 +406,8 @@ uint64_t Engine::leave_with(Exit exit) {
 void Engine::flush_code() {
   sync_fpu_pointers();  // While the block that they point into is still known.
   for (uint64_t frame : cache_->code_frames()) mmu_->allow_writes(frame, denial::kCode);
-  execution_views_->clear();
   cache_->flush();
+  execution_views_->clear();
   ++mapping_epoch_;
 }
 

@@ -67,7 +67,7 @@ ExecutionView& ExecutionViews::get(uint32_t view, uint32_t mode) {
       TRAPLINE_ASSERT(views_.back()->table != nullptr);
     } else {
       number = static_cast<size_t>(std::ranges::min_element(used_) - used_.begin());
-      empty(*views_[number]);
+      forget(*views_[number]);
       keys_[number] = key;
       ++recycled_;
     }
@@ -104,15 +104,15 @@ void ExecutionViews::drop_page(uint32_t view, uint32_t page) {
 
 void ExecutionViews::drop_view(uint32_t view) {
   for (size_t i = 0; i < keys_.size(); ++i)
-    if (keys_[i].view == view) empty(*views_[i]);
+    if (keys_[i].view == view) forget(*views_[i]);
 }
 
 void ExecutionViews::clear() {
-  for (const auto& execution : views_) empty(*execution);
+  for (const auto& execution : views_) forget(*execution);
 }
 
-void ExecutionViews::empty(ExecutionView& execution) {
-  for (const uint32_t page : execution.used) empty_slot(execution, page);
+void ExecutionViews::forget(ExecutionView& execution) {
+  for (const uint32_t page : execution.used) execution.table[page] = empty_[page];
   execution.used.clear();
 }
 

@@ -1,6 +1,10 @@
 // Execution tables: for each view and mode, linear page -> entry table. Emitted indirect branches
 // walk them without asking, so an empty slot must lead somewhere: to the miss table. Tables are
 // private mappings of one file in which every slot does, so a new one costs nothing.
+//
+// A slot counts as a use of its entry table until the guest's mapping goes. Where it is only
+// forgotten, to make room for another view, the use stays counted: the address space will want it
+// again.
 #pragma once
 
 #include <cstdint>
@@ -41,11 +45,11 @@ class ExecutionViews {
   /// The slot of the table's page. False when it was the table's already.
   bool set(ExecutionView& execution, EntryTable& table);
   void drop_page(uint32_t view, uint32_t page);
-  void drop_view(uint32_t view);
-  void clear();  ///< Every slot of every table. Before the entry tables go away.
+  void drop_view(uint32_t view);  ///< Forgets it.
+  void clear();                   ///< Every slot of every table.
 
  private:
-  void empty(ExecutionView& execution);
+  void forget(ExecutionView& execution);
   void empty_slot(ExecutionView& execution, uint32_t page);
   uint64_t* map_table() const;
 

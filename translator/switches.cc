@@ -36,7 +36,7 @@ constexpr std::array kNames = {
     SwitchName{"cold-apart", &Switches::cold_apart,
                "keep what is rarely run of a block away from the rest"},
     SwitchName{"copy-blocks", &Switches::copy_blocks,
-               "copy the translation that the same code has at another address"},
+               "copy or move the translation that the same code has at another address"},
     SwitchName{"one-processor", &Switches::one_processor,
                "run native code where the VCPU's thread runs"},
     SwitchName{"huge-pages", &Switches::huge_pages,

@@ -25,7 +25,7 @@ struct Switches {
   bool page_loops = true;       ///< Loops run without checks while they stay in their pages.
   bool stores_by_call = true;   ///< A MOV to a page table or a device: by the call that finds it.
   bool cold_apart = true;       ///< What is rarely run of a block lies at the cache's other end.
-  bool copy_blocks = true;      ///< A frame's code in another linear page: copied, not translated.
+  bool copy_blocks = true;      ///< Code is translated once, wherever address spaces have it.
   bool one_processor = true;  ///< Native code and the VCPU's thread run in turns on one processor.
   bool huge_pages = true;     ///< RAM and code that are in use lie in huge pages of the host's.
   bool shrx = true;           ///< BMI2 forms where the host has them.

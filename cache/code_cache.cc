@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
-#include <ranges>
 #include <utility>
 
 #include "vcpu/assert.h"
@@ -213,10 +212,11 @@ Block& CodeCache::insert(EntryTable& table, const NewBlock& in) {
 }
 
 Block* CodeCache::copy_for(EntryTable& table, uint16_t offset, uint8_t variant) {
+  const std::vector<FrameCode::Table>& tables = table.frame_code->tables;
   int asked = 0;
-  for (const FrameCode::Table& known : table.frame_code->tables | std::views::reverse) {
-    if (known.mode != table.mode || known.table == &table) continue;
-    if (const Block* block = find(*known.table, offset, variant))
+  for (auto known = tables.rbegin(); known != tables.rend(); ++known) {
+    if (known->mode != table.mode || known->table == &table) continue;
+    if (const Block* block = find(*known->table, offset, variant))
       return block->movable ? &copy(table, *block) : nullptr;
     if (++asked == kMostAsked) break;
   }

@@ -93,6 +93,10 @@ struct Block {
   Block* older = nullptr;  ///< The one that was put into the table before.
 
   bool contains(uint64_t host) const { return host - code < code_size || host - cold < cold_size; }
+  /// From an address that it contains to the end of that part.
+  uint64_t bytes_left(uint64_t host) const {
+    return host - code < code_size ? code + code_size - host : cold + cold_size - host;
+  }
   /// What an offset into the code, as it was emitted, has become.
   uint32_t address(uint32_t emitted) const {
     return emitted < code_size ? code + emitted : cold + (emitted - code_size);

@@ -164,6 +164,7 @@ void Engine::refresh_mode() {
     find_mode(view);
   else
     recall_mode(view);
+  if (brief_entries_ != 0 && context_->cpu.cpl == 3 && !companion_) end_brief_stay();
   follow_view(view);
 }
 

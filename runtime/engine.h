@@ -156,8 +156,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   bool handle_signal(int signal, void* info, void* ucontext);
   /// Goes on after handle_signal(), on the thread's ordinary stack.
   uint64_t handle_signal_exit();
-  /// Whom it was for. Async-signal-safe.
-  KickTarget kick(void* ucontext);
+  /// Async-signal-safe.
+  Kick kick(void* ucontext);
   void sample(const void* ucontext);
 
  private:
@@ -294,6 +294,12 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   bool from_native(const NativeEvent& event, const NativeRegisters& given);
   OrFault<void> load_changed_segments(const NativeRegisters& in, const NativeRegisters& given);
   std::optional<Exit> run_native();
+  void begin_brief_stay();
+  void end_brief_stay();
+  /// For where C++ is entered whenever translated code runs for long.
+  void note_entry() {
+    if (brief_entries_ != 0 && --brief_entries_ == 0) end_brief_stay();
+  }
   std::optional<Exit> stay_native();
   void map_expected(NativeSpace& space);
   AfterEvent native_fault(const Fault& fault);
@@ -382,6 +388,13 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::string native_refusal_;
   std::atomic<const Container*> native_running_{nullptr};
   int native_failures_ = 0;
+  /// How often C++ may still be entered before the deadline is taken back from the container; 0: it
+  /// need not be.
+  uint32_t brief_entries_ = 0;
+  static constexpr uint32_t kBriefEntries = 16;
+  /// How many of the next stays in translated code are not taken for brief. Set by a handler, too.
+  std::atomic<uint32_t> not_brief_{0};
+  static constexpr uint32_t kNotBrief = 256;
   SharedProcessor processor_;
   /// What the instruction at `eip` is to access when the guest's kernel returns to it.
   struct ExpectedAccess {

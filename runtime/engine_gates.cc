@@ -46,6 +46,7 @@ struct Gates {
     Engine& e = engine(context);
     const AccessInfo info = AccessInfo::unpack(bits);
     ++e.counters_.page_misses;
+    e.note_entry();
     if ((address & kPageMask) + info.size > kPageSize)
       return info.write ? carefully(e, from) : gather(e, address, info.size, from);
     const uint64_t removals = e.mmu_->removals();

@@ -236,10 +236,32 @@ void Engine::map_expected(NativeSpace& space) {
 
 // --- events ------------------------------------------------------------------------------------
 
+/// What comes between two stays of native code is brief as a rule, and to take the deadline back
+/// for it, and leave it again, costs as much as the guest's code does. So that waits until C++ has
+/// been entered some times, or user code runs that stays translated. Where neither happened and the
+/// deadline was missed, the next ones are not taken for brief.
+void Engine::begin_brief_stay() {
+  brief_entries_ = 0;
+  if (!deadline_is_left_to_container()) return;
+  if (const uint32_t left = not_brief_; left > 0) {
+    not_brief_ = left - 1;
+    take_deadline_back();
+  } else {
+    brief_entries_ = kBriefEntries;
+  }
+}
+
+void Engine::end_brief_stay() {
+  brief_entries_ = 0;
+  take_deadline_back();
+}
+
 /// Runs natively until the run loop has something to do.
 std::optional<Exit> Engine::run_native() {
+  native_cause_ = NativeCause::kLost;
   std::optional<Exit> ended = stay_native();
-  if (!deadline_passed_) take_deadline_back();
+  begin_brief_stay();
+  if (native_cause_ == NativeCause::kTranslated) end_brief_stay();
   return ended;
 }
 

@@ -48,6 +48,7 @@ Exit Engine::run(const RunLimits& limits) {
   if (options_.sample_interval.count() > 0 && !sampling_timer_)
     sampling_timer_.emplace(options_.sample_interval);
   const RunningEngine running(*this, limits.time);
+  begin_brief_stay();
   running_ = true;
   Exit exit = running.ok() ? loop() : exit_of(Exit::Kind::kError);
   running_ = false;

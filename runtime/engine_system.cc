@@ -10,6 +10,7 @@ struct SystemOps {
   static Engine& enter(Context* context) {
     auto& e = *static_cast<Engine*>(context->engine);
     e.import_flags();
+    e.note_entry();
     return e;
   }
 

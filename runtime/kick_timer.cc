@@ -8,12 +8,7 @@
 
 namespace trapline {
 namespace {
-
 constexpr uint64_t kSecond = 1'000'000'000;
-constexpr uint64_t kThreadsInterval = 50'000;
-/// A container is sure to get the one kick, and must be given the processor to answer it.
-constexpr uint64_t kContainersInterval = 5'000'000;
-
 }  // namespace
 
 KickTimer::~KickTimer() {
@@ -32,24 +27,22 @@ bool KickTimer::make(int signal) {
 
 void KickTimer::arm(uint64_t due) {
   due_ = due;
-  lent_ = false;
   armed_ = true;  // Before the timer can go off.
-  keep_or_set(nanoseconds_now() + 1, due);
+  if (!lent_) keep_or_set(nanoseconds_now() + 1, due);
 }
 
 void KickTimer::lend() {
   lent_ = true;
-  keep_or_set(due_ + kGrace / 2, due_ + 2 * kGrace);
+  keep_or_set(due_ + kLeastGrace, due_ + 2 * kGrace);
 }
 
 void KickTimer::take_back() {
-  if (!lent_.exchange(false)) return;
-  const uint64_t now = nanoseconds_now();
-  keep_or_set(now + 1, due_ < now + kNear ? due_.load() : due_ + 2 * kGrace);
+  if (lent_.exchange(false)) keep_or_set(nanoseconds_now() + 1, due_);
 }
 
 void KickTimer::disarm() {
   armed_ = false;
+  lent_ = false;
   if (set_ == kNever) return;
   const itimerspec spec{};
   timer_settime(id_, 0, &spec, nullptr);
@@ -59,7 +52,7 @@ void KickTimer::disarm() {
 void KickTimer::go_off(timer_t id) {
   itimerspec spec{};
   spec.it_value.tv_nsec = 1;
-  spec.it_interval.tv_nsec = kThreadsInterval;
+  spec.it_interval.tv_nsec = kInterval;
   timer_settime(id, 0, &spec, nullptr);
 }
 
@@ -73,28 +66,22 @@ bool KickTimer::too_early() {
   return true;
 }
 
-void KickTimer::kicked(KickTarget whom) {
-  const bool changes = target_ != whom;
-  target_ = whom;
-  if (changes) set(nanoseconds_now() + interval());
-  set_ = kRepeats;
+void KickTimer::kicked(Kick kick) {
+  if (kick == Kick::kTooSoon) set(nanoseconds_now() + kRetry);
+  set_ = kick == Kick::kTooSoon ? kSoon : kSomeTime;
 }
 
 void KickTimer::set(uint64_t when) {
   itimerspec spec{};
   spec.it_value.tv_sec = static_cast<time_t>(when / kSecond);
   spec.it_value.tv_nsec = static_cast<long>(when % kSecond);
-  spec.it_interval.tv_nsec = static_cast<long>(interval());
+  spec.it_interval.tv_nsec = kInterval;
   set_ = when;
   timer_settime(id_, TIMER_ABSTIME, &spec, nullptr);
 }
 
 uint64_t KickTimer::wanted() const {
   return lent_ ? due_ + kGrace : due_.load();
-}
-
-uint64_t KickTimer::interval() const {
-  return target_ == KickTarget::kContainer ? kContainersInterval : kThreadsInterval;
 }
 
 }  // namespace trapline

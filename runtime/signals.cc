@@ -16,6 +16,7 @@
 #include "runtime/engine.h"
 #include "runtime/host_ticks.h"
 #include "runtime/kick_timer.h"
+#include "translator/table_jump.h"
 #include "vcpu/assert.h"
 
 namespace trapline {
@@ -159,6 +160,10 @@ uint64_t leave_deadline_to_container() {
   return kick_timer.due();
 }
 
+bool deadline_is_left_to_container() {
+  return kick_timer.lent();
+}
+
 void take_deadline_back() {
   kick_timer.take_back();
 }
@@ -170,8 +175,8 @@ void forget_deadline() {
 RunningEngine::~RunningEngine() {
   set_assertion_hook(previous_hook_);
   kick_timer.leave();
+  if (kick_timer.retries()) kick_timer.disarm();  // Nobody is left to be kicked.
   if (own_slot && own_slot->kicked.exchange(false)) kick_timer.lost();
-  if (kick_timer.repeats()) kick_timer.disarm();
   if (own_slot && !previous_) {
     own_slot->engine = nullptr;
     own_slot = nullptr;
@@ -199,9 +204,12 @@ void Engine::request_stop() {
   kick_thread_of(*this);
 }
 
-KickTarget Engine::kick(void* context) {
+Kick Engine::kick(void* context) {
   counters_.kicks.fetch_add(1, std::memory_order_relaxed);
-  if (!stop_requested_ && kick_timer.armed()) deadline_passed_ = true;
+  if (!stop_requested_ && kick_timer.armed()) {
+    deadline_passed_ = true;
+    if (brief_entries_ != 0 && !native_running_) not_brief_ = kNotBrief;
+  }
   HotFields& hot = context_->hot;
   hot.attention = 1;
   const Container* running = native_running_;
@@ -210,9 +218,14 @@ KickTarget Engine::kick(void* context) {
   hot.exec_table = reinterpret_cast<uint64_t>(execution_views_->empty_table());
   const auto* machine = static_cast<ucontext_t*>(context);
   const auto pc = static_cast<uint64_t>(machine->uc_mcontext.gregs[REG_RIP]);
-  if (code_memory_->contains(pc))
-    if (const Block* block = cache_->block_at(pc)) cache_->cut_exits(*block);
-  return running ? KickTarget::kContainer : KickTarget::kThread;
+  if (running) return Kick::kNoticed;
+  const Block* block = code_memory_->contains(pc) ? cache_->block_at(pc) : nullptr;
+  if (!block) return Kick::kTooSoon;
+  cache_->cut_exits(*block);
+  // What it has read of the execution table already is not the empty one's.
+  const uint64_t left = block->bytes_left(pc);
+  return jumps_by_table({reinterpret_cast<const uint8_t*>(pc), left}) ? Kick::kTooSoon
+                                                                      : Kick::kNoticed;
 }
 
 void Engine::sample(const void* context) {

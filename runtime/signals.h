@@ -34,6 +34,7 @@ void change_deadline(std::chrono::nanoseconds after);
 /// what stops the engine then; the thread's comes some time later, until the deadline is taken
 /// back.
 uint64_t leave_deadline_to_container();
+bool deadline_is_left_to_container();
 void take_deadline_back();
 /// The timer stays as it is when a run ends, as the next one may need it so. This is for when there
 /// is none soon.

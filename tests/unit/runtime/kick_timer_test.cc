@@ -15,13 +15,25 @@ constexpr int kSignal = SIGUSR2;
 KickTimer* timer_under_test = nullptr;
 volatile int early = 0;
 volatile int kicks = 0;
+volatile Kick outcome = Kick::kNoticed;
+/// Until it goes off again after a kick, at least.
+volatile uint64_t shortest_pause = 0;
+
+/// Until it goes off; 0: it does not.
+uint64_t left(const KickTimer& timer) {
+  itimerspec spec{};
+  timer_gettime(timer.id(), &spec);
+  return static_cast<uint64_t>(spec.it_value.tv_sec) * kSecond +
+         static_cast<uint64_t>(spec.it_value.tv_nsec);
+}
 
 void on_signal(int) {
   if (timer_under_test->too_early()) {
     early = early + 1;
   } else {
     kicks = kicks + 1;
-    timer_under_test->kicked(KickTarget::kThread);
+    timer_under_test->kicked(outcome);
+    if (const uint64_t now = left(*timer_under_test); now < shortest_pause) shortest_pause = now;
   }
 }
 
@@ -30,6 +42,8 @@ class KickTimerTest : public testing::Test {
   void SetUp() override {
     early = 0;
     kicks = 0;
+    outcome = Kick::kNoticed;
+    shortest_pause = ~uint64_t{0};
     timer_under_test = &timer_;
     signal(kSignal, on_signal);
     ASSERT_TRUE(timer_.make(kSignal));
@@ -38,20 +52,13 @@ class KickTimerTest : public testing::Test {
     timer_.disarm();
     signal(kSignal, SIG_DFL);
   }
-  /// Until it goes off; 0: it does not.
-  uint64_t left() const {
-    itimerspec spec{};
-    timer_gettime(timer_.id(), &spec);
-    return static_cast<uint64_t>(spec.it_value.tv_sec) * kSecond +
-           static_cast<uint64_t>(spec.it_value.tv_nsec);
-  }
   // Both hold however long the thread is kept from going on in between.
   bool goes_off_by(uint64_t when) const {
     const uint64_t now = nanoseconds_now();
-    return now + left() <= when;
+    return now + left(timer_) <= when;
   }
   bool goes_off_from(uint64_t when) const {
-    const uint64_t then = left();
+    const uint64_t then = left(timer_);
     return nanoseconds_now() + then >= when;
   }
   void expect_set_for(uint64_t when) const {
@@ -68,16 +75,34 @@ class KickTimerTest : public testing::Test {
   KickTimer timer_;
 };
 
-TEST_F(KickTimerTest, RepeatsFromTheDeadlineOn) {
+TEST_F(KickTimerTest, AKickThatCameTooSoonIsMadeAgainSoon) {
+  outcome = Kick::kTooSoon;
+  const uint64_t due = nanoseconds_now() + 5 * kMillisecond;
+  timer_.arm(due);
+  const auto made_again = [] { return kicks >= 3 && shortest_pause <= KickTimer::kRetry; };
+  wait_for(made_again);
+  EXPECT_TRUE(made_again());
+  EXPECT_TRUE(timer_.retries());
+  EXPECT_GE(nanoseconds_now(), due);
+}
+
+TEST_F(KickTimerTest, AnyOtherOneIsMadeAgainMuchLater) {
   const uint64_t due = nanoseconds_now() + 5 * kMillisecond;
   timer_.arm(due);
   wait_for([] { return kicks >= 3; });
   EXPECT_GE(kicks, 3);
-  EXPECT_GE(nanoseconds_now(), due);
-  EXPECT_TRUE(timer_.repeats());
+  EXPECT_GE(nanoseconds_now(), due + 2 * KickTimer::kInterval);
+  EXPECT_FALSE(timer_.retries());
   timer_.disarm();
-  EXPECT_EQ(left(), 0u);
-  EXPECT_FALSE(timer_.repeats());
+  EXPECT_EQ(left(timer_), 0u);
+}
+
+TEST_F(KickTimerTest, IsSetAgainAfterAKick) {
+  timer_.arm(nanoseconds_now() + kMillisecond);
+  wait_for([] { return kicks > 0; });
+  const uint64_t due = nanoseconds_now() + 100 * kSecond;
+  timer_.arm(due);
+  expect_set_for(due);
 }
 
 TEST_F(KickTimerTest, IsLeftAloneWhereItGoesOffTooEarlyAndThenSetAgain) {
@@ -99,30 +124,50 @@ TEST_F(KickTimerTest, IsSetWhereItWouldBeLate) {
   expect_set_for(due);
 }
 
-TEST_F(KickTimerTest, ComesAfterWhomItIsLentTo) {
+TEST_F(KickTimerTest, ComesLongAfterWhomItIsLentTo) {
+  constexpr uint64_t kPeriod = KickTimer::kGrace / 2;
   const uint64_t due = nanoseconds_now() + 100 * kSecond;
   timer_.arm(due);
   timer_.lend();
+  EXPECT_TRUE(timer_.lent());
   expect_set_for(due + KickTimer::kGrace);
-  timer_.take_back();  // Far from the deadline it may stay so.
+  timer_.arm(due +
+             kPeriod);  // The next one is lent as well, and what was set still comes after it.
   timer_.lend();
   expect_set_for(due + KickTimer::kGrace);
-  timer_.arm(due + 4 * kMillisecond);  // The next one: what was set is early.
+  timer_.arm(due + 2 * kPeriod);
   expect_set_for(due + KickTimer::kGrace);
   timer_.lend();
-  expect_set_for(due + 4 * kMillisecond + KickTimer::kGrace);
+  expect_set_for(due + 2 * kPeriod + KickTimer::kGrace);
 }
 
-TEST_F(KickTimerTest, IsPreciseAgainNearTheDeadline) {
-  const uint64_t due = nanoseconds_now() + 50 * kMillisecond;
+TEST_F(KickTimerTest, IsPreciseOnceItIsTakenBack) {
+  const uint64_t due = nanoseconds_now() + 100 * kSecond;
   timer_.arm(due);
   timer_.lend();
-  wait_for([&] { return nanoseconds_now() > due - KickTimer::kNear / 2; });
   timer_.take_back();
-  EXPECT_TRUE(kicks > 0 || goes_off_by(due));
+  EXPECT_FALSE(timer_.lent());
+  expect_set_for(due);
+  timer_.arm(due - kSecond);
+  expect_set_for(due - kSecond);
+}
+
+TEST_F(KickTimerTest, ADeadlineThatIsTakenBackTooLateIsMetAtOnce) {
+  timer_.arm(nanoseconds_now() + 50 * kSecond);
+  timer_.lend();
+  timer_.arm(nanoseconds_now() + 1);
+  timer_.take_back();
   wait_for([] { return kicks > 0; });
   EXPECT_GT(kicks, 0);
-  EXPECT_GE(nanoseconds_now(), due);
+}
+
+TEST_F(KickTimerTest, IsLentNoMoreOnceItIsOff) {
+  const uint64_t due = nanoseconds_now() + 100 * kSecond;
+  timer_.arm(due);
+  timer_.lend();
+  timer_.disarm();
+  timer_.arm(due);
+  expect_set_for(due);
 }
 
 TEST_F(KickTimerTest, KicksThoughItWasLentWhenNobodySeesToTheDeadline) {
@@ -138,7 +183,6 @@ TEST_F(KickTimerTest, IsSetAgainAfterItWasSetFromElsewhere) {
   const uint64_t due = nanoseconds_now() + 100 * kSecond;
   timer_.arm(due);
   timer_.lost();
-  EXPECT_TRUE(timer_.repeats());
   timer_.arm(due + kSecond);
   expect_set_for(due + kSecond);
 }

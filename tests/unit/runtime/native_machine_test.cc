@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "runtime/machine.h"
+#include "runtime/signals.h"
 #include "vcpu/huge_pages.h"
 
 namespace trapline {
@@ -79,6 +80,42 @@ TEST(NativeMachine, ADeadlineEndsALoop) {
     EXPECT_EQ(machine->run({.time = milliseconds(10)}).kind, Exit::Kind::kDeadline);
   EXPECT_GT(machine->state().gpr[kEax], eax);
   EXPECT_EQ(machine->statistics().blocks_translated, 0u);
+}
+
+/// A machine whose deadline a container's timer has just seen to, with other code to go on with.
+std::unique_ptr<Machine> machine_after_native_code(const std::vector<uint8_t>& code, uint8_t cpl,
+                                                   uint32_t flags = 0) {
+  auto machine = machine_with({0xeb, 0xfe});
+  for (int i = 0; i < 1000 && !deadline_is_left_to_container(); ++i)
+    EXPECT_EQ(machine->run({.time = milliseconds(2), .goes_on = true}).kind, Exit::Kind::kDeadline);
+  EXPECT_TRUE(deadline_is_left_to_container());
+  machine->write_memory({kCode + 0x1000}, std::as_bytes(std::span(code)));
+  CpuState state = CpuState::flat32(cpl);
+  state.eip = kCode + 0x1000;
+  state.eflags |= eflags::kIf | flags;
+  machine->set_state(state);
+  return machine;
+}
+
+TEST(NativeMachine, TheDeadlineIsTakenBackForUserCodeThatIsTranslated) {
+  const auto machine = machine_after_native_code({0xeb, 0xfe}, 3, eflags::kIopl);
+  EXPECT_EQ(machine->run({.time = milliseconds(2), .goes_on = true}).kind, Exit::Kind::kDeadline);
+  EXPECT_FALSE(deadline_is_left_to_container());
+}
+
+TEST(NativeMachine, TheDeadlineIsTakenBackForKernelCodeThatIsNotBrief) {
+  const std::vector<uint8_t> code = {0x0f, 0x01, 0x05, 0, 0, 2, 0, 0xeb, 0xf7};  // sgdt; jmp
+  const auto machine = machine_after_native_code(code, 0);
+  EXPECT_EQ(machine->run({.time = milliseconds(2), .goes_on = true}).kind, Exit::Kind::kDeadline);
+  EXPECT_FALSE(deadline_is_left_to_container());
+}
+
+TEST(NativeMachine, ADeadlineThatIsMissedInKernelCodeIsTakenBackTheNextTime) {
+  const auto machine = machine_after_native_code({0xeb, 0xfe}, 0);
+  EXPECT_EQ(machine->run({.time = milliseconds(2), .goes_on = true}).kind, Exit::Kind::kDeadline);
+  EXPECT_TRUE(deadline_is_left_to_container());
+  EXPECT_EQ(machine->run({.time = milliseconds(2), .goes_on = true}).kind, Exit::Kind::kDeadline);
+  EXPECT_FALSE(deadline_is_left_to_container());
 }
 
 TEST(NativeMachine, TheThreadIsSetFreeUnlessItGoesOn) {

@@ -113,15 +113,31 @@ PROGRAMS = [
 ]
 
 
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_guest_arguments(parser):
     parser.add_argument("--build", default="build/release", metavar="DIR",
                         help="the build tree (default: %(default)s)")
     parser.add_argument("--trapline", metavar="FILE", help="the VMM (default: DIR/trapline)")
     parser.add_argument("--guests", type=pathlib.Path, metavar="DIR",
                         default=os.environ.get("TRAPLINE_GUESTS", ROOT / "build/guests-cache"),
                         help="what scripts/guests fetched (default: %(default)s)")
+    parser.add_argument("--kernel", default="686", help="686, 686-pae or rt-686-pae")
+    parser.add_argument("--memory", default="512M")
+    parser.add_argument("--option", action="append", default=[], help="one more for the VMM")
+    parser.add_argument("--json", metavar="FILE", help="also write everything there ('-': stdout)")
+
+
+def named(parser, names, programs):
+    """Those of the programs, by names with commas between them."""
+    names = [name for name in names.split(",") if name]
+    if unknown := set(names) - {program.name for program in programs}:
+        parser.error(f"no such program: {', '.join(unknown)}")
+    return [program for program in programs if program.name in names]
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_guest_arguments(parser)
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--policies", default=",".join(POLICIES), metavar="NAME,NAME")
     parser.add_argument("--programs", metavar="NAME,NAME", default=",".join(
@@ -129,16 +145,9 @@ def arguments():
     parser.add_argument("--no-operations", action="store_true", help="the programs alone")
     parser.add_argument("--shares", action="store_true",
                         help="also tell how much of the user time was native")
-    parser.add_argument("--kernel", default="686", help="686, 686-pae or rt-686-pae")
-    parser.add_argument("--memory", default="512M")
-    parser.add_argument("--option", action="append", default=[], help="one more for the VMM")
     parser.add_argument("--require-targets", action="store_true")
-    parser.add_argument("--json", metavar="FILE", help="also write everything there ('-': stdout)")
     options = parser.parse_args()
-    names = [name for name in options.programs.split(",") if name]
-    if unknown := set(names) - {program.name for program in PROGRAMS}:
-        parser.error(f"no such program: {', '.join(unknown)}")
-    options.programs = [program for program in PROGRAMS if program.name in names]
+    options.programs = named(parser, options.programs, PROGRAMS)
     options.policies = options.policies.split(",")
     if unknown := set(options.policies) - set(POLICIES):
         parser.error(f"no such policy: {', '.join(unknown)}")
@@ -206,12 +215,16 @@ def start(options, kit, policy, statistics_file=None):
     return running
 
 
+def host_environment():
+    return {"GLIBC_TUNABLES": TUNABLES, "LC_ALL": "C"}
+
+
 def run_on_host(kit, program):
-    environment = {"GLIBC_TUNABLES": TUNABLES, "LC_ALL": "C"}
     one = {max(os.sched_getaffinity(0))}
     begin = time.monotonic()
     done = subprocess.run(kit.host_command(program.arguments), stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment,
+                          stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                          env=host_environment(),
                           preexec_fn=lambda: os.sched_setaffinity(0, one), check=False)
     elapsed = time.monotonic() - begin
     if done.returncode != 0:
@@ -411,4 +424,5 @@ def main():
     return int(options.require_targets and not all(met for _, met in verdicts))
 
 
-benchlib.main_guard(main)
+if __name__ == "__main__":
+    benchlib.main_guard(main)

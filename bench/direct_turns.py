@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""The computing programs of direct_compare.py by the processor time that they take, the host's and
+the guest's at once and in turns on one processor, so that both meet the same neighbours, caches and
+clock rates. Where a host is shared or its processors vary, this tells overhead far better than
+elapsed time does. It leaves out what a guest waits for, which for such programs is nothing.
+
+The guest's share is everything that the VMM's process and its containers take meanwhile; `VMM` is
+the process's part of that: the guest's kernel, devices, and the policy's translated stretches.
+
+The exit status is 0 when everything ran; with --require-targets also only when the targets are met."""
+
+import argparse
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+
+sys.dont_write_bytecode = True
+
+import benchlib
+import direct_compare
+from benchlib import BenchError
+from direct_compare import machine
+
+# A rating says how fast something ran, not what it took.
+PROGRAMS = [one for one in direct_compare.PROGRAMS if one.computes and not one.rating]
+JIFFY = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    direct_compare.add_guest_arguments(parser)
+    parser.add_argument("--runs", type=int, default=5, metavar="NUMBER",
+                        help="of each program in each guest (default: %(default)s)")
+    parser.add_argument("--policies", default="never,adaptive", metavar="NAME,NAME")
+    parser.add_argument("--programs", metavar="NAME,NAME", default=",".join(
+        [program.name for program in PROGRAMS]), help="(default: %(default)s)")
+    parser.add_argument("--require-targets", action="store_true")
+    options = parser.parse_args()
+    options.programs = direct_compare.named(parser, options.programs, PROGRAMS)
+    options.policies = options.policies.split(",")
+    if unknown := set(options.policies) - set(direct_compare.POLICIES):
+        parser.error(f"no such policy: {', '.join(unknown)}")
+    if options.runs < 1:
+        parser.error("--runs is at least 1")
+    return options
+
+
+def threads(pid):
+    return [int(path.name) for path in pathlib.Path(f"/proc/{pid}/task").iterdir()]
+
+
+def children(pid):
+    found = []
+    for thread in threads(pid):
+        text = pathlib.Path(f"/proc/{pid}/task/{thread}/children").read_text(encoding="ascii")
+        found += [int(word) for word in text.split()]
+    return found
+
+
+def seconds_of(pid):
+    """Of a process's threads; 0 when it has just ended."""
+    try:
+        return sum(int(pathlib.Path(f"/proc/{pid}/task/{thread}/schedstat")
+                       .read_text(encoding="ascii").split()[0]) for thread in threads(pid)) / 1e9
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+
+
+def seconds_of_ended_children(pid):
+    stat = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    after_name = stat.rpartition(")")[2].split()
+    return (int(after_name[13]) + int(after_name[14])) * JIFFY
+
+
+def processor_time(running):
+    """(the VMM's process, its containers)"""
+    pid = running.process.pid
+    containers = sum(seconds_of(child) for child in children(pid))
+    return seconds_of(pid), containers + seconds_of_ended_children(pid)
+
+
+def pin(running, processor):
+    pid = running.process.pid
+    for process in [pid, *children(pid)]:
+        for thread in threads(process):
+            os.sched_setaffinity(thread, {processor})
+
+
+class HostLoop:
+    """Runs the host's program again and again on the processor, as long as it is entered."""
+
+    def __init__(self, kit, program, processor):
+        self.command = kit.host_command(program.arguments)
+        self.processor = processor
+        self.seconds = []
+        self.failure = None
+        self.wanted = True
+        self.thread = threading.Thread(target=self.work)
+
+    def work(self):
+        while self.wanted or not self.seconds:
+            with subprocess.Popen(
+                    self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL, env=direct_compare.host_environment(),
+                    preexec_fn=lambda: os.sched_setaffinity(0, {self.processor})) as process:
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode != 0:
+                self.failure = f"ends with {process.returncode}: {' '.join(self.command)}"
+                break
+            self.seconds.append(usage.ru_utime + usage.ru_stime)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.wanted = False
+        self.thread.join()
+
+
+def measure(options, kit):
+    """By program and engine: the processor time of each run, and of guests the VMM's part."""
+    processor = max(os.sched_getaffinity(0))
+    times = {program.name: {} for program in options.programs}
+    guests = {}
+    try:
+        for policy in options.policies:
+            guests[policy] = direct_compare.start(options, kit, policy)
+            pin(guests[policy], processor)
+        for program in options.programs:
+            one = times[program.name]
+            with HostLoop(kit, program, processor) as host:
+                for number in range(options.runs):
+                    order = list(guests) if number % 2 == 0 else list(reversed(guests))
+                    for policy in order:
+                        before = processor_time(guests[policy])
+                        direct_compare.run_in_guest(guests[policy], program)
+                        after = processor_time(guests[policy])
+                        vmm, containers = (end - begin for begin, end in zip(before, after))
+                        one.setdefault(policy, []).append({"whole": vmm + containers, "vmm": vmm})
+            if host.failure:
+                raise BenchError(f"{program.name} on the host {host.failure}")
+            one[direct_compare.HOST] = [{"whole": seconds} for seconds in host.seconds]
+            print(f"{program.name} is done", file=sys.stderr, flush=True)
+        for running in guests.values():
+            direct_compare.power_off(running)
+    except machine.MachineError as error:
+        said = "\n".join(running.description() for running in guests.values())
+        raise BenchError(f"{error}\n{said}") from error
+    finally:
+        for running in guests.values():
+            running.stop()
+    return times
+
+
+def spread(runs):
+    """By how much the middle half of the runs differs, relative to the median."""
+    values = sorted(run["whole"] for run in runs)
+    quarter = len(values) // 4
+    return values[-1 - quarter] / values[quarter] - 1
+
+
+def median(runs, part="whole"):
+    return statistics.median(run[part] for run in runs)
+
+
+def summary(times, policy):
+    speed = {name: median(one[direct_compare.HOST]) / median(one[policy])
+             for name, one in times.items()}
+    return {"speed": speed, "mean": benchlib.geometric_mean(speed.values())}
+
+
+def print_table(times, summaries):
+    print(f"{'of the host speed':16}{'host s':>9}{'runs':>6}{'spread':>8}"
+          + "".join(f"{policy:>12}{'spread':>8}{'VMM':>7}" for policy in summaries))
+    for name, one in times.items():
+        host = one[direct_compare.HOST]
+        line = f"{name:17}{median(host):8.3f}{len(host):6}{spread(host):8.1%}"
+        for policy, values in summaries.items():
+            part = median(one[policy], "vmm") / median(one[policy])
+            line += f"{values['speed'][name]:12.3f}{spread(one[policy]):8.1%}{part:7.1%}"
+        print(line)
+    print(f"{'geometric mean':40}"
+          + "".join(f"{values['mean']:12.3f}{'':15}" for values in summaries.values()))
+
+
+def judge(summaries):
+    verdicts = []
+    for policy in [name for name in summaries if name != "never"]:
+        values = summaries[policy]
+        worst = min(values["speed"], key=values["speed"].get)
+        for what, value, target in [
+                ("geometric mean", values["mean"], direct_compare.TARGET_MEAN),
+                (f"worst ({worst})", values["speed"][worst], direct_compare.TARGET_WORST)]:
+            verdicts.append((f"{policy}: {what} {value:.3f} of the host's speed, target {target}",
+                             value >= target))
+    return verdicts
+
+
+def main():
+    options = arguments()
+    with tempfile.TemporaryDirectory() as name:
+        times = measure(options, direct_compare.Kit(options, pathlib.Path(name)))
+    summaries = {policy: summary(times, policy) for policy in options.policies}
+    verdicts = judge(summaries)
+    if options.json != "-":
+        print_table(times, summaries)
+        for what, met in verdicts:
+            print(f"{'met   ' if met else 'MISSED'}  {what}")
+    benchlib.write_json(options.json, {
+        "host": benchlib.host_description(), "times": times, "summaries": summaries,
+        "targets": [{"what": what, "met": met} for what, met in verdicts]})
+    return int(options.require_targets and not all(met for _, met in verdicts))
+
+
+if __name__ == "__main__":
+    benchlib.main_guard(main)

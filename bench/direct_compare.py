@@ -38,7 +38,7 @@ import machine
 
 BOOT_LIMIT = 180
 LIMIT = 300
-SAMPLE_BYTES = 4 << 20
+SAMPLE_BYTES = 8 << 20
 POLICIES = ["never", "adaptive", "always"]
 OPERATIONS = ["getpid", "getpid-int80", "page-fault", "pipe-ping-pong", "fork-exit", "fork-exec",
               "program-start"]
@@ -54,7 +54,7 @@ HOST, AGAIN = "host", "host again"
 # Computes: a few thousand words, again and again.
 PERL = r"""
 my (%seen, $long); my $seed = 7;
-for my $i (1 .. 2500000) {
+for my $i (1 .. 6000000) {
   $seed = ($seed * 69069 + 5) % 4294967296;
   my $word = sprintf "%03x", $seed >> 20;
   $seen{$word}++; $long++ if $word =~ /^(?:[0-9a-e]{2})+f/;
@@ -75,7 +75,7 @@ my $sum = 0; $sum = ($sum * 31 + length($_) + ord) % 1000003 for sort @list;
 print scalar(keys %seen), " $sum\n";
 """
 
-# With its 8 MiB, preset 6 fills 70 MB of fresh memory for a sample of 4 MiB.
+# With its 8 MiB, preset 6 fills 70 MB of fresh memory for a sample of that size.
 XZ_FILTER = "--lzma2=preset=6,dict=1MiB"
 RATING = r"^Tot: +\d+ +\d+ +(\d+)"
 
@@ -182,7 +182,7 @@ class Kit:
         (self.data / "words.pl").write_text(PERL)
         (self.data / "heap.pl").write_text(PERL_HEAP)
         with open(self.data / "sample.xz", "wb") as file:
-            for _ in range(8):
+            for _ in range(16):
                 subprocess.run(self.host_command(["usr/bin/xz", "-1", "-c", "/loads/data/sample"]),
                                stdout=file, check=True)
         self.initrd = folder / "initramfs.gz"

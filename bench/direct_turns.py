@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """The computing programs of direct_compare.py by the processor time that they take, the host's and
-the guest's at once and in turns on one processor, so that both meet the same neighbours, caches and
-clock rates. Where a host is shared or its processors vary, this tells overhead far better than
-elapsed time does. It leaves out what a guest waits for, which for such programs is nothing.
+the guest's in turns of a tenth of a second on one processor, so that both meet the same neighbours
+and clock rates. Where a host is shared or its processors vary, this tells overhead far better than
+elapsed time does. It leaves out what a guest waits for, which for such programs is nothing. Whose
+turn it is not is stopped, so a guest's timer interrupts are as frequent as they are without turns.
 
 The guest's share is everything that the VMM's process and its containers take meanwhile; `VMM` is
 the process's part of that: the guest's kernel, devices, and the policy's translated stretches.
@@ -12,11 +13,13 @@ The exit status is 0 when everything ran; with --require-targets also only when 
 import argparse
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 sys.dont_write_bytecode = True
 
@@ -27,6 +30,7 @@ from direct_compare import machine
 
 # A rating says how fast something ran, not what it took.
 PROGRAMS = [one for one in direct_compare.PROGRAMS if one.computes and not one.rating]
+TURN = 0.1
 JIFFY = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -92,36 +96,81 @@ def pin(running, processor):
 
 
 class HostLoop:
-    """Runs the host's program again and again on the processor, as long as it is entered."""
+    """Runs the host's program again and again on the processor, as long as it is entered, in turns
+    with whichever guest it is told of."""
 
     def __init__(self, kit, program, processor):
         self.command = kit.host_command(program.arguments)
         self.processor = processor
+        self.guest = None
         self.seconds = []
         self.failure = None
         self.wanted = True
-        self.thread = threading.Thread(target=self.work)
+        self.handle = None  # Of the process.
+        self.may_start = threading.Lock()
+        self.runner = threading.Thread(target=self.run)
+        self.turns = threading.Thread(target=self.take_turns)
 
-    def work(self):
+    def run(self):
         while self.wanted or not self.seconds:
-            with subprocess.Popen(
+            with self.may_start:
+                process = subprocess.Popen(
                     self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL, env=direct_compare.host_environment(),
-                    preexec_fn=lambda: os.sched_setaffinity(0, {self.processor})) as process:
-                _, status, usage = os.wait4(process.pid, 0)
-                process.returncode = os.waitstatus_to_exitcode(status)
+                    preexec_fn=lambda: os.sched_setaffinity(0, {self.processor}))
+                self.handle = os.pidfd_open(process.pid)
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            with self.may_start:
+                os.close(self.handle)
+                self.handle = None
             if process.returncode != 0:
                 self.failure = f"ends with {process.returncode}: {' '.join(self.command)}"
-                break
+                return
             self.seconds.append(usage.ru_utime + usage.ru_stime)
 
+    def take_turns(self):
+        while self.runner.is_alive():
+            guest = self.guest
+            if guest:
+                signal_all(guest, signal.SIGSTOP)
+            time.sleep(TURN)
+            if not guest:
+                continue
+            with self.may_start:
+                self.signal_host(signal.SIGSTOP)
+                signal_all(guest, signal.SIGCONT)
+                time.sleep(TURN)
+                self.signal_host(signal.SIGCONT)
+
+    def signal_host(self, number):
+        if self.handle is not None:
+            try:
+                signal.pidfd_send_signal(self.handle, number)
+            except ProcessLookupError:
+                pass
+
     def __enter__(self):
-        self.thread.start()
+        self.runner.start()
+        self.turns.start()
         return self
 
     def __exit__(self, *_):
+        self.guest = None
         self.wanted = False
-        self.thread.join()
+        self.runner.join()
+        self.turns.join()
+
+
+def signal_all(running, number):
+    """The VMM first, so that it starts no container in between."""
+    pid = running.process.pid
+    try:
+        os.kill(pid, number)
+        for child in children(pid):
+            os.kill(child, number)
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # A container ended just now, or the VMM, which others notice.
 
 
 def measure(options, kit):
@@ -140,7 +189,9 @@ def measure(options, kit):
                     order = list(guests) if number % 2 == 0 else list(reversed(guests))
                     for policy in order:
                         before = processor_time(guests[policy])
+                        host.guest = guests[policy]
                         direct_compare.run_in_guest(guests[policy], program)
+                        host.guest = None
                         after = processor_time(guests[policy])
                         vmm, containers = (end - begin for begin, end in zip(before, after))
                         one.setdefault(policy, []).append({"whole": vmm + containers, "vmm": vmm})

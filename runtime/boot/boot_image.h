@@ -15,6 +15,9 @@ class Machine;
 struct BootPiece {
   Physical address;
   std::vector<std::byte> content;
+  /// So many bytes from the host's source of randomness follow, others each time. Where the host
+  /// has none, nothing of the piece is there.
+  size_t random_bytes = 0;
 };
 
 struct BootImage {

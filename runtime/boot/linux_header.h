@@ -19,7 +19,7 @@ inline constexpr size_t kTypeOfLoader = 0x210, kLoadFlags = 0x211, kEntry = 0x21
 inline constexpr size_t kInitrd = 0x218, kInitrdSize = 0x21c, kHeapEnd = 0x224;
 inline constexpr size_t kCommandLine = 0x228, kInitrdMax = 0x22c, kAlignment = 0x230;
 inline constexpr size_t kRelocatable = 0x234, kMoreLoadFlags = 0x236, kCommandLineMax = 0x238;
-inline constexpr size_t kPreferred = 0x258, kInitSize = 0x260;
+inline constexpr size_t kSetupData = 0x250, kPreferred = 0x258, kInitSize = 0x260;
 /// What the zero page has room for.
 inline constexpr size_t kLongestEnd = 0x290;
 

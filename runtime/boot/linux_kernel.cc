@@ -14,6 +14,7 @@ using Bytes = std::vector<std::byte>;
 // Low memory: the zero page or, for a start in real mode, the setup code with its heap and stack.
 constexpr uint64_t kSetup = 0x90000;
 constexpr uint64_t kGdt = 0x91000;
+constexpr uint64_t kRandomSeed = 0x92000;
 constexpr uint64_t kSetupEnd = 0x98000;
 constexpr uint64_t kCommandLine = kSetupEnd;
 constexpr uint64_t kCommandLineEnd = 0x9f000;
@@ -28,6 +29,14 @@ constexpr size_t kSize = 4096;
 constexpr size_t kOldExtendedMemory = 0x02, kAcpiRsdp = 0x70, kExtendedMemory = 0x1e0;
 constexpr size_t kMapEntries = 0x1e8, kMap = 0x2d0, kMapEntrySize = 20, kMostMapEntries = 128;
 }  // namespace zero_page
+
+/// What the zero page has no room for is a list of such.
+namespace setup_data {
+constexpr size_t kNext = 0, kType = 8, kLength = 12, kHeadSize = 16;
+constexpr uint32_t kRandomSeedType = 9;  ///< Known from Linux 6.0 on; others skip it.
+constexpr uint32_t kRandomSeedBytes = 32;
+constexpr uint16_t kSinceVersion = 0x209;
+}  // namespace setup_data
 
 constexpr uint64_t page_up(uint64_t bytes) {
   return (bytes + kPage - 1) & ~(kPage - 1);
@@ -145,6 +154,16 @@ BootPiece make_zero_page(const LinuxHeader& header, const InitialRamDisk& disk,
   return {{kSetup}, std::move(page)};
 }
 
+/// Puts it into the list that the zero page begins.
+BootPiece make_random_seed(BootPiece& zero_page) {
+  store64(zero_page.content, field::kSetupData, kRandomSeed);
+  Bytes head(setup_data::kHeadSize);
+  store64(head, setup_data::kNext, 0);
+  store32(head, setup_data::kType, setup_data::kRandomSeedType);
+  store32(head, setup_data::kLength, setup_data::kRandomSeedBytes);
+  return {{kRandomSeed}, std::move(head), setup_data::kRandomSeedBytes};
+}
+
 uint64_t descriptor(const Segment& flat) {
   return uint64_t{0xffff} | uint64_t{0xf} << 48 | uint64_t{flat.attributes} << 40;
 }
@@ -207,7 +226,10 @@ Result<BootImage> load_linux(const LinuxRequest& request, uint64_t ram_bytes) {
   image.pieces.push_back({{LinuxHeader::kLoadAddress}, content.take()});
   image.pieces.push_back(text.take());
   if (header.entry != 0) {
-    image.pieces.push_back(make_zero_page(header, disk, map, ram, request.acpi_rsdp));
+    BootPiece zero_page = make_zero_page(header, disk, map, ram, request.acpi_rsdp);
+    if (request.random_seed && header.version >= setup_data::kSinceVersion)
+      image.pieces.push_back(make_random_seed(zero_page));
+    image.pieces.push_back(std::move(zero_page));
     enter_protected(image, header.entry);
   } else {
     if (header.setup.size() > kSetupEnd - kSetup - 0x1000)

@@ -26,6 +26,9 @@ struct LinuxRequest {
   /// What of the memory is not for the kernel: tables, ROMs, devices. Nothing is loaded there.
   std::vector<MemoryRange> special;
   uint64_t acpi_rsdp = 0;  ///< Where ACPI's root pointer stands; 0: the kernel must search for it.
+  /// The kernel is given random bytes to begin with. Linux otherwise gathers its own for a second,
+  /// when the first program asks for some.
+  bool random_seed = true;
 };
 
 /// Everything that can be wrong with the files is ExitStatus::kBadInput with one sentence.

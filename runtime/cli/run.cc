@@ -202,7 +202,8 @@ Result<BootImage> load_boot_image(const RunOptions& options) {
         {.kernel_path = options.kernel,
          .initrd_path = options.initrd,
          .command_line = options.append,
-         .special = {{Pc::kTables, Pc::kTablesEnd - Pc::kTables, MemoryKind::kReserved}}},
+         .special = {{Pc::kTables, Pc::kTablesEnd - Pc::kTables, MemoryKind::kReserved}},
+         .random_seed = options.clock != TimeSource::kInstructions},
         options.memory_bytes);
   return load_multiboot(
       {.kernel_path = options.kernel, .append = options.append, .modules = options.modules},

@@ -50,6 +50,10 @@ def shell(running, options):
     check(f"the release {release}", release.endswith("-" + options.kernel))
     check("the machine", running.run("uname -m") == "i686")
     check_memory(running, options, check)
+    if not options.qemu:  # Of which not every version does that.
+        said = running.run("dmesg | grep 'random: crng'")
+        check("randomness from the first second on",
+              re.search(r"^\[ +0\.\d+\] random: crng init done", said, re.M) is not None)
     long_line = "abcdefghijklmnopqrstuvwxyz" * 35
     check("a long line", running.run(f"echo {long_line} | wc -c").endswith("911"))
     check("much output", running.run("seq 1 5000 | md5sum; seq 1 5000", 60).split("\n")[1:]

@@ -9,9 +9,12 @@
 #include <cstring>
 #include <fstream>
 #include <random>
+#include <span>
+#include <utility>
 
 #include "runtime/boot/linux_header.h"
 #include "runtime/boot/little_endian.h"
+#include "runtime/machine.h"
 
 namespace trapline {
 namespace {
@@ -209,6 +212,45 @@ TEST_F(LinuxKernel, OfAnOldProtocolIsNotToldOfAcpi) {
   auto result = load(image.bytes(), request);
   ASSERT_TRUE(result.ok()) << result.error().message;
   EXPECT_EQ(LoadedRam(result.value()).number(result.value().state.gpr[kEsi] + 0x70, 8), 0u);
+}
+
+TEST_F(LinuxKernel, GetsOtherRandomBytesEachTime) {
+  const Result<BootImage> result = load(Image{}.bytes());
+  ASSERT_TRUE(result.ok()) << result.error().message;
+  MachineOptions options;
+  options.memory_bytes = kRam;
+  const auto machine = Machine::create(options).take();
+  const auto number = [&](uint64_t address, size_t bytes) {
+    uint64_t value = 0;
+    machine->read_memory({address}, std::as_writable_bytes(std::span(&value, 1)).first(bytes));
+    return value;
+  };
+  uint64_t before = 0;
+  for (int i = 0; i < 2; ++i) {
+    place_boot_image(result.value(), *machine);
+    const uint64_t seed = number(machine->state().gpr[kEsi] + field::kSetupData, 8);
+    ASSERT_NE(seed, 0u);
+    EXPECT_EQ(number(seed, 8), 0u);  // The list's last.
+    EXPECT_EQ(number(seed + 8, 4), 9u);
+    EXPECT_EQ(number(seed + 12, 4), 32u);
+    for (uint64_t at = seed + 16; at < seed + 48; at += 8) EXPECT_NE(number(at, 8), 0u);
+    EXPECT_NE(number(seed + 16, 8), before);
+    before = number(seed + 16, 8);
+  }
+}
+
+TEST_F(LinuxKernel, GetsNoRandomBytesThatItIsNotToHaveOrCannotBeToldOf) {
+  Image old;
+  old.version = 0x208;
+  for (const auto& [image, wanted] : {std::pair{Image{}, false}, std::pair{old, true}}) {
+    LinuxRequest request;
+    request.random_seed = wanted;
+    const Result<BootImage> result = load(image.bytes(), request);
+    ASSERT_TRUE(result.ok()) << result.error().message;
+    const LoadedRam ram(result.value());
+    EXPECT_EQ(ram.number(result.value().state.gpr[kEsi] + field::kSetupData, 8), 0u);
+    for (const BootPiece& piece : result.value().pieces) EXPECT_EQ(piece.random_bytes, 0u);
+  }
 }
 
 TEST_F(LinuxKernel, GetsItsInitrdAsHighAsItMayLie) {

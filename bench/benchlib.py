@@ -127,6 +127,12 @@ def write_json(path, content):
         file.write(text)
 
 
+def print_verdicts(verdicts):
+    """Of each target: what was found, and whether that meets it."""
+    for what, met in verdicts:
+        print(f"{'met   ' if met else 'MISSED'}  {what}")
+
+
 def main_guard(main):
     try:
         sys.exit(main())

@@ -415,8 +415,7 @@ def main():
         if operations:
             print_operations(operations, options.policies, "ns")
         print()
-        for what, met in verdicts:
-            print(f"{'met   ' if met else 'MISSED'}  {what}")
+        benchlib.print_verdicts(verdicts)
     benchlib.write_json(options.json, {
         "host": benchlib.host_description(), "programs": programs, "filling": filling,
         "operations": operations, "host_against_itself": host, "summaries": summaries, "statistics": shares,

@@ -262,8 +262,7 @@ def main():
     verdicts = judge(summaries)
     if options.json != "-":
         print_table(times, summaries)
-        for what, met in verdicts:
-            print(f"{'met   ' if met else 'MISSED'}  {what}")
+        benchlib.print_verdicts(verdicts)
     benchlib.write_json(options.json, {
         "host": benchlib.host_description(), "times": times, "summaries": summaries,
         "targets": [{"what": what, "met": met} for what, met in verdicts]})

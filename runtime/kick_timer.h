@@ -2,7 +2,8 @@
 //
 // On a host that is a virtual machine, to set the timer that is due first costs microseconds, which
 // a guest's every tick and system call would pay several times. So it is left alone where it goes
-// off too early, and then set again, or so little too late that nobody minds.
+// off too early, and then set again, or where somebody else sees to the deadline and it comes after
+// them.
 #pragma once
 
 #include <time.h>

@@ -198,7 +198,8 @@ Block& CodeCache::insert(EntryTable& table, const NewBlock& in) {
                       .target = exit.target,
                       .jump = block.address(exit.jump),
                       .stub = block.address(exit.stub),
-                      .flags_saved = exit.flags_saved});
+                      .flags_saved = exit.flags_saved,
+                      .variant = exit.variant});
   block.records = records_.add(in.records);
   block.ranges = ranges_.add(in.ranges);
   block.movable = in.movable;
@@ -249,7 +250,8 @@ Block& CodeCache::copy(EntryTable& table, const Block& from) {
                       .target = exit.target + linear,
                       .jump = block.address(from.offset_of(exit.jump)),
                       .stub = block.address(from.offset_of(exit.stub)),
-                      .flags_saved = exit.flags_saved});
+                      .flags_saved = exit.flags_saved,
+                      .variant = exit.variant});
     unlink(exits_.back());  // The other one may be linked.
   }
   enter(block);

@@ -83,6 +83,7 @@ struct Block {
   uint16_t exit_count = 0;
   uint16_t window_misses = 0;  ///< How often the stack window could not be had for it.
   uint16_t frame_misses = 0;   ///< Or not for its frame.
+  uint16_t shared_misses = 0;  ///< Or accesses that share a look-up met what cannot be had so.
   uint32_t first_exit = 0;
   uint32_t incoming = 0;  ///< Number of the first exit that was linked here, plus 1; 0: none.
   std::span<const CodeRecord> records;
@@ -116,6 +117,7 @@ struct CodeExit {
   uint32_t listed = 0;  ///< Code address of the block whose incoming list it is in; 0: none.
   uint32_t next = 0;    ///< In that list; as Block::incoming.
   bool flags_saved = false;
+  uint8_t variant = 0;  ///< Of the target.
   bool linked = false;
 };
 
@@ -163,6 +165,7 @@ struct NewExit {
   uint32_t jump = 0;
   uint32_t stub = 0;
   bool flags_saved = false;
+  uint8_t variant = 0;
 };
 
 /// What a new block brings along; positions are offsets from the code's start.

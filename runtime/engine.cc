@@ -441,7 +441,7 @@ uint64_t Engine::resume_variant(Variant variant) {
   const bool rf = std::exchange(state.eflags, state.eflags & ~eflags::kRf) & eflags::kRf;
   const bool passes = rf || behind_ss;
   if (DebugRegisters(state).any() && variant != Variant::kNoWindow &&
-      variant != Variant::kNoFrame) {
+      variant != Variant::kNoFrame && variant != Variant::kNoSharing) {
     if (passes && variant == Variant::kNormal) variant = Variant::kSingle;
     if (!passes && variant == Variant::kSingle)
       if (const auto fault = execution_breakpoint(); fault) {

@@ -22,7 +22,8 @@ static_assert(offsetof(CodeRecord, guest) == offsetof(Record, guest) &&
               offsetof(CodeRecord, flags_saved) == offsetof(Record, flags_saved));
 static_assert(offsetof(NewExit, jump) == offsetof(ExitSite, jump) &&
               offsetof(NewExit, stub) == offsetof(ExitSite, stub) &&
-              offsetof(NewExit, flags_saved) == offsetof(ExitSite, flags_saved));
+              offsetof(NewExit, flags_saved) == offsetof(ExitSite, flags_saved) &&
+              offsetof(NewExit, variant) == offsetof(ExitSite, variant));
 static_assert(offsetof(CodeReference, to) == offsetof(Reference, to) &&
               static_cast<int>(CodeReference::To::kHot) == static_cast<int>(Reference::To::kHot) &&
               static_cast<int>(CodeReference::To::kExit) == static_cast<int>(Reference::To::kExit));

@@ -14,7 +14,8 @@ namespace trapline {
 
 namespace {
 constexpr uint16_t kManyWindowMisses = 16;
-}
+constexpr uint16_t kManySharedMisses = 64;
+}  // namespace
 
 /// Gives the gate functions their way into the engine.
 struct Gates {
@@ -61,12 +62,22 @@ struct Gates {
       return store_here(e, address, found->address, info, removals, from);
     const uint32_t page = address >> kPageShift;
     const uint64_t delta = info.write ? view.write_entry(page) : view.read_entry(page);
-    if (found->kind != Resolution::Kind::kHost || !delta) return carefully(e, from);
+    if (found->kind != Resolution::Kind::kHost || !delta)
+      return info.shared ? apart(e, from) : carefully(e, from);
     if (e.mmu_->removals() != removals) {  // Something that the block relied on may be gone.
       e.locate(from);
       return go(e.resume());
     }
     return stay(delta);
+  }
+
+  /// The block does without shared look-ups from this instruction on, and always when that is
+  /// frequent: there are cheaper ways to do single accesses.
+  static GateResult apart(Engine& e, uint64_t from) {
+    e.locate(from);
+    Block& block = *e.cache_->block_at(from - 1);
+    if (++block.shared_misses == kManySharedMisses) do_without(e, block, Variant::kNoSharing);
+    return go(e.resume_variant(Variant::kNoSharing));
   }
 
   /// Whether it is a MOV to a page table or a device. Devices look at the time, which has to be

@@ -66,7 +66,7 @@ struct SystemOps {
     context->cpu.eip = exit.target;
     if (context->hot.attention) return e.attend();
     const Block* from = exit.from;
-    const OrFault<Block*> target = e.find_block(Variant::kNormal);
+    const OrFault<Block*> target = e.find_block(static_cast<Variant>(exit.variant));
     if (!target.ok()) return e.raise(target.fault());
     // A page that was remapped between translation and now has another table.
     if (generation == e.cache_->counters().flushes && !from->dead &&

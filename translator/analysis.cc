@@ -437,6 +437,7 @@ void analyse(std::span<const Instruction> instructions, const ModeKey& mode,
   out.instruction.assign(instructions.size(), {});
   out.stack.clear();
   out.frames.clear();
+  out.shared.clear();
   out.loop.found = false;
   const bool flat_stack = mode.stack32() && mode.segment_class(kSs) == SegmentClass::kFlat;
   const bool narrow = !mode.code32() && mode.narrow_stack() && switches.stack_window_16;
@@ -450,6 +451,7 @@ void analyse(std::span<const Instruction> instructions, const ModeKey& mode,
   place_guards(instructions, out.frames, &InstructionAnalysis::frame,
                &InstructionAnalysis::guards_frame, out);
   if (loops) find_page_loop(instructions, mode, out);
+  if (windows.others) find_shared_lookups(instructions, mode, out);
 }
 
 }  // namespace trapline

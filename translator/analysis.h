@@ -10,6 +10,7 @@
 #include "translator/instruction.h"
 #include "translator/mode.h"
 #include "translator/page_loop.h"
+#include "translator/shared_lookups.h"
 #include "translator/switches.h"
 #include "translator/translation.h"
 
@@ -41,6 +42,8 @@ struct InstructionAnalysis {
   /// The segment's guard belongs before this instruction: flags are dead here, and live where the
   /// segment's first access is.
   bool guards_stack = false;
+  /// Which shared look-up its memory operand belongs to. -1: none.
+  int16_t shared = -1;
 };
 
 /// The accesses of a stack segment or a frame: [low, high) relative to its start, or to EBP.
@@ -60,6 +63,7 @@ struct BlockAnalysis {
   /// Flags live at the target of a direct branch out of the block, by instruction index.
   uint32_t live_at_entry = eflags::kArithmetic;
   PageLoop loop;
+  std::vector<SharedLookup> shared;  ///< By their first accesses.
 };
 
 /// Looks at what follows a block, within its page: the flags that may be read before they are
@@ -91,6 +95,7 @@ class FlagLookahead {
 struct Windows {
   bool stack = false;
   bool frame = false;
+  bool others = false;  ///< See SharedLookup.
 };
 
 void analyse(std::span<const Instruction> instructions, const ModeKey& mode,

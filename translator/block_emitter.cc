@@ -414,14 +414,20 @@ void BlockEmitter::emit_cold() {
       case Cold::Kind::kGate:
         if (cold.misaligned.valid()) emit_misaligned(cold);
         emit_comparison_flags(cold);
-        if (cold.address_register != Operand::kNoRegister)
-          a.mov(host::kAddress.r32(), host::guest(cold.address_register));
+        if (cold.address_register != Operand::kNoRegister) {
+          if (cold.offset)
+            a.lea(host::kAddress.r32(),
+                  x86::ptr(host::guest64(cold.address_register), cold.offset));
+          else
+            a.mov(host::kAddress.r32(), host::guest(cold.address_register));
+        }
         gate(cold.gate, cold.info);
+        if (cold.to_value) a.mov(host::kValue, host::kDelta);
         a.jmp(cold.resume);
         break;
       case Cold::Kind::kWindow:
         emit_comparison_flags(cold);
-        a.lea(host::kAddress.r32(), x86::ptr(host::guest64(cold.window_base), cold.window_offset));
+        a.lea(host::kAddress.r32(), x86::ptr(host::guest64(cold.address_register), cold.offset));
         gate(cold.gate, cold.info);
         a.jmp(cold.resume);
         break;
@@ -447,6 +453,9 @@ void BlockEmitter::emit_cold() {
         set_eip(request_.eip + static_cast<uint32_t>(cold.record.guest));
         a.mov(host::kDelta.r32(), cold.info | (block_size() - cold.record.index) << 16);
         a.jmp(imm(thunks_.system[static_cast<int>(cold.op)]));
+        break;
+      case Cold::Kind::kNoSharing:
+        emit_no_sharing(cold);
         break;
       case Cold::Kind::kRaise: {
         emit_comparison_flags(cold);

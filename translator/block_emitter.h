@@ -151,18 +151,18 @@ class BlockEmitter {
   // --- cold code ---
   /// Jumps to cold code that calls the gate and comes back here.
   struct Cold {
-    enum class Kind : uint8_t { kGate, kJumpStub, kRaise, kWindow, kSystem };
+    enum class Kind : uint8_t { kGate, kJumpStub, kRaise, kWindow, kSystem, kNoSharing };
     Kind kind = Kind::kGate;
     CodeLabel entry;
     CodeLabel resume;
     Gate gate = Gate::kFill;
     SystemOp op = SystemOp::kLink;
     uint32_t info = 0;                ///< Or the payload of the system operation.
-    uint8_t address_register = 0xff;  ///< Guest register to copy into the address register first.
-    int32_t window_offset = 0;
-    uint8_t window_base = kEsp;
-    CodeLabel misaligned;  ///< Valid: a look-up that comes here when misaligned.
-    bool write = false;    ///< Which table it looks up.
+    uint8_t address_register = 0xff;  ///< Guest register that the address register is set from.
+    int32_t offset = 0;               ///< What is added to that register.
+    CodeLabel misaligned;             ///< Valid: a look-up that comes here when misaligned.
+    bool write = false;               ///< Which table it looks up.
+    bool to_value = false;            ///< The value register gets what the gate gives.
     uint8_t size = 0;
     /// Not -1: when misaligned, the access may leave this segment of class k64K.
     int8_t segment = -1;
@@ -213,6 +213,7 @@ class BlockEmitter {
   void guard_window(Gate gate, uint8_t base, int32_t low, int32_t span, bool in_use);
   asmjit::x86::Mem window_operand(uint8_t base, int32_t displacement, uint32_t size);
   asmjit::x86::Mem lookup(uint32_t size, AccessKind kind, uint8_t address_register);
+  AccessInfo describe(uint32_t size, AccessKind kind) const;
   void note_comparison(const Instruction& in);
   void emit_comparison(int index);
   void settle_flags();
@@ -224,10 +225,20 @@ class BlockEmitter {
   void jump_to_lookup();
   void branch_to_stub(std::optional<asmjit::x86::CondCode> condition, uint32_t eip);
   bool looks_up_in_code() const;
-  void load_delta(const asmjit::x86::Gp& address, bool write);
+  void load_delta(const asmjit::x86::Gp& address, bool write,
+                  const asmjit::x86::Gp& delta = host::kDelta);
   void emit_misaligned(const Cold& cold);
   void emit_end_check(const Cold& cold);
   void emit_comparison_flags(const Cold& cold);
+
+  // shared_lookup_emitter.cc
+  const SharedLookup* sharing(const Operand& operand, uint32_t size) const;
+  asmjit::x86::Mem open_shared(const SharedLookup& shared, const Operand& operand,
+                               const Instruction& in, uint32_t size, AccessKind kind);
+  void guard_page(const SharedLookup& shared, int32_t from, const asmjit::x86::Gp& address);
+  asmjit::x86::Gp look_up_shared(const SharedLookup& shared, int32_t at, uint32_t size,
+                                 AccessKind kind);
+  void emit_no_sharing(const Cold& cold);
 
   // page_loop_emitter.cc
   void place_streams();
@@ -263,6 +274,14 @@ class BlockEmitter {
   int guarded_segment_ = -1;
   int guarded_frame_ = -1;
   uint32_t shadow_ends_after_ = ~0u;
+
+  /// What the value register holds.
+  struct SharedPlace {
+    const SharedLookup* of = nullptr;
+    int32_t origin = 0;     ///< What distances count from.
+    bool writable = false;  ///< The page may be written as well.
+  };
+  SharedPlace shared_;
 
   /// The unchecked copy of a loop.
   struct LoopCopy {

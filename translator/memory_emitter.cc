@@ -116,8 +116,8 @@ void BlockEmitter::guard_window(Gate gate, uint8_t base, int32_t low, int32_t sp
   Cold& cold = add_cold(Cold::Kind::kWindow);
   cold.gate = gate;
   cold.info = FrameInfo{span_class, in_use}.pack();
-  cold.window_offset = low;
-  cold.window_base = base;
+  cold.address_register = base;
+  cold.offset = low;
   a.bind(cold.resume);
   a.lea(host::kAddress.r32(), x86::ptr(host::guest64(base), low));
   a.sub(host::kAddress.r32(), host::context(TRAPLINE_CONTEXT_OFFSET(hot.window_base), 4));
@@ -169,6 +169,10 @@ x86::Mem BlockEmitter::open(const Operand& operand, const Instruction& in, uint3
     aligned_ = false;
     return window_operand(kEbp, frame_displacement(operand, in), size);
   }
+  if (const SharedLookup* shared = sharing(operand, size)) {
+    aligned_ = false;
+    return open_shared(*shared, operand, in, size, kind);
+  }
   const bool plain_register = operand.base != Operand::kNoRegister && operand.base != kEsp &&
                               operand.index == Operand::kNoRegister && operand.value == 0 &&
                               in.address_size == 4;
@@ -216,10 +220,9 @@ x86::Mem BlockEmitter::open_offset(SegmentName segment, uint32_t size, AccessKin
   return lookup(size, kind, Operand::kNoRegister);
 }
 
-void BlockEmitter::load_delta(const x86::Gp& address, bool write) {
+void BlockEmitter::load_delta(const x86::Gp& address, bool write, const x86::Gp& delta) {
   const int32_t table =
       (write ? static_cast<int32_t>(kLinearPages * 8) : 0) - static_cast<int32_t>(kPageShift);
-  const x86::Gp delta = host::kDelta;
   if (switches_.shrx) {
     a.shrx(delta, address, host::kTables);
   } else {
@@ -229,14 +232,19 @@ void BlockEmitter::load_delta(const x86::Gp& address, bool write) {
   a.mov(delta, x86::Mem(host::kTables, delta, 3, table, 8));
 }
 
-x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_register) {
-  const bool in_guest = address_register != Operand::kNoRegister;
-  const x86::Gp address = in_guest ? host::guest64(address_register) : host::kAddress;
-  const x86::Gp delta = host::kDelta;
+AccessInfo BlockEmitter::describe(uint32_t size, AccessKind kind) const {
   AccessInfo info{static_cast<uint8_t>(size), kind != AccessKind::kRead, kDs,
                   kind != AccessKind::kWrite};
   if (kind == AccessKind::kWrite && switches_.stores_by_call)
     describe_store(instructions_[index_], info);
+  return info;
+}
+
+x86::Mem BlockEmitter::lookup(uint32_t size, AccessKind kind, uint8_t address_register) {
+  const bool in_guest = address_register != Operand::kNoRegister;
+  const x86::Gp address = in_guest ? host::guest64(address_register) : host::kAddress;
+  const x86::Gp delta = host::kDelta;
+  const AccessInfo info = describe(size, kind);
   clobber_flags();
   const CodeLabel miss = a.new_label();
   const CodeLabel resume = a.new_label();

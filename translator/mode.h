@@ -68,12 +68,13 @@ struct ModeKey {
 /// Ways to translate the same code. Only kNormal blocks are found by emitted look-ups.
 enum class Variant : uint8_t {
   kNormal,
-  kNoWindow,  ///< Stack accesses are like any other: where the stack window cannot be had.
-  kNoFrame,   ///< Those relative to EBP are: it is no frame pointer, or its frame is elsewhere.
-  kCareful,   ///< One instruction whose every access goes through C++: MMIO, traced frames, page
-              ///< crossings, code being written.
-  kSingle,    ///< One instruction, otherwise normal: budgets that run out, interrupt shadows.
+  kNoWindow,   ///< Stack accesses are like any other: where the stack window cannot be had.
+  kNoFrame,    ///< Those relative to EBP are: it is no frame pointer, or its frame is elsewhere.
+  kNoSharing,  ///< Each of the others has a look-up of its own: where they lie in two pages.
+  kCareful,    ///< One instruction whose every access goes through C++: MMIO, traced frames, page
+               ///< crossings, code being written.
+  kSingle,     ///< One instruction, otherwise normal: budgets that run out, interrupt shadows.
 };
-inline constexpr int kVariantCount = 5;
+inline constexpr int kVariantCount = 6;
 
 }  // namespace trapline

@@ -22,6 +22,8 @@ std::span<const MutationName> mutation_names() {
       MutationName{Mutation::kWindowOfOtherStack, "window_of_other_stack"},
       MutationName{Mutation::kStaleComparison, "stale_comparison"},
       MutationName{Mutation::kLoopTooLong, "loop_too_long"},
+      MutationName{Mutation::kSharedAcrossPages, "shared_across_pages"},
+      MutationName{Mutation::kSharedForWriting, "shared_for_writing"},
   };
   return kNames;
 }

@@ -26,6 +26,8 @@ enum class Mutation : uint8_t {
   kWindowOfOtherStack,      ///< Another SS leaves the stack window where it was.
   kStaleComparison,         ///< A comparison is repeated with a register that has changed since.
   kLoopTooLong,             ///< A loop's unchecked copy runs past the end of a page.
+  kSharedAcrossPages,       ///< A shared look-up's accesses are not kept to one page.
+  kSharedForWriting,        ///< What was looked up for reading is taken for writable.
   // Not miscompilations: what a crash bundle is written for.
   kBrokenInvariant,  ///< HLT breaks an assertion.
   kWildAccess,       ///< NOP's code reads where the host has nothing.

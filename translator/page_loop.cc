@@ -49,24 +49,13 @@ bool constant_step(const Instruction& in, uint8_t number, int64_t& step) {
   }
 }
 
-bool names_segment_or_control(const Instruction& in) {
-  for (int i = 0; i < in.operand_count; ++i) {
-    const Operand& o = in.operand[i];
-    if (o.kind == Operand::Kind::kRegister &&
-        (o.register_kind == RegisterKind::kSegment || o.register_kind == RegisterKind::kControl ||
-         o.register_kind == RegisterKind::kDebug || o.register_kind == RegisterKind::kOther))
-      return true;
-  }
-  return false;
-}
-
 /// Whether the body's copy may contain the instruction, and which scratch registers it needs there
 /// besides those of its access.
 bool fits(const Instruction& in, PageLoop& loop) {
   const LoweringFunction lower = in.row->lower;
   if (in.lock) return false;
   if (lower == lower_generic || lower == lower_mov) {
-    if (lower == lower_mov && names_segment_or_control(in)) return false;
+    if (lower == lower_mov && names_system_register(in)) return false;
     if (uses_high_byte(in)) loop.uses_value = true;
     return true;
   }

@@ -99,6 +99,7 @@ void BlockEmitter::emit_page_loop(std::span<const Instruction> instructions) {
   copy_.emitting = true;
   guarded_segment_ = analysis_.instruction[0].stack_segment;
   guarded_frame_ = -1;
+  shared_ = {};
   continue_block();
   for (index_ = 0; index_ <= loop.back_edge; ++index_) {
     current_ = &analysis_.instruction[index_];

@@ -1,9 +1,10 @@
-// Which general registers an instruction writes.
+// Which general registers an instruction writes, and what its code needs besides.
 #pragma once
 
 #include <cstdint>
 
 #include "translator/instruction.h"
+#include "translator/mode.h"
 
 namespace trapline {
 
@@ -13,6 +14,15 @@ inline constexpr uint32_t kAllRegisters = 0xff;
 /// PUSH, POP, near branches and those of the x87; all bits for every other one,
 /// and for segment, control and debug registers.
 uint32_t written_registers(const Instruction& in);
+
+/// Whether the code for the instruction leaves host::kValue alone. For what is re-emitted as it is,
+/// MOV, LEA, BSWAP, branches that do not end the block, and PUSH and POP on a 32-bit stack; false
+/// for every other one.
+bool keeps_value_register(const Instruction& in, const ModeKey& mode);
+
+/// Whether a segment, control or debug register is an operand: code of its own, whatever the
+/// mnemonic.
+bool names_system_register(const Instruction& in);
 
 /// Whether the operand is a general register, or a part of one.
 inline bool is_general(const Operand& o) {

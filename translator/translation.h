@@ -107,11 +107,12 @@ struct AccessInfo {
   Stored stored = Stored::kOther;
   uint8_t source = 0;              ///< The register that is stored.
   uint8_t instruction_length = 0;  ///< Of a MOV whose value C++ can tell.
+  bool shared = false;             ///< What comes of it is for other accesses, too.
 
   constexpr uint32_t pack() const {
     return size | (write ? 0x100u : 0u) | (read ? 0x200u : 0u) | (aligned ? 0x400u : 0u) |
            uint32_t{segment} << 12 | static_cast<uint32_t>(stored) << 16 | uint32_t{source} << 18 |
-           uint32_t{instruction_length} << 21;
+           uint32_t{instruction_length} << 21 | (shared ? 1u << 25 : 0u);
   }
   static constexpr AccessInfo unpack(uint32_t bits) {
     return {static_cast<uint8_t>(bits),
@@ -121,7 +122,8 @@ struct AccessInfo {
             (bits & 0x400) != 0,
             static_cast<Stored>(bits >> 16 & 3),
             static_cast<uint8_t>(bits >> 18 & 7),
-            static_cast<uint8_t>(bits >> 21 & 15)};
+            static_cast<uint8_t>(bits >> 21 & 15),
+            (bits & 1u << 25) != 0};
   }
 };
 
@@ -213,10 +215,11 @@ struct Record {
 
 /// A direct branch out of the block.
 struct ExitSite {
-  uint32_t target = 0;       ///< EIP.
-  uint32_t jump = 0;         ///< Offset of the branch's rel32.
-  uint32_t stub = 0;         ///< Offset of the code that asks for the link.
-  bool flags_saved = false;  ///< Which entry of the target fits.
+  uint32_t target = 0;                 ///< EIP.
+  uint32_t jump = 0;                   ///< Offset of the branch's rel32.
+  uint32_t stub = 0;                   ///< Offset of the code that asks for the link.
+  bool flags_saved = false;            ///< Which entry of the target fits.
+  Variant variant = Variant::kNormal;  ///< Of the target.
 };
 
 /// Guest bytes that a block was made from, as offsets from its first instruction. More than one

@@ -176,17 +176,20 @@ bool Translator::movable(const TranslationRequest& request) const {
 }
 
 void Translator::emit(const TranslationRequest& request) {
-  const bool usual = request.variant == Variant::kNormal || request.variant == Variant::kNoFrame;
+  const bool normal = request.variant == Variant::kNormal;
+  const bool framed = normal || request.variant == Variant::kNoSharing;
+  const bool usual = framed || request.variant == Variant::kNoFrame;
+  const bool several = !one_instruction(request, switches_);
   const Windows windows{
-      .stack = switches_.stack_window && usual && !one_instruction(request, switches_),
-      .frame = switches_.frame_window && request.variant == Variant::kNormal};
+      .stack = switches_.stack_window && usual && several,
+      .frame = switches_.frame_window && framed,
+      .others = switches_.share_lookups && switches_.link_blocks && normal && several};
   // What comes next may be a breakpoint's handler, which looks at the flags.
   const bool looks_ahead =
       switches_.flag_lookahead && !switches_.exact_flags && request.guest_breakpoints.empty();
   FlagLookahead lookahead(request, looks_ahead, *memo_, translation_.lookahead);
   const bool loops = switches_.page_loops && usual && !request.mode.has(mode::kCounted) &&
-                     request.mode.code32() && !translation_.straddles &&
-                     !one_instruction(request, switches_);
+                     request.mode.code32() && !translation_.straddles && several;
   analyse(instructions(), request.mode, switches_, windows, loops,
           request.mutation == Mutation::kFlagsDieEarly, lookahead, analysis_);
   BlockEmitter emitter(*workspace_, thunks_, switches_, request, analysis_, translation_);

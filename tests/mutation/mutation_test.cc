@@ -121,7 +121,9 @@ INSTANTIATE_TEST_SUITE_P(
                     MutationCase{Mutation::kStaleWindow, {"probe window"}},
                     MutationCase{Mutation::kWindowOfOtherStack, {"stack_window_16"}},
                     MutationCase{Mutation::kStaleComparison, {"flags_compared"}},
-                    MutationCase{Mutation::kLoopTooLong, {"page_loops"}}),
+                    MutationCase{Mutation::kLoopTooLong, {"page_loops"}},
+                    MutationCase{Mutation::kSharedAcrossPages, {"shared_lookups", "blocks"}},
+                    MutationCase{Mutation::kSharedForWriting, {"shared_lookups"}}),
     [](const auto& tested) { return name_of(tested.param.mutation); });
 
 }  // namespace

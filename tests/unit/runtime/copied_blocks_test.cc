@@ -89,7 +89,8 @@ class CopiedBlocks : public ::testing::TestWithParam<Setting> {
           {record.host, record.guest, record.esp_pending, record.index, record.flags_saved});
     exits_.clear();
     for (const ExitSite& exit : made.exits)
-      exits_.push_back({exit.target, exit.jump, exit.stub, exit.flags_saved});
+      exits_.push_back({exit.target, exit.jump, exit.stub, exit.flags_saved,
+                        static_cast<uint8_t>(exit.variant)});
     references_.clear();
     for (const Reference& reference : made.references)
       references_.push_back({reference.at, static_cast<CodeReference::To>(reference.to)});
@@ -169,6 +170,7 @@ class CopiedBlocks : public ::testing::TestWithParam<Setting> {
       EXPECT_EQ(copy.offset_of(ours.jump), fresh.offset_of(theirs.jump));
       EXPECT_EQ(copy.offset_of(ours.stub), fresh.offset_of(theirs.stub));
       EXPECT_EQ(ours.flags_saved, theirs.flags_saved);
+      EXPECT_EQ(ours.variant, theirs.variant);
       EXPECT_FALSE(ours.linked);
     }
     ASSERT_EQ(copy.records.size(), fresh.records.size());
@@ -239,8 +241,8 @@ TEST_P(CopiedBlocks, AreWhatWouldBeTranslated) {
   for (int i = 0; i < 2; ++i) {
     const std::vector<uint8_t> page = random_page(random);
     copied += compare(page, Variant::kNormal, 1);
-    for (const Variant variant :
-         {Variant::kNoWindow, Variant::kNoFrame, Variant::kCareful, Variant::kSingle})
+    for (const Variant variant : {Variant::kNoWindow, Variant::kNoFrame, Variant::kNoSharing,
+                                  Variant::kCareful, Variant::kSingle})
       copied += compare(page, variant, 5);
   }
   EXPECT_GT(copied, 4000u);

@@ -24,6 +24,7 @@ uint32_t run_interpreter(void);
 uint32_t run_memcpy_rep(void);
 uint32_t run_memcpy_loop(void);
 uint32_t run_chase(void);
+uint32_t run_accounts(void);
 
 /// A linear congruential step: cheap, and the same everywhere.
 static inline uint32_t next_random(uint32_t* seed) {

@@ -6,5 +6,6 @@ const struct Kernel kKernels[] = {
     {"matrix-sse2", run_matrix_sse2, 0x65f26eea}, {"recursion", run_recursion, 0x67c616d1},
     {"interpreter", run_interpreter, 0x4e16f21a}, {"memcpy-rep", run_memcpy_rep, 0x82478343},
     {"memcpy-loop", run_memcpy_loop, 0x544ae687}, {"chase", run_chase, 0x72fa457c},
+    {"accounts", run_accounts, 0xb4c92e7c},
 };
 const unsigned kKernelCount = sizeof kKernels / sizeof kKernels[0];

@@ -437,7 +437,6 @@ void analyse(std::span<const Instruction> instructions, const ModeKey& mode,
   out.instruction.assign(instructions.size(), {});
   out.stack.clear();
   out.frames.clear();
-  out.shared.clear();
   out.loop.found = false;
   const bool flat_stack = mode.stack32() && mode.segment_class(kSs) == SegmentClass::kFlat;
   const bool narrow = !mode.code32() && mode.narrow_stack() && switches.stack_window_16;

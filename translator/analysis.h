@@ -63,7 +63,7 @@ struct BlockAnalysis {
   /// Flags live at the target of a direct branch out of the block, by instruction index.
   uint32_t live_at_entry = eflags::kArithmetic;
   PageLoop loop;
-  std::vector<SharedLookup> shared;  ///< By their first accesses.
+  SharedLookups shared;
 };
 
 /// Looks at what follows a block, within its page: the flags that may be read before they are

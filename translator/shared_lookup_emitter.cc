@@ -5,8 +5,7 @@
 //      to an access's distance, from it or from the first access, to get a host address: the
 //      register stays, and a gate that comes back has removed nothing.
 //  S2  A page whose entry was seen for reading only is looked up once more before the first write.
-//  S3  Where the guard fails, nothing of the instruction has been done, and the block of the
-//  variant
+//  S3  Where the guard fails, nothing of the instruction has been done. The block of the variant
 //      without sharing does it.
 #include "translator/block_emitter.h"
 
@@ -18,7 +17,7 @@ using asmjit::imm;
 /// nullptr when the access is like any other.
 const SharedLookup* BlockEmitter::sharing(const Operand& operand, uint32_t size) const {
   if (careful_ || copy_.emitting || current_->shared < 0) return nullptr;
-  const SharedLookup& shared = analysis_.shared[static_cast<size_t>(current_->shared)];
+  const SharedLookup& shared = analysis_.shared.all[static_cast<size_t>(current_->shared)];
   // The block that would go on where the guard fails knows of no shadow that it has to end.
   return shared.holds(operand, size) && !ends_shadow() ? &shared : nullptr;
 }

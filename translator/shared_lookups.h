@@ -38,6 +38,18 @@ struct SharedLookup {
   }
 };
 
+/// A block's, and what finding them needs memory for.
+struct SharedLookups {
+  struct Choice {
+    uint32_t spared = 0;
+    int16_t chosen = -1;  ///< The last one that is used,
+    int32_t before = -1;  ///< and the instruction before its first.
+  };
+  std::vector<SharedLookup> all;  ///< By their first accesses.
+  std::vector<int16_t> open;      ///< Those whose register has not changed yet.
+  std::vector<Choice> best;       ///< Up to and with each instruction.
+};
+
 /// Finds them, and sets InstructionAnalysis::shared. What is known of the stack and of a loop must
 /// be in `out`.
 void find_shared_lookups(std::span<const Instruction> instructions, const ModeKey& mode,

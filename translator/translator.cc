@@ -180,6 +180,7 @@ void Translator::emit(const TranslationRequest& request) {
   const bool framed = normal || request.variant == Variant::kNoSharing;
   const bool usual = framed || request.variant == Variant::kNoFrame;
   const bool several = !one_instruction(request, switches_);
+  // Where a shared look-up cannot be had, a link leads to the block without.
   const Windows windows{
       .stack = switches_.stack_window && usual && several,
       .frame = switches_.frame_window && framed,

@@ -3,25 +3,10 @@
 ;
 ; expect: exit 33
 %include "include/guest.inc"
+%include "include/areas.inc"
 
-AREA equ 0x800000                       ; four pages, whose frames are in another order
-OTHER equ 0x900000                      ; likewise
-%define PTE(x) (PAGE_TABLES + ((x) >> 12) * 4)
-AREA_FRAMES equ FREE_FRAMES + 0x10000
-OTHER_FRAMES equ FREE_FRAMES + 0x20000
 BYTES equ 0x4000
 %define WRAPPED(x) ((x) + 0x10000000)   ; + 0xf0000000 is x again
-
-%macro map_areas 0
-%assign page 0
-%rep 4
-    set_pte AREA + page * 0x1000, (AREA_FRAMES + ((page * 3 + 1) & 3) * 0x1000) | P | W | U
-    set_pte OTHER + page * 0x1000, (OTHER_FRAMES + ((page * 3 + 2) & 3) * 0x1000) | P | W | U
-    invlpg [AREA + page * 0x1000]
-    invlpg [OTHER + page * 0x1000]
-    %assign page page + 1
-%endrep
-%endmacro
 
 ; AREA gets bytes that differ everywhere, OTHER zeros. Not by evenly advancing pointers.
 %macro fill_areas 0

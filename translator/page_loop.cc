@@ -7,7 +7,6 @@
 #include "translator/analysis.h"
 #include "translator/instruction_table.h"
 #include "translator/lower.h"
-#include "translator/lower_operands.h"
 #include "translator/register_use.h"
 
 namespace trapline {
@@ -51,23 +50,18 @@ bool constant_step(const Instruction& in, uint8_t number, int64_t& step) {
 
 /// Whether the body's copy may contain the instruction, and which scratch registers it needs there
 /// besides those of its access.
-bool fits(const Instruction& in, PageLoop& loop) {
+bool fits(const Instruction& in, const ModeKey& mode, PageLoop& loop) {
   const LoweringFunction lower = in.row->lower;
   if (in.lock) return false;
-  if (lower == lower_generic || lower == lower_mov) {
-    if (lower == lower_mov && names_system_register(in)) return false;
-    if (uses_high_byte(in)) loop.uses_value = true;
-    return true;
-  }
+  if (!keeps_value_register(in, mode)) loop.uses_value = true;
+  if (lower == lower_generic) return true;
+  if (lower == lower_mov) return !names_system_register(in);
   if (lower == lower_lea) {
     if (in.operand[0].size != 4 || in.address_size != 4) loop.uses_address = true;
     return true;
   }
-  if (lower == lower_x87) {
-    if (in.mnemonic == ZYDIS_MNEMONIC_FNCLEX || in.mnemonic == ZYDIS_MNEMONIC_FNINIT) return false;
-    loop.uses_value = true;
-    return true;
-  }
+  if (lower == lower_x87)
+    return in.mnemonic != ZYDIS_MNEMONIC_FNCLEX && in.mnemonic != ZYDIS_MNEMONIC_FNINIT;
   if (lower == lower_bswap) return in.operand[0].size == 4;
   return lower == lower_jcc || lower == lower_no_operand || lower == lower_nothing;
 }
@@ -103,7 +97,7 @@ class LoopFinder {
     for (uint32_t i = 0; i < instructions_.size(); ++i) {
       const Instruction& in = instructions_[i];
       if (analysis_.instruction[i].stack_segment != analysis_.instruction[0].stack_segment ||
-          !(fits(in, loop_) || in.row->lower == lower_jump))
+          !(fits(in, mode_, loop_) || in.row->lower == lower_jump))
         return false;
       const bool branch = in.row->lower == lower_jcc || in.row->lower == lower_jump;
       if (branch && !relative(in)) return false;

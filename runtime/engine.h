@@ -24,9 +24,10 @@
 #include "runtime/host_ticks.h"
 #include "runtime/kick_timer.h"
 #include "runtime/machine.h"
+#include "runtime/native/held_processor.h"
 #include "runtime/native/native_user.h"
+#include "runtime/native/placement.h"
 #include "runtime/native/policy.h"
-#include "runtime/native/shared_processor.h"
 #include "runtime/signals.h"
 #include "shadowmmu/shadow_mmu.h"
 #include "translator/context.h"
@@ -74,6 +75,7 @@ struct EngineCounters {
   uint64_t fast_system_calls = 0;  ///< SYSENTER.
   std::atomic<uint64_t> kicks{0};  ///< Of a signal handler.
   uint64_t native_stays = 0;
+  uint64_t native_stays_apart = 0;
   uint64_t native_nanoseconds = 0;
   uint64_t native_kicks = 0;
   uint64_t native_faults_hidden = 0;
@@ -294,6 +296,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   bool from_native(const NativeEvent& event, const NativeRegisters& given);
   OrFault<void> load_changed_segments(const NativeRegisters& in, const NativeRegisters& given);
   std::optional<Exit> run_native();
+  void place(Container& container, uint64_t now);
   void begin_brief_stay();
   void end_brief_stay();
   /// For where C++ is entered whenever translated code runs for long.
@@ -395,7 +398,9 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   /// How many of the next stays in translated code are not taken for brief. Set by a handler, too.
   std::atomic<uint32_t> not_brief_{0};
   static constexpr uint32_t kNotBrief = 256;
-  SharedProcessor processor_;
+  HeldProcessor processor_;
+  Placement placement_;
+  bool two_processors_ = false;  ///< Native code may have one of its own.
   /// What the instruction at `eip` is to access when the guest's kernel returns to it.
   struct ExpectedAccess {
     uint32_t view = 0;

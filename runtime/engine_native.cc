@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "runtime/engine.h"
+#include "runtime/native/processor_limit.h"
 #include "runtime/signals.h"
 #include "vcpu/flags.h"
 
@@ -68,6 +69,7 @@ Result<void> Engine::build_native(const MachineOptions& options) {
   if (!made.ok()) return made.error();
   native_ = made.take();
   if (options.native_at_once) native_->look_at_once();
+  two_processors_ = options.switches.two_processors && processors_granted() >= 2;
   return {};
 }
 
@@ -265,6 +267,29 @@ std::optional<Exit> Engine::run_native() {
   return ended;
 }
 
+/// Gives thread and container the processor, or the two, that they run on.
+void Engine::place(Container& container, uint64_t now) {
+  const int here = processor_.hold(now);
+  if (!two_processors_) {
+    if (here >= 0) container.move_to(here);
+    return;
+  }
+  if (placement_.goes_on(container.pid(), now)) native_->stop_looking_but(container);
+  if (here >= 0) {
+    if (placement_.wants_look(now))
+      placement_.look(now, waited_for_processor(0), container.pid(),
+                      waited_for_processor(container.pid()));
+    const cpu_set_t others = processor_.others();
+    if (placement_.apart() && CPU_COUNT(&others) > 0)
+      container.move_apart(here, others);
+    else
+      container.move_to(here);
+  }
+  if (!container.apart()) return;
+  ++counters_.native_stays_apart;
+  container.look_for(std::chrono::nanoseconds(placement_.thread_looks()));
+}
+
 std::optional<Exit> Engine::stay_native() {
   sync_fpu_pointers();
   while (!context_->hot.attention) {
@@ -274,9 +299,7 @@ std::optional<Exit> Engine::stay_native() {
     const NativeRegisters given = to_native(*space);
     native_->settle();
     const uint64_t begin = nanoseconds_now();
-    if (options_.switches.one_processor)
-      if (const int processor = processor_.hold(begin); processor >= 0)
-        space->container().move_to(processor);
+    if (options_.switches.one_processor) place(space->container(), begin);
     native_running_ = &space->container();
     const uint64_t due = leave_deadline_to_container();
     if (stop_requested_) context_->hot.attention = 1;  // Its kick may have been put off just now.
@@ -289,6 +312,7 @@ std::optional<Exit> Engine::stay_native() {
       context_->hot.attention = 1;
     }
     const uint64_t ran = share_of(end - begin, event.guest_ticks, event.ticks);
+    placement_.stopped(end, ran, due != 0 && end >= due);
     const uint32_t serial = space->view();
     space->add_time(ran);
     counters_.native_nanoseconds += end - begin;

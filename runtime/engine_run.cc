@@ -208,6 +208,7 @@ Statistics Engine::statistics() const {
   s.port_accesses = counters_.port_accesses;
   s.kicks = counters_.kicks;
   s.native_stays = counters_.native_stays;
+  s.native_stays_apart = counters_.native_stays_apart;
   s.native_nanoseconds = counters_.native_nanoseconds;
   s.native_kicks = counters_.native_kicks;
   s.native_faults_hidden = counters_.native_faults_hidden;

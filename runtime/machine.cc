@@ -141,6 +141,7 @@ std::vector<std::pair<std::string, uint64_t>> Statistics::named() const {
           {"port_accesses", port_accesses},
           {"kicks", kicks},
           {"native_stays", native_stays},
+          {"native_stays_apart", native_stays_apart},
           {"native_nanoseconds", native_nanoseconds},
           {"native_kicks", native_kicks},
           {"native_faults_hidden", native_faults_hidden},

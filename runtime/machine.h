@@ -167,6 +167,7 @@ struct Statistics {
   uint64_t port_accesses = 0;
   uint64_t kicks = 0;
   uint64_t native_stays = 0;
+  uint64_t native_stays_apart = 0;  ///< Of these, with a processor of their own.
   uint64_t native_nanoseconds = 0;
   uint64_t native_kicks = 0;
   uint64_t native_faults_hidden = 0;

@@ -41,6 +41,8 @@ constexpr std::array kNames = {
                "copy or move the translation that the same code has at another address"},
     SwitchName{"one-processor", &Switches::one_processor,
                "run native code where the VCPU's thread runs"},
+    SwitchName{"two-processors", &Switches::two_processors,
+               "or on another processor, where that pays, and look on meanwhile"},
     SwitchName{"huge-pages", &Switches::huge_pages,
                "gather what is used of RAM and code in huge pages of the host's"},
     SwitchName{"shrx", &Switches::shrx, "use BMI2 shifts where the host has them"},

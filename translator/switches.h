@@ -27,10 +27,11 @@ struct Switches {
   bool stores_by_call = true;   ///< A MOV to a page table or a device: by the call that finds it.
   bool cold_apart = true;       ///< What is rarely run of a block lies at the cache's other end.
   bool copy_blocks = true;      ///< Code is translated once, wherever address spaces have it.
-  bool one_processor = true;  ///< Native code and the VCPU's thread run in turns on one processor.
-  bool huge_pages = true;     ///< RAM and code that are in use lie in huge pages of the host's.
-  bool shrx = true;           ///< BMI2 forms where the host has them.
-  bool exact_flags = false;   ///< Flags at every fault exact, even where nothing can read them.
+  bool one_processor = true;   ///< Native code and the VCPU's thread run in turns on one processor,
+  bool two_processors = true;  ///< or on two, where that pays and nobody else wants them.
+  bool huge_pages = true;      ///< RAM and code that are in use lie in huge pages of the host's.
+  bool shrx = true;            ///< BMI2 forms where the host has them.
+  bool exact_flags = false;    ///< Flags at every fault exact, even where nothing can read them.
   bool single_instruction = false;  ///< One guest instruction per block.
 };
 

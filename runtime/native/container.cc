@@ -22,6 +22,7 @@
 #include <utility>
 
 #include "runtime/native/container_image.h"
+#include "runtime/native/placement.h"
 #include "runtime/native/silence.h"
 #include "vcpu/assert.h"
 
@@ -30,6 +31,7 @@ namespace trapline {
 namespace {
 
 using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 
 constexpr unsigned kExecutableFile = 0x10;  ///< MFD_EXEC, which older kernels refuse.
@@ -37,7 +39,15 @@ constexpr int kFirstFile = 10;              ///< Clear of the numbers that the p
 constexpr milliseconds kStartPatience{10'000};
 constexpr milliseconds kKickPatience{2'000};
 constexpr milliseconds kLook{5};  ///< How often a silent container is looked at.
-constexpr uint32_t kSpins = 500;
+// In a container there is no clock but the time stamp counter. Its rate need not be known well.
+constexpr uint32_t kTicksPerNanosecond = 3;
+constexpr uint32_t kBriefTicks = Placement::kBriefLooks * kTicksPerNanosecond;
+constexpr uint32_t kContainerTicks = Placement::kContainerLooks * kTicksPerNanosecond;
+constexpr nanoseconds kBriefLooks{Placement::kBriefLooks};
+/// Who sleeps until a deadline wants to be awake then, and is woken up late.
+constexpr nanoseconds kAwakeBefore{100'000};
+constexpr nanoseconds kLeastSleep{30'000};
+constexpr nanoseconds kLooksAtDeadline = 2 * kAwakeBefore;
 
 Error refused(const char* what) {
   return {ExitStatus::kHost, std::string("the host gives no container for native execution (") +
@@ -48,8 +58,9 @@ long futex(const volatile uint32_t* word, int operation, uint32_t value, const t
   return syscall(SYS_futex, word, operation, value, time, nullptr, 0);
 }
 
-void futex_wait(const volatile uint32_t* word, uint32_t value, milliseconds time) {
-  const timespec span{time.count() / 1000, time.count() % 1000 * 1'000'000};
+void futex_wait(const volatile uint32_t* word, uint32_t value, nanoseconds time) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  const timespec span{time.count() / kSecond, time.count() % kSecond};
   futex(word, FUTEX_WAIT, value, &span);
 }
 
@@ -60,14 +71,14 @@ void store(uint32_t& word, uint32_t value) {
   __atomic_store_n(&word, value, __ATOMIC_SEQ_CST);
 }
 
-/// With one processor, looking again and again keeps the other side from running.
-uint32_t spins() {
-  static const uint32_t count = [] {
+/// With one, looking again and again keeps the other side from running.
+bool several_processors() {
+  static const bool several = [] {
     cpu_set_t set;
     CPU_ZERO(&set);
-    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 1 ? kSpins : 0u;
+    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 1;
   }();
-  return count;
+  return several;
 }
 
 bool reaped(pid_t pid) {
@@ -98,6 +109,17 @@ bool reaped(pid_t pid) {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   errno = error;
   return child;
+}
+
+cpu_set_t only(int processor) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(static_cast<size_t>(processor), &one);
+  return one;
+}
+
+bool put(pid_t pid, const cpu_set_t& processors) {
+  return sched_setaffinity(pid, sizeof processors, &processors) == 0;
 }
 
 bool is_low(uint64_t address, uint64_t bytes) {
@@ -180,8 +202,11 @@ Result<void> Container::launch(const ContainerFiles& files, Confinement confinem
   commands_->trapline_pid = static_cast<uint32_t>(getpid());
   commands_->one = 1;
   commands_->unconfined = confinement == Confinement::kNoneForTests;
-  spins_ = spins();
-  mailbox_->spins = spins_;
+  if (several_processors()) {
+    look_for(kBriefLooks);
+    container_looks_ = kBriefTicks;
+  }
+  mailbox_->looks = container_looks_;
   store(mailbox_->stopped, ~0u);
   pid_ = spawn(control, files.ram(), files.program());
   close(control);
@@ -353,16 +378,29 @@ bool Container::flush() {
 
 // --- running -----------------------------------------------------------------------------------
 
+void Container::stop_looking() {
+  mailbox_->looks = 0;
+}
+
 void Container::move_to(int processor) {
-  if (processor == processor_ || lost_) return;
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(static_cast<size_t>(processor), &one);
-  for (const pid_t pid : {pid_, mapper_pid_})
-    if (sched_setaffinity(pid, sizeof one, &one) != 0) return;
+  if ((processor == processor_ && !apart_) || lost_) return;
+  look_for(nanoseconds{0});
+  container_looks_ = 0;
+  stop_looking();  // Before it is here.
+  const cpu_set_t here = only(processor);
+  if (!put(pid_, here) || !put(mapper_pid_, here)) return;
   processor_ = processor;
-  spins_ = 0;
-  mailbox_->spins = 0;
+  apart_ = false;
+}
+
+void Container::move_apart(int processor, const cpu_set_t& others) {
+  if ((processor == processor_ && apart_ && CPU_EQUAL(&others, &others_)) || lost_) return;
+  if (!put(pid_, others) || !put(mapper_pid_, only(processor))) return;
+  processor_ = processor;
+  others_ = others;
+  apart_ = true;
+  look_for(nanoseconds{Placement::kThreadLooks});
+  container_looks_ = kContainerTicks;
 }
 
 void Container::kick() const {
@@ -370,24 +408,51 @@ void Container::kick() const {
   if (pid_ > 0 && load(mailbox_->stopped) != ticket_) ::kill(pid_, TRAPLINE_KICK_SIGNAL);
 }
 
+bool Container::looks_stopped(uint32_t ticket, nanoseconds time) const {
+  constexpr int kBetweenClocks = 32;
+  if (time <= nanoseconds{0}) return load(mailbox_->stopped) == ticket;
+  const auto begin = steady_clock::now();
+  do {
+    for (int i = 0; i < kBetweenClocks; ++i) {
+      if (load(mailbox_->stopped) == ticket) return true;
+      __builtin_ia32_pause();
+    }
+  } while (steady_clock::now() - begin < time);
+  return false;
+}
+
+void Container::sleep_while_running(uint32_t ticket, std::chrono::nanoseconds time) {
+  store(mailbox_->trapline_waits, 1);
+  const uint32_t stopped = load(mailbox_->stopped);
+  if (stopped != ticket) futex_wait(&mailbox_->stopped, stopped, time);
+  store(mailbox_->trapline_waits, 0);
+}
+
 /// Waits for the mailbox to say so. The processes are looked at every now and then; what the
 /// mailbox holds decides nothing but how long that takes.
 bool Container::wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
-                             std::chrono::nanoseconds patience) {
-  for (uint32_t i = spins_; i > 0; --i) {
-    if (load(mailbox_->stopped) == ticket) return true;
-    __builtin_ia32_pause();
-  }
+                             std::chrono::nanoseconds patience, uint64_t deadline) {
+  if (looks_stopped(ticket, looks_)) return true;
+  // With a processor of its own the thread can be awake when guest code stops by itself.
+  bool awaits = apart_ && deadline != 0;
   std::optional<Silence> silence;  // Since something was wanted of it.
   auto looked = steady_clock::now();
   for (;;) {
-    store(mailbox_->trapline_waits, 1);
-    const uint32_t stopped = load(mailbox_->stopped);
-    if (stopped != ticket) futex_wait(&mailbox_->stopped, stopped, kLook);
-    store(mailbox_->trapline_waits, 0);
+    nanoseconds time = kLook;
+    if (awaits) {
+      const nanoseconds now = steady_clock::now().time_since_epoch();
+      const nanoseconds left = nanoseconds(deadline) - kAwakeBefore - now;
+      awaits = left > kLeastSleep;
+      if (awaits)
+        time = std::min(time, left);
+      else if (looks_stopped(ticket, kLooksAtDeadline))
+        return true;
+    }
+    sleep_while_running(ticket, time);
     if (load(mailbox_->stopped) == ticket) return true;
     const auto now = steady_clock::now();
-    if (now - looked < kLook) continue;  // A signal came, of which the container was kicked, too.
+    // A deadline comes soon, or a signal came, of which the container was kicked, too.
+    if (now - looked < kLook) continue;
     looked = now;
     if (!still_alive()) return false;
     if (attention && *attention == 0) continue;
@@ -415,9 +480,10 @@ NativeEvent Container::run(const NativeRegisters& registers, const volatile uint
   const auto now = steady_clock::now();
   if (now - looked_at_ > kLook && !still_alive()) return event;
   // Where all take turns, the mapper itself goes on to the container: one turn less.
-  const bool by_mapper = processor_ >= 0 && pending_ != 0 && !lost_;
+  const bool by_mapper = processor_ >= 0 && !apart_ && pending_ != 0 && !lost_;
   if (!by_mapper && !flush()) return event;
   std::memcpy(&mailbox_->registers, &registers, sizeof registers);
+  mailbox_->looks = container_looks_;
   mailbox_->deadline = deadline;
   if (by_mapper) {
     ++ticket_;
@@ -426,7 +492,7 @@ NativeEvent Container::run(const NativeRegisters& registers, const volatile uint
     go_on();
   }
   if (attention != 0) kick();  // What came before there was anything to stop went nowhere.
-  const bool stopped = wait_stopped(ticket_, &attention, kKickPatience);
+  const bool stopped = wait_stopped(ticket_, &attention, kKickPatience, deadline);
   if (by_mapper && !acknowledged() && !carried_out()) return event;
   event.kind = NativeEvent::Kind::kLost;
   if (!stopped || lost_) return event;

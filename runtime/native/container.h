@@ -6,6 +6,7 @@
 // One thread owns it; kick() alone may be called from a signal handler of that thread.
 #pragma once
 
+#include <sched.h>
 #include <sys/types.h>
 
 #include <array>
@@ -106,6 +107,14 @@ class Container {
   /// Both processes run there from now on, and so must the calling thread: neither side looks at
   /// the mailbox again and again any more.
   void move_to(int processor);
+  /// Guest code runs on one of the others from now on, the mapper there, and so must the calling
+  /// thread. Both sides look at the mailbox again and again for a while.
+  void move_apart(int processor, const cpu_set_t& others);
+  bool apart() const { return apart_; }
+  /// So long the thread does from now on.
+  void look_for(std::chrono::nanoseconds time) { looks_ = time; }
+  /// The container does not any more, until it runs again: another one is to run.
+  void stop_looking();
   /// Makes a running container stop soon. Async-signal-safe.
   void kick() const;
 
@@ -119,7 +128,9 @@ class Container {
   Container() = default;
   Result<void> launch(const ContainerFiles& files, Confinement confinement);
   bool wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
-                    std::chrono::nanoseconds patience);
+                    std::chrono::nanoseconds patience, uint64_t deadline = 0);
+  bool looks_stopped(uint32_t ticket, std::chrono::nanoseconds time) const;
+  void sleep_while_running(uint32_t ticket, std::chrono::nanoseconds time);
   void open_watches();
   void add(const NativeCommand& command);
   void add_descriptor(const user_desc& entry);
@@ -138,8 +149,11 @@ class Container {
   uint32_t ticket_ = 0;
   uint32_t sequence_ = 0;
   uint32_t pending_ = 0;
-  uint32_t spins_ = 0;
-  int processor_ = -1;
+  std::chrono::nanoseconds looks_{0};  ///< How long the thread looks before it sleeps,
+  uint32_t container_looks_ = 0;       ///< and the container, in ticks.
+  int processor_ = -1;                 ///< Of the calling thread, and the mapper.
+  bool apart_ = false;                 ///< Guest code has another one,
+  cpu_set_t others_{};                 ///< one of these.
   bool lost_ = false;
   bool cpuid_faults_ = false;
   std::array<int, kWatches> watches_ = {-1, -1, -1, -1};  ///< Files.

@@ -23,6 +23,7 @@
 #include <optional>
 
 #include "runtime/native/container.h"
+#include "runtime/native/processor_limit.h"
 #include "vcpu/host_x87.h"
 #include "vcpu/huge_pages.h"
 
@@ -193,11 +194,23 @@ HostFeature number(std::string name, const char* path, const char* remark) {
   return {std::move(name), value ? std::to_string(*value) : "none", remark, false};
 }
 
+std::string tenths(double value) {
+  const int all = static_cast<int>(value * 10);
+  return std::to_string(all / 10) + "." + std::to_string(all % 10);
+}
+
 HostFeature processors() {
   cpu_set_t set;
   CPU_ZERO(&set);
   const int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  return {"processors", std::to_string(count), "Trapline and a container take turns on one", false};
+  const double granted = processors_granted();
+  std::string value = std::to_string(count);
+  if (granted < count) value += ", of which " + tenths(granted) + " granted";
+  const bool two = count >= 2 && granted >= 2;
+  return {"processors", std::move(value),
+          two ? "Trapline and a container take turns on one, or have two"
+              : "Trapline and a container take turns on one",
+          false};
 }
 
 }  // namespace

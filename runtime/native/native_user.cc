@@ -103,6 +103,11 @@ void NativeUser::discard(NativeSpace& space) {
   std::erase_if(spaces_, [&](const auto& held) { return held.get() == &space; });
 }
 
+void NativeUser::stop_looking_but(const Container& container) {
+  for (const auto& space : spaces_)
+    if (&space->container() != &container) space->container().stop_looking();
+}
+
 // --- mappings ----------------------------------------------------------------------------------
 
 /// What the view's tables allow of the page, on top of what is mapped now.

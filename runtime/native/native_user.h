@@ -69,6 +69,8 @@ class NativeUser {
   NativeSpace* space_of(const View& view);
   /// Ends it; the view may get another one.
   void discard(NativeSpace& space);
+  /// The other containers look no more whether they are to run: this one is.
+  void stop_looking_but(const Container& container);
 
   /// Maps the page, which the view has resolved, as far as the view and U2 and U3 allow, and its
   /// neighbours. False: not to be had natively.

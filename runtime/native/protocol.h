@@ -100,7 +100,7 @@ struct NativeMailbox {
   uint32_t stopped; /* The value of `go` that came to its end. A futex. */
   uint32_t trapline_waits;
   uint32_t container_waits;
-  uint32_t spins; /* How often to look before sleeping. */
+  uint32_t looks; /* How long to look before sleeping, in ticks of the time stamp counter. */
   uint32_t mapper_pid;
   uint32_t cpuid_faults; /* CPUID is #GP for guest code. */
   uint32_t signal;       /* What ended it. */

@@ -243,7 +243,8 @@ def modes(switches):
     yield "default", []
     yield "direct-exec", ["--direct-exec=always"]
     for name, on in switches:
-        options = ["--direct-exec=always"] if name == "one-processor" else []
+        processors = name in ("one-processor", "two-processors")
+        options = ["--direct-exec=always"] if processors else []
         yield f"{name}={'off' if on else 'on'}", flip(name, on) + options
     known = dict(switches)
     links = [name for name in ("link-blocks", "inline-indirect") if name in known]

@@ -4,7 +4,7 @@
  * Everything up to the first event is trusted; afterwards guest code can do to this program
  * whatever its own instructions can. What confines it then are the filters below and the mapper
  * (mapper.S). The guest's registers are handed over by a signal handler on a stack of its own: any
- * event (fault, trap, system call, kick) ends in it, and it sleeps there until Trapline wants the
+ * event (fault, trap, system call, kick) ends in it, and it waits there until Trapline wants the
  * guest to go on.
  */
 #define _GNU_SOURCE
@@ -162,12 +162,18 @@ static void hand_over(int signal, const siginfo_t* info, const ucontext_t* conte
   box->address = signal == SIGSEGV ? (uint64_t)info->si_addr : 0;
 }
 
+static uint64_t ticks(void) {
+  uint32_t low, high;
+  asm volatile("rdtsc" : "=a"(low), "=d"(high));
+  return (uint64_t)high << 32 | low;
+}
+
 static void sleep_until_wanted(void) {
   volatile struct NativeMailbox* box = MAILBOX;
   __atomic_store_n(&box->stopped, ticket, __ATOMIC_SEQ_CST);
   if (__atomic_load_n(&box->trapline_waits, __ATOMIC_SEQ_CST))
     call3(__NR_futex, (long)&box->stopped, FUTEX_WAKE, 1);
-  for (uint32_t spins = box->spins; spins > 0; --spins) {
+  for (const uint64_t begin = ticks(); ticks() - begin < box->looks;) {
     if (__atomic_load_n(&box->go, __ATOMIC_ACQUIRE) != ticket) break;
     asm volatile("pause");
   }
@@ -211,12 +217,6 @@ static void set_timer(uint64_t due) {
   const struct itimerspec when = {
       .it_value = {.tv_sec = (time_t)(due / 1000000000), .tv_nsec = (long)(due % 1000000000)}};
   call6(__NR_timer_settime, timer, TIMER_ABSTIME, (long)&when, 0, 0, 0);
-}
-
-static uint64_t ticks(void) {
-  uint32_t low, high;
-  asm volatile("rdtsc" : "=a"(low), "=d"(high));
-  return (uint64_t)high << 32 | low;
 }
 
 static void on_event(int signal, siginfo_t* info, void* context) {

@@ -1,5 +1,5 @@
 #include "runtime/native/container.h"
-#include "runtime/native/shared_processor.h"
+#include "runtime/native/held_processor.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -53,6 +53,9 @@ class ContainerTest : public ContainerFixture {
     return value;
   }
   NativeEvent run() { return container_->run(registers_, attention_); }
+  NativeEvent run_until(uint64_t deadline) {
+    return container_->run(registers_, attention_, deadline);
+  }
   NativeEvent run(const std::vector<uint8_t>& code) {
     put_code(code);
     registers_.eip = kCode;
@@ -285,7 +288,7 @@ class ContainerInTurnsTest : public ContainerTest {
     ContainerTest::TearDown();
   }
 
-  SharedProcessor processor_;
+  HeldProcessor processor_;
 };
 
 TEST_F(ContainerInTurnsTest, ChangesAreMadeBeforeTheGuestGoesOn) {
@@ -302,6 +305,100 @@ TEST_F(ContainerInTurnsTest, ChangesAreMadeBeforeTheGuestGoesOn) {
     ASSERT_EQ(event.trap, 14u) << i;
     ASSERT_EQ(event.address, address);
   }
+}
+
+/// On two processors.
+class ContainerApartTest : public ContainerTest {
+ protected:
+  void SetUp() override {
+    ContainerTest::SetUp();
+    if (HasFatalFailure()) return;
+    processor_.hold(0);
+    here_ = processor_.hold(1);
+    ASSERT_GE(here_, 0);
+    others_ = processor_.others();
+    if (CPU_COUNT(&others_) == 0) GTEST_SKIP() << "one processor";
+    container_->move_apart(here_, others_);
+  }
+  void TearDown() override {
+    processor_.release();
+    ContainerTest::TearDown();
+  }
+  static cpu_set_t affinity(pid_t pid) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    EXPECT_EQ(sched_getaffinity(pid, sizeof set, &set), 0);
+    return set;
+  }
+
+  HeldProcessor processor_;
+  int here_ = -1;
+  cpu_set_t others_{};
+};
+
+TEST_F(ContainerApartTest, GuestCodeRunsElsewhereUntilItIsMovedBack) {
+  cpu_set_t guest = affinity(container_->pid());
+  EXPECT_TRUE(CPU_EQUAL(&guest, &others_));
+  const cpu_set_t mapper = affinity(container_->mapper_pid());
+  EXPECT_EQ(CPU_COUNT(&mapper), 1);
+  EXPECT_TRUE(CPU_ISSET(static_cast<size_t>(here_), &mapper));
+  for (int i = 0; i < 6; ++i) {
+    EXPECT_EQ(run({0xf4}).trap, 13u);
+    if (i % 2)
+      container_->move_apart(here_, others_);
+    else
+      container_->move_to(here_);
+  }
+  container_->move_to(here_);
+  guest = affinity(container_->pid());
+  EXPECT_EQ(CPU_COUNT(&guest), 1);
+  EXPECT_TRUE(CPU_ISSET(static_cast<size_t>(here_), &guest));
+  EXPECT_EQ(run({0xf4}).trap, 13u);
+}
+
+TEST_F(ContainerApartTest, ChangesAreMadeBeforeTheGuestGoesOn) {
+  for (uint32_t i = 0; i < 100; ++i) {
+    const uint32_t address = 0x40000000 + i % 7 * 0x1000;
+    container_->map(address, 0x1000, kReadWrite, kDataOffset);
+    std::vector<uint8_t> store = {0xc7, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0xf4};
+    std::memcpy(&store[2], &address, 4);
+    std::memcpy(&store[6], &i, 4);
+    ASSERT_EQ(run(store).trap, 13u) << i;
+    ASSERT_EQ(data(0), i);
+    container_->unmap(address, 0x1000);
+    ASSERT_EQ(run(store).trap, 14u) << i;
+  }
+}
+
+TEST_F(ContainerApartTest, ADeadlineStopsALoopAndSoDoesAKick) {
+  put_code({0xeb, 0xfe});  // jmp itself
+  for (const int milliseconds : {0, 1, 12}) {
+    const auto due = std::chrono::steady_clock::now().time_since_epoch() +
+                     std::chrono::milliseconds(milliseconds);
+    do {  // A late signal of the last round may end it at once.
+      const NativeEvent event =
+          run_until(static_cast<uint64_t>(std::chrono::nanoseconds(due).count()));
+      ASSERT_EQ(event.signal, static_cast<uint32_t>(TRAPLINE_KICK_SIGNAL));
+    } while (std::chrono::steady_clock::now().time_since_epoch() < due);
+  }
+  std::thread kicker([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    attention_ = 1;
+    container_->kick();
+  });
+  EXPECT_EQ(run().signal, static_cast<uint32_t>(TRAPLINE_KICK_SIGNAL));
+  kicker.join();
+}
+
+TEST_F(ContainerApartTest, OneThatIsKilledIsLost) {
+  put_code({0xff, 0x05, 0, 0, 5, 8, 0xeb, 0xf8});  // again: inc dword [kData]; jmp again
+  std::thread killer([&] {
+    while (data(0) < 1000) std::this_thread::yield();
+    kill(container_->pid(), SIGKILL);
+  });
+  EXPECT_EQ(run_until(0).kind, NativeEvent::Kind::kLost);
+  killer.join();
+  EXPECT_TRUE(container_->lost());
 }
 
 TEST_F(ContainerInTurnsTest, AChangeThatFailsStartsNothing) {

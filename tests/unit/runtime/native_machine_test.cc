@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "runtime/machine.h"
+#include "runtime/native/processor_limit.h"
 #include "runtime/signals.h"
 #include "vcpu/huge_pages.h"
 
@@ -30,8 +31,7 @@ constexpr uint32_t kData = 0x20000;
 /// Paging is off, so that a page is its own frame.
 std::unique_ptr<Machine> machine_with(const std::vector<uint8_t>& code,
                                       DirectExecution direct = DirectExecution::kAlways,
-                                      bool at_once = false) {
-  MachineOptions options;
+                                      bool at_once = false, MachineOptions options = {}) {
   options.memory_bytes = 1u << 20;
   options.code_cache_bytes = 1u << 20;
   options.exit_on_exceptions = ~0u;
@@ -139,6 +139,25 @@ TEST(NativeMachine, TheThreadIsSetFreeUnlessItGoesOn) {
   EXPECT_TRUE(held());
   machine->run({.time = milliseconds(5)});
   EXPECT_TRUE(as_before());
+}
+
+TEST(NativeMachine, NativeCodeHasAProcessorOfItsOwnWhereThatPays) {
+  cpu_set_t set;
+  ASSERT_EQ(sched_getaffinity(0, sizeof set, &set), 0);
+  if (CPU_COUNT(&set) < 2 || processors_granted() < 2) GTEST_SKIP() << "one processor";
+  for (const bool may : {true, false}) {
+    MachineOptions options;
+    options.switches.two_processors = may;
+    const auto machine = machine_with({0x40, 0xeb, 0xfd}, DirectExecution::kAlways, false, options);
+    for (int i = 0; i < 100; ++i)
+      ASSERT_EQ(machine->run({.time = milliseconds(1), .goes_on = true}).kind,
+                Exit::Kind::kDeadline);
+    if (may)
+      EXPECT_GT(machine->statistics().native_stays_apart, 0u);
+    else
+      EXPECT_EQ(machine->statistics().native_stays_apart, 0u);
+    machine->rest();
+  }
 }
 
 TEST(NativeMachine, CountedRunsAreTranslated) {

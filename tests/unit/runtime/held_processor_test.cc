@@ -1,4 +1,4 @@
-#include "runtime/native/shared_processor.h"
+#include "runtime/native/held_processor.h"
 
 #include <gtest/gtest.h>
 
@@ -14,7 +14,7 @@ cpu_set_t affinity() {
   return set;
 }
 
-class SharedProcessorTest : public testing::Test {
+class HeldProcessorTest : public testing::Test {
  protected:
   void TearDown() override { sched_setaffinity(0, sizeof before_, &before_); }
   bool as_before() const {
@@ -23,10 +23,10 @@ class SharedProcessorTest : public testing::Test {
   }
 
   const cpu_set_t before_ = affinity();
-  SharedProcessor processor_;
+  HeldProcessor processor_;
 };
 
-TEST_F(SharedProcessorTest, HoldsTheThreadWhereItRuns) {
+TEST_F(HeldProcessorTest, HoldsTheThreadWhereItRuns) {
   EXPECT_EQ(processor_.hold(kSecond), -1);  // The kernel may choose first.
   EXPECT_TRUE(as_before());
   const int held = processor_.hold(kSecond + 1);
@@ -40,7 +40,28 @@ TEST_F(SharedProcessorTest, HoldsTheThreadWhereItRuns) {
   EXPECT_TRUE(as_before());
 }
 
-TEST_F(SharedProcessorTest, LetsTheKernelChooseAgain) {
+TEST_F(HeldProcessorTest, TheOthersAreThoseThatTheThreadMightRunOn) {
+  const cpu_set_t none = processor_.others();
+  EXPECT_EQ(CPU_COUNT(&none), 0);
+  processor_.hold(kSecond);
+  const int held = processor_.hold(kSecond + 1);
+  ASSERT_GE(held, 0);
+  cpu_set_t others = processor_.others();
+  EXPECT_FALSE(CPU_ISSET(static_cast<size_t>(held), &others));
+  CPU_SET(static_cast<size_t>(held), &others);
+  EXPECT_TRUE(CPU_EQUAL(&others, &before_));
+}
+
+TEST_F(HeldProcessorTest, SetsTheThreadFreeInTheEnd) {
+  {
+    HeldProcessor processor;
+    processor.hold(kSecond);
+    EXPECT_GE(processor.hold(kSecond + 1), 0);
+  }
+  EXPECT_TRUE(as_before());
+}
+
+TEST_F(HeldProcessorTest, LetsTheKernelChooseAgain) {
   processor_.hold(kSecond);
   EXPECT_GE(processor_.hold(kSecond + 1), 0);
   EXPECT_EQ(processor_.hold(2 * kSecond), -1);
@@ -48,7 +69,7 @@ TEST_F(SharedProcessorTest, LetsTheKernelChooseAgain) {
   EXPECT_GE(processor_.hold(2 * kSecond + 1), 0);
 }
 
-TEST_F(SharedProcessorTest, IsSetFreeInTimeThoughNobodyHoldsOn) {
+TEST_F(HeldProcessorTest, IsSetFreeInTimeThoughNobodyHoldsOn) {
   processor_.hold(kSecond);
   EXPECT_GE(processor_.hold(kSecond + 1), 0);
   processor_.release_in_time(kSecond + 2);
@@ -58,7 +79,7 @@ TEST_F(SharedProcessorTest, IsSetFreeInTimeThoughNobodyHoldsOn) {
   EXPECT_TRUE(as_before());
 }
 
-TEST_F(SharedProcessorTest, LeavesWhatSomebodyElseDecided) {
+TEST_F(HeldProcessorTest, LeavesWhatSomebodyElseDecided) {
   if (CPU_COUNT(&before_) < 2) GTEST_SKIP() << "one processor";
   processor_.hold(kSecond);
   EXPECT_GE(processor_.hold(kSecond + 1), 0);

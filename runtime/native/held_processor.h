@@ -1,24 +1,27 @@
-// Keeps a thread where it is while it and containers run in turns. They never run at once, so one
-// processor is enough, and a switch there costs far less than waking up another one.
+// Keeps a thread where it is while it and containers run in turns.
 #pragma once
 
+#include <pthread.h>
 #include <sched.h>
 
 #include <cstdint>
 
 namespace trapline {
 
-class SharedProcessor {
+class HeldProcessor {
  public:
-  SharedProcessor() = default;
-  /// The thread that holds must release, too.
-  SharedProcessor(const SharedProcessor&) = delete;
-  SharedProcessor& operator=(const SharedProcessor&) = delete;
+  HeldProcessor() = default;
+  /// Releases, if this is the thread that holds. No other one can.
+  ~HeldProcessor();
+  HeldProcessor(const HeldProcessor&) = delete;
+  HeldProcessor& operator=(const HeldProcessor&) = delete;
 
   /// Binds the calling thread to the processor that it runs on, which is returned. Every now and
   /// then it does not, so that the kernel can put the thread elsewhere the next time that it wakes
   /// up; then, and if it cannot be done, -1.
   int hold(uint64_t nanoseconds_now);
+  /// The others that the thread might run on. Empty if none is held.
+  cpu_set_t others() const;
   /// The thread may run again where it was allowed to before.
   void release();
   /// The same, if it has been in one place for long: for who may not hold again soon.
@@ -29,6 +32,7 @@ class SharedProcessor {
 
   cpu_set_t allowed_{};
   int processor_ = -1;  ///< That it is bound to.
+  pthread_t holder_{};
   uint64_t since_ = 0;  ///< When the kernel could last choose.
 };
 

@@ -1,11 +1,15 @@
-#include "runtime/native/shared_processor.h"
+#include "runtime/native/held_processor.h"
 
 #include <sys/syscall.h>
 #include <unistd.h>
 
 namespace trapline {
 
-int SharedProcessor::hold(uint64_t nanoseconds_now) {
+HeldProcessor::~HeldProcessor() {
+  if (processor_ >= 0 && pthread_equal(holder_, pthread_self())) release();
+}
+
+int HeldProcessor::hold(uint64_t nanoseconds_now) {
   if (nanoseconds_now - since_ >= kStay) {
     release();
     since_ = nanoseconds_now;
@@ -20,10 +24,20 @@ int SharedProcessor::hold(uint64_t nanoseconds_now) {
   CPU_SET(static_cast<size_t>(here), &one);
   if (sched_setaffinity(0, sizeof one, &one) != 0) return -1;
   processor_ = here;
+  holder_ = pthread_self();
   return processor_;
 }
 
-void SharedProcessor::release() {
+cpu_set_t HeldProcessor::others() const {
+  cpu_set_t others;
+  CPU_ZERO(&others);
+  if (processor_ < 0) return others;
+  others = allowed_;
+  CPU_CLR(static_cast<size_t>(processor_), &others);
+  return others;
+}
+
+void HeldProcessor::release() {
   if (processor_ < 0) return;
   cpu_set_t now;
   // Somebody else may have decided meanwhile.
@@ -33,7 +47,7 @@ void SharedProcessor::release() {
   processor_ = -1;
 }
 
-void SharedProcessor::release_in_time(uint64_t nanoseconds_now) {
+void HeldProcessor::release_in_time(uint64_t nanoseconds_now) {
   if (nanoseconds_now - since_ >= kStay) release();
 }
 

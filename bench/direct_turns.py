@@ -8,6 +8,10 @@ turn it is not is stopped, so a guest's timer interrupts are as frequent as they
 The guest's share is everything that the VMM's process and its containers take meanwhile; `VMM` is
 the process's part of that: the guest's kernel, devices, and the policy's translated stretches.
 
+With --elapsed it is the time that passes in the turns, and guests may use all processors, as they
+do where nobody measures: native code may have one of its own then. `VMM` is what its process takes
+meanwhile, on whichever.
+
 The exit status is 0 when everything ran; with --require-targets also only when the targets are met."""
 
 import argparse
@@ -41,6 +45,8 @@ def arguments():
     parser.add_argument("--runs", type=int, default=5, metavar="NUMBER",
                         help="of each program in each guest (default: %(default)s)")
     parser.add_argument("--policies", default="never,adaptive", metavar="NAME,NAME")
+    parser.add_argument("--elapsed", action="store_true",
+                        help="judge by elapsed time, on all processors")
     parser.add_argument("--programs", metavar="NAME,NAME", default=",".join(
         [program.name for program in PROGRAMS]), help="(default: %(default)s)")
     parser.add_argument("--require-targets", action="store_true")
@@ -95,6 +101,27 @@ def pin(running, processor):
             os.sched_setaffinity(thread, {processor})
 
 
+class Turns:
+    """How long somebody's turns have lasted altogether."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.total = 0.0
+        self.began = None
+
+    def begin(self):
+        self.began = time.monotonic()
+
+    def end(self):
+        with self.lock:
+            self.total += time.monotonic() - self.began
+            self.began = None
+
+    def seconds(self):
+        with self.lock:
+            return self.total + (time.monotonic() - self.began if self.began is not None else 0)
+
+
 class HostLoop:
     """Runs the host's program again and again on the processor, as long as it is entered, in turns
     with whichever guest it is told of."""
@@ -104,6 +131,9 @@ class HostLoop:
         self.processor = processor
         self.guest = None
         self.seconds = []
+        self.elapsed = []
+        self.own_turns = Turns()
+        self.guests_turns = Turns()
         self.failure = None
         self.wanted = True
         self.handle = None  # Of the process.
@@ -114,12 +144,14 @@ class HostLoop:
     def run(self):
         while self.wanted or not self.seconds:
             with self.may_start:
+                begin = self.own_turns.seconds()
                 process = subprocess.Popen(
                     self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL, env=direct_compare.host_environment(),
                     preexec_fn=lambda: os.sched_setaffinity(0, {self.processor}))
                 self.handle = os.pidfd_open(process.pid)
             _, status, usage = os.wait4(process.pid, 0)
+            end = self.own_turns.seconds()
             process.returncode = os.waitstatus_to_exitcode(status)
             with self.may_start:
                 os.close(self.handle)
@@ -128,20 +160,36 @@ class HostLoop:
                 self.failure = f"ends with {process.returncode}: {' '.join(self.command)}"
                 return
             self.seconds.append(usage.ru_utime + usage.ru_stime)
+            self.elapsed.append(end - begin)
 
     def take_turns(self):
+        self.own_turns.begin()
         while self.runner.is_alive():
-            guest = self.guest
-            if guest:
-                signal_all(guest, signal.SIGSTOP)
             time.sleep(TURN)
-            if not guest:
-                continue
             with self.may_start:
+                if not self.guest:
+                    continue
                 self.signal_host(signal.SIGSTOP)
-                signal_all(guest, signal.SIGCONT)
+                self.own_turns.end()
+                self.guests_turns.begin()
+                signal_all(self.guest, signal.SIGCONT)
                 time.sleep(TURN)
+                signal_all(self.guest, signal.SIGSTOP)
+                self.guests_turns.end()
+                self.own_turns.begin()
                 self.signal_host(signal.SIGCONT)
+
+    def enter(self, guest):
+        """From now on the guest runs in its turns only."""
+        with self.may_start:
+            self.guest = guest
+            signal_all(guest, signal.SIGSTOP)
+
+    def leave(self):
+        with self.may_start:
+            if self.guest:
+                signal_all(self.guest, signal.SIGCONT)
+            self.guest = None
 
     def signal_host(self, number):
         if self.handle is not None:
@@ -156,7 +204,7 @@ class HostLoop:
         return self
 
     def __exit__(self, *_):
-        self.guest = None
+        self.leave()
         self.wanted = False
         self.runner.join()
         self.turns.join()
@@ -174,14 +222,15 @@ def signal_all(running, number):
 
 
 def measure(options, kit):
-    """By program and engine: the processor time of each run, and of guests the VMM's part."""
+    """By program and engine: the time of each run, and of guests the VMM's part."""
     processor = max(os.sched_getaffinity(0))
     times = {program.name: {} for program in options.programs}
     guests = {}
     try:
         for policy in options.policies:
             guests[policy] = direct_compare.start(options, kit, policy)
-            pin(guests[policy], processor)
+            if not options.elapsed:
+                pin(guests[policy], processor)
         for program in options.programs:
             one = times[program.name]
             with HostLoop(kit, program, processor) as host:
@@ -189,15 +238,20 @@ def measure(options, kit):
                     order = list(guests) if number % 2 == 0 else list(reversed(guests))
                     for policy in order:
                         before = processor_time(guests[policy])
-                        host.guest = guests[policy]
+                        turns = host.guests_turns.seconds()
+                        host.enter(guests[policy])
                         direct_compare.run_in_guest(guests[policy], program)
-                        host.guest = None
+                        host.leave()
+                        turns = host.guests_turns.seconds() - turns
                         after = processor_time(guests[policy])
                         vmm, containers = (end - begin for begin, end in zip(before, after))
-                        one.setdefault(policy, []).append({"whole": vmm + containers, "vmm": vmm})
+                        whole = turns if options.elapsed else vmm + containers
+                        one.setdefault(policy, []).append({"whole": whole, "vmm": vmm})
             if host.failure:
                 raise BenchError(f"{program.name} on the host {host.failure}")
-            one[direct_compare.HOST] = [{"whole": seconds} for seconds in host.seconds]
+            one[direct_compare.HOST] = [
+                {"whole": seconds}
+                for seconds in (host.elapsed if options.elapsed else host.seconds)]
             print(f"{program.name} is done", file=sys.stderr, flush=True)
         for running in guests.values():
             direct_compare.power_off(running)
@@ -264,7 +318,8 @@ def main():
         print_table(times, summaries)
         benchlib.print_verdicts(verdicts)
     benchlib.write_json(options.json, {
-        "host": benchlib.host_description(), "times": times, "summaries": summaries,
+        "host": benchlib.host_description(), "elapsed": options.elapsed, "times": times,
+        "summaries": summaries,
         "targets": [{"what": what, "met": met} for what, met in verdicts]})
     return int(options.require_targets and not all(met for _, met in verdicts))
 

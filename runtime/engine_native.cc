@@ -93,20 +93,25 @@ bool Engine::native_allowed() const {
 }
 
 CodeKnown Engine::code_known(Linear address, bool entry) const {
-  const auto page_at = [this](uint32_t linear) -> std::span<const uint8_t> {
+  const auto frame_at = [this](uint32_t linear) -> std::optional<uint64_t> {
     const auto walk =
         walk_page(paging_context(), *memory_, {linear}, Access::kExecute, true, WalkMode::kPeek);
-    if (!walk.ok()) return {};
-    const std::byte* host = memory_->frame(walk->address.frame()).host;
+    if (!walk.ok()) return std::nullopt;
+    return walk->address.frame();
+  };
+  const auto page_of = [this](std::optional<uint64_t> frame) -> std::span<const uint8_t> {
+    const std::byte* host = frame ? memory_->frame(*frame).host : nullptr;
     if (!host) return {};
     return {reinterpret_cast<const uint8_t*>(host), kPageSize};
   };
   const uint32_t begin = address.value & ~kPageMask;
+  const std::optional<uint64_t> before = frame_at(begin - kPageSize);
   return {.entry = entry,
           .sse = (context_->cpu.cr4 & cr4::kOsfxsr) != 0,
           .loads_are_noticed = !is_hosts_code(context_->cpu.segment[kCs].selector),
-          .head = page_at(begin - kPageSize),
-          .tail = page_at(begin + kPageSize)};
+          .head = page_of(before),
+          .tail = page_of(frame_at(begin + kPageSize)),
+          .before = before};
 }
 
 void Engine::prepare_thread_for_native() {

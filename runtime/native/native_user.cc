@@ -1,6 +1,7 @@
 #include "runtime/native/native_user.h"
 
 #include <algorithm>
+#include <array>
 #include <fstream>
 #include <utility>
 
@@ -17,6 +18,12 @@ constexpr uint32_t kAround = 16;
 constexpr uint32_t kAroundInLarge = 128;
 /// Code that is entered no more often stays translated rather than to be patched.
 constexpr uint32_t kRarelyWanted = 64;
+/// Whatever precedes it: an instruction that goes on here is none that differs because of that.
+constexpr auto kHarmlessTail = [] {
+  std::array<uint8_t, InstructionForm::kLongest> tail{};
+  tail.fill(0x90);
+  return tail;
+}();
 constexpr uint64_t kAccessed = 1u << 5;  ///< In a page table's entry.
 
 bool runs(Vetted vetted) {
@@ -204,7 +211,12 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
     space.set_translated(page, true);
     return false;
   }
+  // Either of two pages may be the one that comes second.
+  if (known.before)
+    if (const auto before = frames_.find(*known.before); before != frames_.end())
+      if (before->second.open_end) look_again(before->first, before->second);
   Frame& state = frames_[frame];
+  if (state.open_end && !known.tail.empty()) look_again(frame, state);
   if (state.looked &&
       (state.sse != known.sse || state.loads_are_noticed != known.loads_are_noticed)) {
     // All of it changes with the guest's kernel.
@@ -220,8 +232,14 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
   if (!state.looked || !runs(state.vetted)) {
     const bool first = !state.looked;
     mmu_.deny_writes(frame, denial::kNative);
-    const Vetted vetted = look(frame, address, known);
+    Vetted vetted = look(frame, address, known);
+    const bool open_end = !runs(vetted) && known.tail.empty();
+    if (open_end) {
+      known.tail = kHarmlessTail;
+      vetted = look(frame, address, known);
+    }
     Frame& now = frames_[frame];
+    now.open_end = open_end && runs(vetted);
     if (first || runs(vetted)) count(vetted);
     now.looked = true;
     now.sse = known.sse;
@@ -243,6 +261,31 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
   if (new_patches) count(mapped ? Vetted::kFine : Vetted::kSensitive);
   space.set_translated(page, !mapped);
   return mapped;
+}
+
+/// From now on none of it runs, nor does anybody rely on what it holds.
+void NativeUser::stop_code(uint64_t frame, Frame& state) {
+  unmap_code(frame);
+  settle();
+  drop_copy(state);
+  state.vetted = Vetted::kUnexplored;
+  mmu_.allow_writes(frame, denial::kNative);
+}
+
+/// What was found out needs another look before the code runs once more.
+void NativeUser::look_again(uint64_t frame, Frame& state) {
+  stop_code(frame, state);
+  state.looked = false;
+  state.open_end = false;
+}
+
+/// Whether the page has code that may run only as long as the next page does not.
+bool NativeUser::has_open_end(const PagingContext& paging, uint32_t page) const {
+  const auto walk =
+      walk_page(paging, memory_, {page << kPageShift}, Access::kExecute, true, WalkMode::kPeek);
+  if (!walk.ok()) return false;
+  const auto found = frames_.find(walk->address.frame());
+  return found != frames_.end() && found->second.open_end;
 }
 
 /// Maps a frame's code that may run, where and as far as it must be stopped.
@@ -272,8 +315,9 @@ void NativeUser::map_code_around(NativeSpace& space, View& view, const PagingCon
     const auto found = frames_.find(frame);
     if (found == frames_.end()) continue;
     const Frame& code = found->second;
-    const bool fine = code.vetted == Vetted::kFine && code.watched.empty() &&
-                      code.sse == known.sse && code.loads_are_noticed == known.loads_are_noticed;
+    const bool fine = code.vetted == Vetted::kFine && code.watched.empty() && !code.open_end &&
+                      !has_open_end(paging, at - 1) && code.sse == known.sse &&
+                      code.loads_are_noticed == known.loads_are_noticed;
     if (fine && prefetch(view, paging, at))
       space.map(at, 1, native_access::kRead | native_access::kExecute, *memory_.ram_offset(frame));
   }
@@ -344,12 +388,8 @@ void NativeUser::code_written(uint64_t frame) {
     return;
   }
   ++counters_.pages_rewritten;
-  unmap_code(frame);
-  settle();
-  drop_copy(state);
-  state.vetted = Vetted::kUnexplored;
+  stop_code(frame, state);
   wait(state);
-  mmu_.allow_writes(frame, denial::kNative);
 }
 
 void NativeUser::forget_code() {

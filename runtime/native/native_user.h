@@ -54,6 +54,7 @@ struct CodeKnown {
   bool loads_are_noticed = false;  ///< See CodePage.
   std::span<const uint8_t> head;   ///< The page before, if it can be executed.
   std::span<const uint8_t> tail;   ///< The first bytes of the next page, if it can be executed.
+  std::optional<uint64_t> before;  ///< The frame that the head is of.
 };
 
 class NativeUser {
@@ -120,6 +121,9 @@ class NativeUser {
     bool enters_kernel = false;     ///< It has SYSENTER, and is not fine because of that.
     uint32_t patience = 0;          ///< How often not to look again.
     uint32_t next_patience = 4;
+    /// It may run as long as the next page does not: an instruction may begin in this one that only
+    /// the next one tells.
+    bool open_end = false;
   };
   struct Piece {
     uint64_t offset = 0;
@@ -130,6 +134,9 @@ class NativeUser {
       : memory_(memory), mmu_(mmu), cache_(cache), vetter_(model) {}
   Result<std::unique_ptr<NativeSpace>> start();
   NativeSpace* find(uint32_t view);
+  bool has_open_end(const PagingContext& paging, uint32_t page) const;
+  void stop_code(uint64_t frame, Frame& state);
+  void look_again(uint64_t frame, Frame& state);
   std::optional<Piece> piece(const View& view, uint32_t page, uint8_t now) const;
   uint32_t around(const PagingContext& paging, uint32_t page) const;
   bool prefetch(View& view, const PagingContext& paging, uint32_t page);

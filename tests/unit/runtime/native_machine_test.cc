@@ -487,6 +487,47 @@ TEST(NativeMachine, LargePagesAreMappedInLargePieces) {
   EXPECT_LE(machine->statistics().native_faults_hidden, 4u);
 }
 
+/// A page's last byte may begin an instruction that differs. As long as nothing can be executed
+/// behind it, it does not.
+TEST(NativeMachine, WhatGoesOnInAPageThatIsNotThereDoesNotKeepCodeFromRunning) {
+  constexpr uint32_t kDirectory = 0xf0000;
+  constexpr uint32_t kTable = 0xf4000;
+  constexpr uint32_t kAcross = kCode + 0xff0;
+  const auto machine = machine_with({0x40, 0xe2, 0xfd, 0xf4});  // inc eax; loop; hlt
+  const auto put = [&](uint32_t at, uint32_t value) {
+    machine->write_memory({at}, std::as_bytes(std::span(&value, 1)));
+  };
+  // mov ecx, 0x2b, a data segment of the host's; nop; lar eax, cx; hlt
+  put(kAcross, 0x00002bb9);
+  put(kAcross + 4, 0x90909000);
+  put(kAcross + 8, 0x90909090);
+  put(kAcross + 12, 0x0f909090);
+  put(kCode + 0x1000, 0x00f4c102);
+  put(kDirectory, kTable | 0x27);  // Present, writable, user, accessed.
+  for (uint32_t page = 0; page < 0x100; ++page)
+    put(kTable + 4 * page, page == kCode / 0x1000 + 1 ? 0 : page << 12 | 0x67);
+  CpuState state = machine->state();
+  state.cr3 = kDirectory;
+  state.cr0 |= cr0::kPg;
+  machine->set_state(state);
+  EXPECT_EQ(machine->run({.time = milliseconds(2000)}).kind, Exit::Kind::kException);
+  EXPECT_EQ(machine->state().gpr[kEax], 1'000'000u);
+  EXPECT_EQ(machine->statistics().native_pages_fine, 1u);
+  EXPECT_EQ(machine->statistics().native_pages_unexplored, 0u);
+  EXPECT_EQ(machine->statistics().blocks_translated, 1u);  // The HLT.
+
+  put(kTable + 4 * (kCode / 0x1000 + 1), (kCode + 0x1000) | 0x67);
+  state = machine->state();
+  state.eip = kAcross;
+  state.eflags |= eflags::kZf;
+  machine->set_state(state);
+  const Exit exit = machine->run({.time = milliseconds(2000)});
+  EXPECT_EQ(exit.kind, Exit::Kind::kException);
+  EXPECT_EQ(machine->state().eip, kCode + 0x1002);
+  EXPECT_EQ(machine->state().gpr[kEax], 1'000'000u);  // The guest has no such segment.
+  EXPECT_FALSE(machine->state().eflags & eflags::kZf);
+}
+
 TEST(NativeMachine, CodeThatIsKnownToBeFineIsMappedWithWhatLiesAround) {
   // Three pages: jmp to the next one, twice; hlt. Two address spaces have them; in the second one
   // the last page has not been accessed.

@@ -272,57 +272,62 @@ TEST_F(ContainerTest, MappingsComeAndGo) {
   EXPECT_EQ(data(0), 9u);
 }
 
-/// The thread and the container on one processor, where the mapper starts the guest.
-class ContainerInTurnsTest : public ContainerTest {
+/// The thread stays on a processor.
+class ContainerInPlaceTest : public ContainerTest {
  protected:
   void SetUp() override {
     ContainerTest::SetUp();
     if (HasFatalFailure()) return;
-    processor_.hold(0);  // The first time is the kernel's choice.
-    const int here = processor_.hold(1);
-    ASSERT_GE(here, 0);
-    container_->move_to(here);
+    here_ = processor_.hold(0);
+    ASSERT_GE(here_, 0);
   }
   void TearDown() override {
     processor_.release();
     ContainerTest::TearDown();
+  }
+
+  void expect_changes_before_the_guest_goes_on() {
+    for (uint32_t i = 0; i < 100; ++i) {
+      const uint32_t address = 0x40000000 + i % 7 * 0x1000;
+      container_->map(address, 0x1000, kReadWrite, kDataOffset);
+      std::vector<uint8_t> store = {0xc7, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0xf4};
+      std::memcpy(&store[2], &address, 4);
+      std::memcpy(&store[6], &i, 4);
+      ASSERT_EQ(run(store).trap, 13u) << i;
+      ASSERT_EQ(data(0), i);
+      container_->unmap(address, 0x1000);
+      const NativeEvent event = run(store);
+      ASSERT_EQ(event.trap, 14u) << i;
+      ASSERT_EQ(event.address, address);
+    }
   }
 
   HeldProcessor processor_;
+  int here_ = -1;
+};
+
+/// The container is there, too, and the mapper starts the guest.
+class ContainerInTurnsTest : public ContainerInPlaceTest {
+ protected:
+  void SetUp() override {
+    ContainerInPlaceTest::SetUp();
+    if (!HasFatalFailure()) container_->move_to(here_);
+  }
 };
 
 TEST_F(ContainerInTurnsTest, ChangesAreMadeBeforeTheGuestGoesOn) {
-  for (uint32_t i = 0; i < 100; ++i) {
-    const uint32_t address = 0x40000000 + i % 7 * 0x1000;
-    container_->map(address, 0x1000, kReadWrite, kDataOffset);
-    std::vector<uint8_t> store = {0xc7, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0xf4};
-    std::memcpy(&store[2], &address, 4);
-    std::memcpy(&store[6], &i, 4);
-    ASSERT_EQ(run(store).trap, 13u) << i;
-    ASSERT_EQ(data(0), i);
-    container_->unmap(address, 0x1000);
-    const NativeEvent event = run(store);
-    ASSERT_EQ(event.trap, 14u) << i;
-    ASSERT_EQ(event.address, address);
-  }
+  expect_changes_before_the_guest_goes_on();
 }
 
-/// On two processors.
-class ContainerApartTest : public ContainerTest {
+/// The container has another one.
+class ContainerApartTest : public ContainerInPlaceTest {
  protected:
   void SetUp() override {
-    ContainerTest::SetUp();
+    ContainerInPlaceTest::SetUp();
     if (HasFatalFailure()) return;
-    processor_.hold(0);
-    here_ = processor_.hold(1);
-    ASSERT_GE(here_, 0);
     others_ = processor_.others();
     if (CPU_COUNT(&others_) == 0) GTEST_SKIP() << "one processor";
     container_->move_apart(here_, others_);
-  }
-  void TearDown() override {
-    processor_.release();
-    ContainerTest::TearDown();
   }
   static cpu_set_t affinity(pid_t pid) {
     cpu_set_t set;
@@ -331,8 +336,6 @@ class ContainerApartTest : public ContainerTest {
     return set;
   }
 
-  HeldProcessor processor_;
-  int here_ = -1;
   cpu_set_t others_{};
 };
 
@@ -357,17 +360,7 @@ TEST_F(ContainerApartTest, GuestCodeRunsElsewhereUntilItIsMovedBack) {
 }
 
 TEST_F(ContainerApartTest, ChangesAreMadeBeforeTheGuestGoesOn) {
-  for (uint32_t i = 0; i < 100; ++i) {
-    const uint32_t address = 0x40000000 + i % 7 * 0x1000;
-    container_->map(address, 0x1000, kReadWrite, kDataOffset);
-    std::vector<uint8_t> store = {0xc7, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0xf4};
-    std::memcpy(&store[2], &address, 4);
-    std::memcpy(&store[6], &i, 4);
-    ASSERT_EQ(run(store).trap, 13u) << i;
-    ASSERT_EQ(data(0), i);
-    container_->unmap(address, 0x1000);
-    ASSERT_EQ(run(store).trap, 14u) << i;
-  }
+  expect_changes_before_the_guest_goes_on();
 }
 
 TEST_F(ContainerApartTest, ADeadlineStopsALoopAndSoDoesAKick) {

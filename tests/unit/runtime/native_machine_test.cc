@@ -606,13 +606,13 @@ TEST(NativeMachine, AContainerIsGivenTimeToAnswerAKick) {
   const auto running = children();
   ASSERT_EQ(running.size(), 2u);
   const uint64_t before = machine->statistics().kicks;
-  std::thread stopper([&] {
-    kill(running[0], SIGSTOP);
+  kill(running[0], SIGSTOP);
+  std::thread waker([&] {
     std::this_thread::sleep_for(milliseconds(200));
     kill(running[0], SIGCONT);
   });
   EXPECT_EQ(machine->run({.time = milliseconds(10)}).kind, Exit::Kind::kDeadline);
-  stopper.join();
+  waker.join();
   EXPECT_EQ(machine->statistics().native_containers_lost, 0u);
   const uint64_t kicks = machine->statistics().kicks - before;
   EXPECT_GE(kicks, 1u);

@@ -222,14 +222,15 @@ def host_environment():
 def run_on_host(kit, program):
     one = {max(os.sched_getaffinity(0))}
     begin = time.monotonic()
-    done = subprocess.run(kit.host_command(program.arguments), stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+    done = subprocess.run(kit.host_command(program.arguments),
+                          stdout=subprocess.PIPE if program.rating else subprocess.DEVNULL,
+                          stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
                           env=host_environment(),
                           preexec_fn=lambda: os.sched_setaffinity(0, one), check=False)
     elapsed = time.monotonic() - begin
     if done.returncode != 0:
-        raise BenchError(f"{program.name} fails on the host:\n{done.stdout[-2000:]!r}")
-    return program.seconds(elapsed, done.stdout.decode("utf-8", "replace"))
+        raise BenchError(f"{program.name} fails on the host:\n{done.stderr[-2000:]!r}")
+    return program.seconds(elapsed, (done.stdout or b"").decode("utf-8", "replace"))
 
 
 def run_in_guest(running, program):

@@ -9,8 +9,9 @@ The guest's share is everything that the VMM's process and its containers take m
 the process's part of that: the guest's kernel, devices, and the policy's translated stretches.
 
 With --elapsed it is the time that passes in the turns, and guests may use all processors, as they
-do where nobody measures: native code may have one of its own then. `VMM` is what its process takes
-meanwhile, on whichever.
+do where nobody measures: native code may have one of its own then. The host's program follows the
+guest's to the processor that it is on, since not all have the same neighbours. `VMM` is what its
+process takes meanwhile, on whichever.
 
 The exit status is 0 when everything ran; with --require-targets also only when the targets are met."""
 
@@ -94,11 +95,64 @@ def processor_time(running):
     return seconds_of(pid), containers + seconds_of_ended_children(pid)
 
 
-def pin(running, processor):
-    pid = running.process.pid
-    for process in [pid, *children(pid)]:
-        for thread in threads(process):
-            os.sched_setaffinity(thread, {processor})
+def last_processor(pid):
+    """That its first thread runs on, or ran on; None when it has just ended."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+        return int(stat.rpartition(")")[2].split()[36])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def pin(pid, processor):
+    for thread in threads(pid):
+        os.sched_setaffinity(thread, {processor})
+
+
+class Processes:
+    """A guest's: the VMM's, and its containers. They are known before they are stopped or go on, so
+    that neither takes long."""
+
+    def __init__(self, running):
+        self.vmm = running.process.pid
+        self.used = {}  # Seconds of each container.
+        self.busiest = None
+
+    def find(self):
+        """Whether there are others than before."""
+        try:
+            used = {child: seconds_of(child) for child in children(self.vmm)}
+        except (FileNotFoundError, ProcessLookupError):
+            used = {}  # The VMM ended just now, which others notice.
+        ran = {child: seconds - self.used.get(child, 0.0) for child, seconds in used.items()}
+        if any(ran.values()):
+            self.busiest = max(ran, key=ran.get)
+        others = not self.used.keys() >= used.keys()
+        self.used = used
+        return others
+
+    def signal(self, number):
+        """The VMM first, so that it starts no container in between."""
+        for pid in [self.vmm, *self.used]:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass  # A container ended just now.
+
+    def stop(self):
+        self.signal(signal.SIGSTOP)
+
+    def stop_others(self):
+        """Containers that have been started since the last time."""
+        while self.find():
+            self.stop()
+
+    def go_on(self):
+        self.signal(signal.SIGCONT)
+
+    def processor(self):
+        """Native code's, as a rule; None where it is not known."""
+        return self.busiest and last_processor(self.busiest)
 
 
 class Turns:
@@ -123,20 +177,21 @@ class Turns:
 
 
 class HostLoop:
-    """Runs the host's program again and again on the processor, as long as it is entered, in turns
+    """Runs the host's program again and again on one processor, as long as it is entered, in turns
     with whichever guest it is told of."""
 
-    def __init__(self, kit, program, processor):
+    def __init__(self, kit, program, processor, follows):
         self.command = kit.host_command(program.arguments)
         self.processor = processor
-        self.guest = None
+        self.follows = follows  # The guest, to the processor that it is on.
+        self.guest = None  # Its processes.
         self.seconds = []
         self.elapsed = []
         self.own_turns = Turns()
         self.guests_turns = Turns()
         self.failure = None
         self.wanted = True
-        self.handle = None  # Of the process.
+        self.process = None  # The host's, as long as it is there.
         self.may_start = threading.Lock()
         self.runner = threading.Thread(target=self.run)
         self.turns = threading.Thread(target=self.take_turns)
@@ -149,13 +204,13 @@ class HostLoop:
                     self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL, env=direct_compare.host_environment(),
                     preexec_fn=lambda: os.sched_setaffinity(0, {self.processor}))
-                self.handle = os.pidfd_open(process.pid)
-            _, status, usage = os.wait4(process.pid, 0)
+                self.process = process.pid
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # Until then its number is its own.
             end = self.own_turns.seconds()
-            process.returncode = os.waitstatus_to_exitcode(status)
             with self.may_start:
-                os.close(self.handle)
-                self.handle = None
+                self.process = None
+                _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode != 0:
                 self.failure = f"ends with {process.returncode}: {' '.join(self.command)}"
                 return
@@ -172,31 +227,42 @@ class HostLoop:
                 self.signal_host(signal.SIGSTOP)
                 self.own_turns.end()
                 self.guests_turns.begin()
-                signal_all(self.guest, signal.SIGCONT)
+                self.guest.go_on()
                 time.sleep(TURN)
-                signal_all(self.guest, signal.SIGSTOP)
+                self.guest.stop()
                 self.guests_turns.end()
+                self.guest.stop_others()
+                if self.follows:
+                    self.follow()
                 self.own_turns.begin()
                 self.signal_host(signal.SIGCONT)
 
     def enter(self, guest):
         """From now on the guest runs in its turns only."""
         with self.may_start:
-            self.guest = guest
-            signal_all(guest, signal.SIGSTOP)
+            self.guest = Processes(guest)
+            self.guest.find()
+            self.guest.stop()
+            self.guest.stop_others()
 
     def leave(self):
         with self.may_start:
             if self.guest:
-                signal_all(self.guest, signal.SIGCONT)
+                self.guest.go_on()
             self.guest = None
 
     def signal_host(self, number):
-        if self.handle is not None:
-            try:
-                signal.pidfd_send_signal(self.handle, number)
-            except ProcessLookupError:
-                pass
+        if self.process is not None:
+            os.kill(self.process, number)
+
+    def follow(self):
+        """The host's program goes to the processor that the guest was on."""
+        processor = self.guest.processor()
+        if processor is None or processor == self.processor:
+            return
+        self.processor = processor
+        if self.process is not None:
+            pin(self.process, processor)
 
     def __enter__(self):
         self.runner.start()
@@ -210,17 +276,6 @@ class HostLoop:
         self.turns.join()
 
 
-def signal_all(running, number):
-    """The VMM first, so that it starts no container in between."""
-    pid = running.process.pid
-    try:
-        os.kill(pid, number)
-        for child in children(pid):
-            os.kill(child, number)
-    except (FileNotFoundError, ProcessLookupError):
-        pass  # A container ended just now, or the VMM, which others notice.
-
-
 def measure(options, kit):
     """By program and engine: the time of each run, and of guests the VMM's part."""
     processor = max(os.sched_getaffinity(0))
@@ -230,10 +285,12 @@ def measure(options, kit):
         for policy in options.policies:
             guests[policy] = direct_compare.start(options, kit, policy)
             if not options.elapsed:
-                pin(guests[policy], processor)
+                pid = guests[policy].process.pid
+                for process in [pid, *children(pid)]:
+                    pin(process, processor)
         for program in options.programs:
             one = times[program.name]
-            with HostLoop(kit, program, processor) as host:
+            with HostLoop(kit, program, processor, options.elapsed) as host:
                 for number in range(options.runs):
                     order = list(guests) if number % 2 == 0 else list(reversed(guests))
                     for policy in order:
@@ -265,10 +322,11 @@ def measure(options, kit):
 
 
 def spread(runs):
-    """By how much the middle half of the runs differs, relative to the median."""
-    values = sorted(run["whole"] for run in runs)
-    quarter = len(values) // 4
-    return values[-1 - quarter] / values[quarter] - 1
+    """By how much the middle half of the runs differs."""
+    if len(runs) < 2:
+        return 0.0
+    quarters = statistics.quantiles([run["whole"] for run in runs], n=4, method="inclusive")
+    return quarters[2] / quarters[0] - 1
 
 
 def median(runs, part="whole"):

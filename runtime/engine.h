@@ -28,6 +28,7 @@
 #include "runtime/native/native_user.h"
 #include "runtime/native/placement.h"
 #include "runtime/native/policy.h"
+#include "runtime/native/processor_wait.h"
 #include "runtime/signals.h"
 #include "shadowmmu/shadow_mmu.h"
 #include "translator/context.h"
@@ -399,6 +400,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   std::atomic<uint32_t> not_brief_{0};
   static constexpr uint32_t kNotBrief = 256;
   HeldProcessor processor_;
+  ProcessorWait thread_wait_;
+  ProcessorWait container_wait_;
   Placement placement_;
   bool two_processors_ = false;  ///< Native code may have one of its own.
   /// What the instruction at `eip` is to access when the guest's kernel returns to it.

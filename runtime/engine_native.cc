@@ -1,6 +1,7 @@
 // User code on the bare processor: when it may go there, how its state travels, and what becomes of
 // each event that brings it back. docs/direct-execution.md has the rules.
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -282,8 +283,8 @@ void Engine::place(Container& container, uint64_t now) {
   if (placement_.goes_on(container.pid(), now)) native_->stop_looking_but(container);
   if (here >= 0) {
     if (placement_.wants_look(now))
-      placement_.look(now, waited_for_processor(0), container.pid(),
-                      waited_for_processor(container.pid()));
+      placement_.look(now, thread_wait_.of(gettid()), container.pid(),
+                      container_wait_.of(container.pid()));
     const cpu_set_t others = processor_.others();
     if (placement_.apart() && CPU_COUNT(&others) > 0)
       container.move_apart(here, others);

@@ -1,9 +1,7 @@
 #include "runtime/native/placement.h"
 
 #include <algorithm>
-#include <fstream>
 #include <limits>
-#include <string>
 #include <utility>
 
 namespace trapline {
@@ -58,15 +56,6 @@ void Placement::look(uint64_t now, std::optional<uint64_t> thread, int container
   apart_ = false;
   not_before_ = now + wait_;
   wait_ = std::min(2 * wait_, kLongestWait);
-}
-
-std::optional<uint64_t> waited_for_processor(pid_t pid) {
-  const std::string name = pid == 0 ? "thread-self" : std::to_string(pid);
-  std::ifstream file("/proc/" + name + "/schedstat");
-  uint64_t ran = 0;
-  uint64_t waited = 0;
-  if (!(file >> ran >> waited) || ran == 0) return std::nullopt;  // A kernel that does not count.
-  return waited;
 }
 
 }  // namespace trapline

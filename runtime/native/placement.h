@@ -8,8 +8,6 @@
 // wants the second one.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <optional>
 
@@ -70,9 +68,5 @@ class Placement {
   uint64_t not_before_ = 0;
   uint64_t wait_ = kFirstWait;
 };
-
-/// How long a process's main thread has waited for a processor since ever, or, for 0, the calling
-/// thread. Not every host tells, nor of every process.
-std::optional<uint64_t> waited_for_processor(pid_t pid);
 
 }  // namespace trapline

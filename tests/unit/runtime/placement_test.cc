@@ -1,13 +1,6 @@
 #include "runtime/native/placement.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
-
-#include <atomic>
-#include <chrono>
-#include <thread>
-
-#include "runtime/native/held_processor.h"
 
 namespace trapline {
 namespace {
@@ -153,27 +146,6 @@ TEST_F(PlacementTest, TheThreadLooksForLongOnlyAfterWhatWasShort) {
   EXPECT_EQ(placement_.thread_looks(), Placement::kThreadLooks);
   stays(1, 4 * kMillisecond, true);
   EXPECT_EQ(placement_.thread_looks(), Placement::kBriefLooks);
-}
-
-/// Two threads that compute on one processor wait for each other.
-TEST(WaitedForProcessor, GrowsWhereTwoWantOne) {
-  const auto before = waited_for_processor(0);
-  if (!before) GTEST_SKIP() << "the host does not tell";
-  EXPECT_TRUE(waited_for_processor(getpid()));
-  EXPECT_FALSE(waited_for_processor(-5));
-  HeldProcessor processor;
-  ASSERT_GE(processor.hold(0), 0);
-  std::atomic<bool> ends{false};
-  std::thread other([&] {
-    while (!ends) {
-    }
-  });
-  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (*waited_for_processor(0) <= *before && std::chrono::steady_clock::now() < limit) {
-  }
-  ends = true;
-  other.join();
-  EXPECT_GT(*waited_for_processor(0), *before);
 }
 
 }  // namespace

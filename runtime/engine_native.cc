@@ -117,7 +117,9 @@ CodeKnown Engine::code_known(Linear address, bool entry) const {
 
 void Engine::prepare_thread_for_native() {
   thread_local bool prepared = false;
-  if (native_ && !std::exchange(prepared, true)) ask_for_short_slices();
+  if (!native_ || std::exchange(prepared, true)) return;
+  ask_for_short_slices();
+  ask_for_punctual_sleep();
 }
 
 void Engine::rest_after(const Exit& exit, const RunLimits& limits) {

@@ -1,5 +1,6 @@
 #include "runtime/native/held_processor.h"
 
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -67,6 +68,11 @@ void ask_for_short_slices() {
   attributes.flags |= kResetOnFork;
   attributes.runtime = kShortest;
   syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
+void ask_for_punctual_sleep() {
+  constexpr unsigned long kSlack = 1'000;  // Nanoseconds; 50 times that without being asked.
+  prctl(PR_SET_TIMERSLACK, kSlack, 0, 0, 0);
 }
 
 }  // namespace trapline

@@ -41,4 +41,8 @@ class HeldProcessor {
 /// nothing of that kind.
 void ask_for_short_slices();
 
+/// Asks the kernel to wake the calling thread up when it is time, not when it suits: whoever wants
+/// to be awake just before something happens.
+void ask_for_punctual_sleep();
+
 }  // namespace trapline

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -158,6 +159,16 @@ TEST(NativeMachine, NativeCodeHasAProcessorOfItsOwnWhereThatPays) {
       EXPECT_EQ(machine->statistics().native_stays_apart, 0u);
     machine->rest();
   }
+}
+
+/// It wants to be awake shortly before a deadline.
+TEST(NativeMachine, TheThreadSleepsNoLongerThanItAsksFor) {
+  std::thread thread([] {
+    const auto machine = machine_with({0x40, 0xeb, 0xfd});
+    ASSERT_EQ(machine->run({.time = milliseconds(1)}).kind, Exit::Kind::kDeadline);
+    EXPECT_LE(prctl(PR_GET_TIMERSLACK), 1'000);
+  });
+  thread.join();
 }
 
 TEST(NativeMachine, CountedRunsAreTranslated) {

@@ -106,7 +106,10 @@ def last_processor(pid):
 
 def pin(pid, processor):
     for thread in threads(pid):
-        os.sched_setaffinity(thread, {processor})
+        try:
+            os.sched_setaffinity(thread, {processor})
+        except ProcessLookupError:
+            pass  # It ended just now.
 
 
 class Processes:
@@ -205,9 +208,9 @@ class HostLoop:
                     stderr=subprocess.DEVNULL, env=direct_compare.host_environment(),
                     preexec_fn=lambda: os.sched_setaffinity(0, {self.processor}))
                 self.process = process.pid
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # Until then its number is its own.
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
             end = self.own_turns.seconds()
-            with self.may_start:
+            with self.may_start:  # Nobody else has its number before wait4().
                 self.process = None
                 _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)

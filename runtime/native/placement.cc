@@ -33,9 +33,13 @@ void Placement::turn(bool late, uint64_t now) {
 
 void Placement::look(uint64_t now, std::optional<uint64_t> thread, int container,
                      std::optional<uint64_t> containers) {
-  if (!thread || !containers) {
+  if (!thread) {
     apart_ = false;
     not_before_ = std::numeric_limits<uint64_t>::max();
+    return;
+  }
+  if (!containers) {  // It has just been killed, or this is a host that never tells.
+    be_together_for_a_while(now);
     return;
   }
   const auto passed = static_cast<int64_t>(now - looked_at_);
@@ -48,10 +52,13 @@ void Placement::look(uint64_t now, std::optional<uint64_t> thread, int container
   thread_waited_ = *thread;
   container_waited_ = *containers;
   if (first) return;
-  if (in_vain <= passed / kCrowdedPart) {
-    if (++good_ >= kGoodLooks) wait_ = kFirstWait;
-    return;
-  }
+  if (in_vain > passed / kCrowdedPart)
+    be_together_for_a_while(now);
+  else if (++good_ >= kGoodLooks)
+    wait_ = kFirstWait;
+}
+
+void Placement::be_together_for_a_while(uint64_t now) {
   good_ = 0;
   apart_ = false;
   not_before_ = now + wait_;

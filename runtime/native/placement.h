@@ -53,6 +53,7 @@ class Placement {
   static constexpr uint64_t kLongestWait = 4'000'000'000;
 
   void turn(bool late, uint64_t now);
+  void be_together_for_a_while(uint64_t now);
 
   bool apart_ = false;
   uint32_t turns_ = 0;

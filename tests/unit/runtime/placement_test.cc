@@ -133,11 +133,23 @@ TEST_F(PlacementTest, ComparesTheThreadWhicheverContainerRuns) {
 TEST_F(PlacementTest, IsTogetherForGoodWhereTheHostDoesNotTell) {
   stays(40, 50 * kMicrosecond);
   ASSERT_TRUE(placement_.apart());
-  placement_.look(now_, waited_, kContainer, std::nullopt);
+  placement_.look(now_, std::nullopt, kContainer, container_waited_);
   EXPECT_FALSE(placement_.apart());
   now_ += 100'000 * kMillisecond;
   stays(100, 50 * kMicrosecond);
   EXPECT_FALSE(placement_.apart());
+}
+
+TEST_F(PlacementTest, IsTogetherForAWhileWhereAContainerIsGone) {
+  stays(40, 50 * kMicrosecond);
+  ASSERT_TRUE(placement_.apart());
+  placement_.look(now_, waited_, kContainer, std::nullopt);
+  EXPECT_FALSE(placement_.apart());
+  stays(100, 50 * kMicrosecond);
+  EXPECT_FALSE(placement_.apart());
+  now_ += 250 * kMillisecond;
+  stays(100, 50 * kMicrosecond);
+  EXPECT_TRUE(placement_.apart());
 }
 
 TEST_F(PlacementTest, TheThreadLooksForLongOnlyAfterWhatWasShort) {

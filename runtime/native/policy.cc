@@ -70,8 +70,11 @@ void NativePolicy::stayed(uint32_t view, uint64_t now, uint64_t time, uint64_t c
   ++space.events[static_cast<size_t>(cause)];
   const bool maps = cause == NativeCause::kMapping || cause == NativeCause::kCode;
   const uint64_t lasting = maps ? kMappingShare : 1;
-  const auto gained = static_cast<int64_t>(time * kGainThirds / 3);
-  space.credit += gained - static_cast<int64_t>(std::min(cost, kMostCost) / lasting);
+  // A signal and the return from it are in the time; the shortest stay has little else.
+  space.shortest = std::min(space.shortest, time);
+  const auto gained = static_cast<int64_t>((time - space.shortest) * kGainThirds / 3);
+  const uint64_t whole_cost = std::min(cost + space.shortest, kMostCost);
+  space.credit += gained - static_cast<int64_t>(whole_cost / lasting);
   if (space.credit >= space.most) {
     space.most = kFirstCredit + kEarned;
     space.credit = std::min(space.credit, space.most);

@@ -58,7 +58,10 @@ class NativePolicy {
   const Counters& counters() const { return counters_; }
 
  private:
+  static constexpr uint64_t kMostSignal = 10'000;  ///< What one takes at most, with its return.
+
   struct Space {
+    uint64_t shortest = kMostSignal;  ///< Stay, if one was shorter.
     bool native = false;
     uint32_t good = 0;  ///< Looks in a row that spoke for it.
     int64_t credit = 0;

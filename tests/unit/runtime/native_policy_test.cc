@@ -18,10 +18,11 @@ class Policy : public testing::Test {
       policy_.look(view, now_, entries_);
     }
   }
-  void stays(int count, uint64_t time, NativeCause cause = NativeCause::kInstruction) {
+  void stays(int count, uint64_t time, NativeCause cause = NativeCause::kInstruction,
+             uint64_t cost = 12'000) {
     for (int i = 0; i < count; ++i) {
       now_ += time;
-      policy_.stayed(kView, now_, time, 12'000, cause);
+      policy_.stayed(kView, now_, time, cost, cause);
     }
   }
 
@@ -68,8 +69,25 @@ TEST_F(Policy, KeepsWhatComputesBetweenEvents) {
 
 TEST_F(Policy, KeepsWhatComputesLongerThanHandingOverTakes) {
   ticks(3, 1);
-  stays(10'000, 20'000);
+  stays(1, 2'000);
+  stays(10'000, 24'000);
   EXPECT_TRUE(policy_.native(kView));
+}
+
+/// With two processors handing over costs next to nothing, but a signal is part of each stay.
+TEST_F(Policy, TakesNoSignalForCodeThatComputes) {
+  ticks(3, 1);
+  stays(200, 4'000, NativeCause::kSystemCall, 500);
+  EXPECT_TRUE(policy_.native(kView));
+  stays(2'000, 4'100, NativeCause::kSystemCall, 500);
+  EXPECT_FALSE(policy_.native(kView));
+}
+
+TEST_F(Policy, TakesNoLongStayForASignal) {
+  ticks(3, 1);
+  stays(1'000, 4'000'000, NativeCause::kKick, 50'000);
+  EXPECT_TRUE(policy_.native(kView));
+  EXPECT_EQ(policy_.counters().demotions, 0u);
 }
 
 TEST_F(Policy, LetsItsPagesBeMapped) {

@@ -59,10 +59,13 @@ def run(command, expected, timeout):
 
 
 def run_trapline(options, guest, append, more=(), stats=None):
+    """The translator is what is measured, in ring 3, too, unless the options say something else."""
     command = [trapline_program(options), "run", "--multiboot", program(options, guest),
                "--append", append, "--memory", "64M", "--serial", "stdio", "--display", "none",
                "--timeout", str(options.timeout)] + shlex.split(options.trapline_options)
     command += more
+    if not any(part.startswith("--direct-exec") for part in command):
+        command.append("--direct-exec=never")
     if stats:
         command.append(f"--stats={stats}")
     return run(command, GUEST_SUCCESS, options.timeout + 30)

@@ -58,14 +58,19 @@ bool describable(const Segment& segment) {
 
 }  // namespace
 
+std::string native_exclusion(const MachineOptions& options) {
+  if (options.clock == TimeSource::kInstructions) return "the clock counts instructions";
+  const CpuModel& model = options.cpu ? *options.cpu : CpuModel::max();
+  for (const Feature needed : {Feature::kSse2, Feature::kCpuid, Feature::kTsc, Feature::kCmov})
+    if (!model.has(needed))
+      return "the model " + std::string(model.name) + " lacks instructions that the host has";
+  return {};
+}
+
 Result<void> Engine::build_native(const MachineOptions& options) {
   if (options.direct_execution == DirectExecution::kNever) return {};
-  if (options.clock == TimeSource::kInstructions)
-    return Error{ExitStatus::kHost, "the clock counts instructions"};
-  for (const Feature needed : {Feature::kSse2, Feature::kCpuid, Feature::kTsc, Feature::kCmov})
-    if (!model_.has(needed))
-      return Error{ExitStatus::kHost, "the model " + std::string(model_.name) +
-                                          " lacks instructions that the host has"};
+  if (std::string exclusion = native_exclusion(options); !exclusion.empty())
+    return Error{ExitStatus::kHost, std::move(exclusion)};
   auto made = NativeUser::create(*memory_, *mmu_, *cache_, model_);
   if (!made.ok()) return made.error();
   native_ = made.take();

@@ -85,6 +85,9 @@ struct MachineOptions {
   Mutation mutation = Mutation::kNone;
 };
 
+/// Why such a machine runs nothing natively, whatever the host offers: one clause. Empty: it may.
+std::string native_exclusion(const MachineOptions& options);
+
 struct RunLimits {
   /// Stop after exactly this many guest instructions (a REP iteration that was interrupted counts
   /// as none). Counting costs speed.

@@ -35,7 +35,7 @@ struct RawOptions {
   std::string clock = "host";
   std::string idle_polling = "throttle";
   std::string idle_ticks = "gather";
-  std::string direct_execution = "never";
+  std::string direct_execution;
   std::string crash_directory = ".";
   std::vector<std::string> switches;
 };
@@ -121,7 +121,8 @@ void add_run(CLI::App& app, RawOptions& raw) {
       ->type_name("gather|each");
   run->add_option("--direct-exec", raw.direct_execution,
                   "Run guest user code on the bare processor, where that is exact: never, always, "
-                  "or adaptive, where it computes for long (default never)")
+                  "or adaptive, where it computes for long (default adaptive; never with --stats, "
+                  "which counts instructions)")
       ->type_name("never|always|adaptive");
   run->add_option("--crash-dir", raw.crash_directory,
                   "Where a failure of the program's own leaves what is known of it (default here)")
@@ -237,8 +238,11 @@ Result<RunOptions> validate(RawOptions raw) {
   if (raw.idle_ticks != "gather" && raw.idle_ticks != "each")
     return Error{ExitStatus::kUsage,
                  "--idle-ticks: '" + raw.idle_ticks + "' is neither gather nor each"};
-  auto direct_execution = parse_direct_execution(raw.direct_execution);
-  if (!direct_execution.ok()) return direct_execution.error();
+  if (!raw.direct_execution.empty()) {
+    auto direct_execution = parse_direct_execution(raw.direct_execution);
+    if (!direct_execution.ok()) return direct_execution.error();
+    options.direct_execution = direct_execution.value();
+  }
   auto clock = parse_clock(raw.clock);
   if (!clock.ok()) return clock.error();
   for (const std::string& text : raw.switches)
@@ -247,7 +251,6 @@ Result<RunOptions> validate(RawOptions raw) {
   options.cpu = cpu.value();
   options.reboot = !raw.no_reboot;
   options.clock = clock.value();
-  options.direct_execution = direct_execution.value();
   options.throttle_polling = raw.idle_polling == "throttle";
   options.gather_ticks = raw.idle_ticks == "gather";
   options.crash_directory = std::move(raw.crash_directory);

@@ -40,7 +40,7 @@ struct RunOptions {
   TimeSource clock = TimeSource::kHost;
   bool throttle_polling = true;
   bool gather_ticks = true;
-  DirectExecution direct_execution = DirectExecution::kNever;
+  std::optional<DirectExecution> direct_execution;  ///< nullopt: what suits the rest.
   std::string crash_directory = ".";
 };
 

@@ -210,9 +210,11 @@ Result<BootImage> load_boot_image(const RunOptions& options) {
       options.memory_bytes);
 }
 
-/// Native code does not count what it executes.
-bool counts_instructions(const RunOptions& options) {
-  return options.statistics && options.direct_execution == DirectExecution::kNever;
+/// Native code does not count what it executes, so unless the user decides, --stats goes without.
+DirectExecution chosen_execution(const RunOptions& options, const MachineOptions& machine) {
+  if (options.direct_execution) return *options.direct_execution;
+  const bool possible = !options.statistics && native_exclusion(machine).empty();
+  return possible ? DirectExecution::kAdaptive : DirectExecution::kNever;
 }
 
 Result<std::unique_ptr<Pc>> boot(const RunOptions& options, HostSide& host) {
@@ -224,13 +226,14 @@ Result<std::unique_ptr<Pc>> boot(const RunOptions& options, HostSide& host) {
   machine.code_cache_bytes = options.code_cache_bytes;
   machine.switches = options.switches;
   machine.clock = options.clock;
-  machine.direct_execution = options.direct_execution;
+  machine.direct_execution = chosen_execution(options, machine);
   machine.crash_directory = options.crash_directory;
   if (options.statistics || options.summary) machine.sample_interval = kSampleInterval;
   auto pc = Pc::create({.machine = machine,
                         .serial = host.serial(),
                         .debug_console = host.debug_console(),
-                        .count_instructions = counts_instructions(options),
+                        .count_instructions = options.statistics &&
+                                              machine.direct_execution == DirectExecution::kNever,
                         .throttle_polling = options.throttle_polling,
                         .gather_ticks = options.gather_ticks,
                         .flush = [&host] {

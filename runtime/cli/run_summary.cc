@@ -62,6 +62,9 @@ std::string summary_text(const RunSummary& summary) {
                         : line("first at rest", "never");
   text += line("processor time", "%.2f s", seconds(summary.processor_time));
   text += samples_line(s);
+  if (s.native_stays)
+    text += line("native", "%.2f s of user code (%.0f %% of it), in processes of its own",
+                 static_cast<double>(s.native_nanoseconds) / 1e9, 100 * s.native_share());
   const double translation = static_cast<double>(s.translation_nanoseconds) / 1e9;
   text += line("translated", "%llu blocks, %llu instructions, in %.2f s (%.0f %% of the time %s)",
                wide(s.blocks_translated), wide(s.instructions_translated), translation,

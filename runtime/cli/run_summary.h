@@ -12,7 +12,7 @@ namespace trapline {
 struct RunSummary {
   RunReport report;
   PcTimes times;
-  std::chrono::nanoseconds processor_time{};  ///< Of the whole process.
+  std::chrono::nanoseconds processor_time{};  ///< Of the whole process, without containers.
   bool times_are_the_hosts = true;            ///< Not so with --clock=instructions.
 };
 

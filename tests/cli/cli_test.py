@@ -24,6 +24,7 @@ SOURCE = pathlib.Path(os.environ["TRAPLINE_SOURCE"])
 TRAPLINE = str(BUILD / "trapline")
 GUEST = str(BUILD / "guests" / "cli_guest.bin")
 BOOT_SECTOR = BUILD / "guests" / "cli_boot_sector.bin"
+COMPUTING_GUEST = BUILD / "bench-guests" / "compute.bin"
 RESET_ROM = BUILD / "guests" / "cli_reset_rom.bin"
 SEABIOS = pathlib.Path("/usr/share/seabios")
 
@@ -31,10 +32,19 @@ USAGE, BAD_INPUT, HOST, TRIPLE_FAULT, TIMEOUT, SIGNALLED, ASLEEP, NO_BIOS = (
     64, 65, 71, 80, 81, 82, 83, 84)
 
 
-def trapline(*arguments, stdin=b"", **more):
+def as_said(*arguments, stdin=b"", **more):
     """Runs it with a time limit of its own, so that a broken --timeout fails the test."""
     return subprocess.run([TRAPLINE, *arguments], input=stdin, timeout=60, check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)
+
+
+def trapline(*arguments, **more):
+    """The same on every host: without the line that one without containers gets by default."""
+    result = as_said(*arguments, **more)
+    if "--direct-exec" not in arguments:
+        result.stderr = re.sub(rb"(?m)^trapline: guest user code runs translated only, .*\n", b"",
+                               result.stderr)
+    return result
 
 
 def boot(mode, *arguments, **more):
@@ -178,9 +188,28 @@ class Check(CliTest):
         self.assertIn("runs translated only; this host lacks: modify_ldt", conclusion)
 
     def test_a_run_without_modify_ldt_says_so_and_goes_on(self):
-        result = boot("h", "--direct-exec", "always", preexec_fn=lambda: forbid(154))
-        self.assertEqual(result.returncode, 0)
-        self.assert_sentence(result.stderr.decode(), "translated only", "modify_ldt")
+        for choice in (("--direct-exec", "always"), ("--direct-exec", "adaptive"), ()):
+            with self.subTest(choice=choice):
+                result = as_said("run", "--multiboot", GUEST, "--append", "h", *choice,
+                                 preexec_fn=lambda: forbid(154))
+                self.assertEqual(result.returncode, 0)
+                self.assert_sentence(result.stderr.decode(), "translated only", "modify_ldt")
+
+    def test_nothing_is_said_where_nothing_was_asked_for(self):
+        for choice in (("--direct-exec", "never"), ("--cpu", "pentium3"), ("--stats=/dev/null",),
+                       ("--clock", "instructions")):
+            with self.subTest(choice=choice):
+                result = as_said("run", "--multiboot", GUEST, "--append", "h", *choice,
+                                 preexec_fn=lambda: forbid(154))
+                self.assertEqual((result.returncode, result.stderr), (0, b""))
+
+    def test_what_was_asked_for_and_is_excluded_is_said(self):
+        for choice, word in ((("--cpu", "pentium3"), "pentium3"),
+                             (("--clock", "instructions"), "clock")):
+            with self.subTest(choice=choice):
+                result = boot("h", "--direct-exec", "adaptive", *choice)
+                self.assertEqual(result.returncode, 0)
+                self.assert_sentence(result.stderr.decode(), "translated only", word)
 
     def test_a_full_output(self):
         with open("/dev/full", "wb") as full:
@@ -456,19 +485,33 @@ def children_of(pid):
 
 
 class Containers(CliTest):
-    def test_nothing_outlives_a_run_that_is_killed(self):
+    @staticmethod
+    def of_a_run_that_is_killed(*arguments):
         with subprocess.Popen(
                 [TRAPLINE, "run", "--multiboot", GUEST, "--append", "f", "--timeout", "60",
-                 "--direct-exec", "always"],
+                 *arguments],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 bufsize=0) as process:
-            self.assertEqual(process.stdout.readline(), b"serial\n")
+            assert process.stdout.readline() == b"serial\n"
             containers = children_of(process.pid)
-            if not containers:
-                self.skipTest("this host has no containers")
-            self.assertEqual(len(containers), 2)
             process.kill()
             process.communicate(timeout=60)
+        return containers
+
+    def test_a_run_has_them_unless_it_excludes_them(self):
+        if "can run natively" not in as_said("check").stdout.decode():
+            self.skipTest("this host has no containers")
+        for arguments, number in (((), 2), (("--direct-exec", "never"), 0), (("--stats",), 0),
+                                  (("--stats", "--direct-exec", "adaptive"), 2),
+                                  (("--cpu", "pentium3"), 0), (("--clock", "instructions"), 0)):
+            with self.subTest(arguments=arguments):
+                self.assertEqual(len(self.of_a_run_that_is_killed(*arguments)), number)
+
+    def test_nothing_outlives_a_run_that_is_killed(self):
+        containers = self.of_a_run_that_is_killed("--direct-exec", "always")
+        if not containers:
+            self.skipTest("this host has no containers")
+        self.assertEqual(len(containers), 2)
         deadline = time.monotonic() + 20
         while left := [pid for pid in containers if self.runs(pid)]:
             self.assertLess(time.monotonic(), deadline, left)
@@ -672,6 +715,16 @@ class Summary(CliTest):
                           "--idle-polling", "run")
         self.assertRegex(result.stderr.decode(),
                          r"(?m)^of that +0 % guest's user code, (9\d|100) % its kernel, ")
+
+    def test_native_code_is_told_of(self):
+        if not COMPUTING_GUEST.exists() or "can run natively" not in as_said("check").stdout.decode():
+            self.skipTest("there is nothing to run natively")
+        native = r"(?m)^native +0\.\d\d s of user code \(\d+ % of it\), in processes of its own$"
+        for policy, check in (("always", self.assertRegex), ("never", self.assertNotRegex)):
+            result = trapline("run", "--multiboot", COMPUTING_GUEST, "--append",
+                              "kernels=sieve reps=2 mode=ring3", "--timeout", "20",
+                              "--summary", "--direct-exec", policy)
+            check(result.stderr.decode(), native)
 
 
 class Stats(CliTest):

@@ -240,17 +240,20 @@ def flip(name, on):
 
 def modes(switches):
     """Name and options of every mode."""
+    translated = ["--direct-exec=never"]
     yield "default", []
     yield "direct-exec", ["--direct-exec=always"]
+    yield "translated", translated
     for name, on in switches:
         processors = name in ("one-processor", "two-processors")
-        options = ["--direct-exec=always"] if processors else []
+        options = ["--direct-exec=always"] if processors else translated
         yield f"{name}={'off' if on else 'on'}", flip(name, on) + options
     known = dict(switches)
     links = [name for name in ("link-blocks", "inline-indirect") if name in known]
-    yield "no-links", [option for name in links for option in flip(name, True)]
-    yield "tiny-cache", TINY_CACHE
-    yield "plainest", [option for name, on in switches for option in flip(name, on)] + TINY_CACHE
+    yield "no-links", [option for name in links for option in flip(name, True)] + translated
+    yield "tiny-cache", TINY_CACHE + translated
+    yield "plainest", ([option for name, on in switches for option in flip(name, on)] + TINY_CACHE
+                       + translated)
 
 
 def report(mode, command, outcome, problems):

@@ -306,6 +306,7 @@ void Engine::place(Container& container, uint64_t now) {
 std::optional<Exit> Engine::stay_native() {
   sync_fpu_pointers();
   while (!context_->hot.attention) {
+    const uint64_t entered = nanoseconds_now();
     NativeSpace* space = native_->space_of(view(true));
     if (!space) return std::nullopt;
     map_expected(*space);
@@ -346,7 +347,7 @@ std::optional<Exit> Engine::stay_native() {
       const OrFault<void> loaded = load_changed_segments(event.registers, given);
       after = loaded.ok() ? native_event(event, *space) : native_fault(loaded.fault());
     }
-    policy_.stayed(serial, end, ran, end - begin - ran, native_cause_);
+    policy_.stayed(serial, end, ran, nanoseconds_now() - entered - ran, native_cause_);
     auto& counted = counters_.native_events[static_cast<size_t>(native_cause_)];
     ++counted.count;
     counted.ticks += event.ticks - event.guest_ticks + HostTicks::now() - stopped;

@@ -54,6 +54,16 @@ static void release_pages(void) {
   munmap(fresh_pages, kPages * kPage);
 }
 
+static char buffer[512 << 10];
+
+/// A program that keeps looking what time it is, and in between waits for memory, not for code.
+static void measure_fills(int count) {
+  for (int i = 0; i < count; i++) {
+    memset(buffer, (int)now(), sizeof buffer);
+    __asm__ volatile("" : : "m"(buffer));
+  }
+}
+
 static int there[2], back[2];
 static pid_t partner;
 
@@ -151,6 +161,7 @@ static const Operation operations[] = {
     {"getpid", NULL, system_calls, NULL, 100000},
     {"getpid-int80", NULL, interrupt_calls, NULL, 100000},
     {"page-fault", prepare_pages, touch_pages, release_pages, kPages},
+    {"timed-fill", NULL, measure_fills, NULL, 5000},
     {"pipe-ping-pong", start_partner, ping_pong, end_partner, 2000},
     {"fork-exit", NULL, forks, NULL, 100},
     {"fork-exec", NULL, execs, NULL, 60},

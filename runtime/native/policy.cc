@@ -10,7 +10,7 @@ constexpr uint64_t kMostCost = 50'000;  ///< More is because the host is busy.
 constexpr int64_t kFirstCredit = 4'000'000;
 constexpr int64_t kEarned = 16'000'000;  ///< On top of the first credit: it has done well.
 constexpr uint64_t kShortestLook = 500'000;
-constexpr uint64_t kWorth = 200'000;
+constexpr uint64_t kWorth = 60'000;
 constexpr uint64_t kFirstPenalty = 20'000'000;
 constexpr uint64_t kMostPenalty = 4'000'000'000;
 
@@ -18,8 +18,10 @@ constexpr uint64_t kShortStay = 20'000;
 constexpr uint32_t kBurst = 16;  ///< Short stays in a row that ended in the guest's page faults.
 
 constexpr uint32_t kGoodLooks = 2;
-/// What a stay is taken to have gained, of its own time.
-constexpr uint64_t kGainThirds = 2;
+/// What a stay is taken to have gained: this part of its own time.
+constexpr uint64_t kGainShare = 2;
+/// The shortest stay is taken to have been longer by this part of it with each that follows.
+constexpr uint64_t kForgets = 64;
 /// What is mapped stays mapped: later stays are to pay for it, too.
 constexpr uint64_t kMappingShare = 4;
 /// The first credit of a long demotion's end is this part of it.
@@ -70,10 +72,12 @@ void NativePolicy::stayed(uint32_t view, uint64_t now, uint64_t time, uint64_t c
   ++space.events[static_cast<size_t>(cause)];
   const bool maps = cause == NativeCause::kMapping || cause == NativeCause::kCode;
   const uint64_t lasting = maps ? kMappingShare : 1;
-  // A signal and the return from it are in the time; the shortest stay has little else.
-  space.shortest = std::min(space.shortest, time);
-  const auto gained = static_cast<int64_t>((time - space.shortest) * kGainThirds / 3);
-  const uint64_t whole_cost = std::min(cost + space.shortest, kMostCost);
+  // A signal and the return from it are in the time; the shortest of the last stays has little
+  // else.
+  uint64_t& shortest = space.shortest[static_cast<size_t>(cause)];
+  shortest = std::min({time, shortest + shortest / kForgets, kMostSignal});
+  const auto gained = static_cast<int64_t>((time - shortest) / kGainShare);
+  const uint64_t whole_cost = std::min(cost + shortest, kMostCost);
   space.credit += gained - static_cast<int64_t>(whole_cost / lasting);
   if (space.credit >= space.most) {
     space.most = kFirstCredit + kEarned;

@@ -61,7 +61,9 @@ class NativePolicy {
   static constexpr uint64_t kMostSignal = 10'000;  ///< What one takes at most, with its return.
 
   struct Space {
-    uint64_t shortest = kMostSignal;  ///< Stay, if one was shorter.
+    Space() { shortest.fill(kMostSignal); }
+    /// Of the last stays that ended so. What a fault takes of the host, a kick does not.
+    std::array<uint64_t, kNativeCauses> shortest;
     bool native = false;
     uint32_t good = 0;  ///< Looks in a row that spoke for it.
     int64_t credit = 0;

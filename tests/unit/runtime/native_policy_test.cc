@@ -70,7 +70,7 @@ TEST_F(Policy, KeepsWhatComputesBetweenEvents) {
 TEST_F(Policy, KeepsWhatComputesLongerThanHandingOverTakes) {
   ticks(3, 1);
   stays(1, 2'000);
-  stays(10'000, 24'000);
+  stays(10'000, 60'000);
   EXPECT_TRUE(policy_.native(kView));
 }
 
@@ -80,6 +80,23 @@ TEST_F(Policy, TakesNoSignalForCodeThatComputes) {
   stays(200, 4'000, NativeCause::kSystemCall, 500);
   EXPECT_TRUE(policy_.native(kView));
   stays(2'000, 4'100, NativeCause::kSystemCall, 500);
+  EXPECT_FALSE(policy_.native(kView));
+}
+
+/// A kick may come at once, and needs no fault.
+TEST_F(Policy, TakesNoFaultForCodeThatComputesWhereKicksAreCheaper) {
+  ticks(3, 1);
+  for (int i = 0; i < 100; ++i) {
+    stays(1, 500, NativeCause::kKick, 500);
+    stays(10, 10'000, NativeCause::kTranslated, 500);
+  }
+  EXPECT_FALSE(policy_.native(kView));
+}
+
+TEST_F(Policy, DoesNotJudgeByOneShortStayForEver) {
+  ticks(3, 1);
+  stays(1, 500, NativeCause::kTranslated, 500);
+  stays(1'000, 10'000, NativeCause::kTranslated, 500);
   EXPECT_FALSE(policy_.native(kView));
 }
 

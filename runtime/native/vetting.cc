@@ -192,11 +192,20 @@ bool PageVetter::executed(uint32_t at) {
 }
 
 /// Whether the bytes there are seldom anything else than the instruction that they look like:
-/// CPUID, and XGETBV and its like.
+/// CPUID, and XGETBV, RDRAND and their like.
 bool PageVetter::telling(uint32_t at) const {
   if (at + 2 > count_ || bytes_[at] != 0x0f) return false;
-  if (bytes_[at + 1] == 0xa2) return true;
-  return bytes_[at + 1] == 0x01 && at + 3 <= count_ && bytes_[at + 2] >= 0xc0;
+  const uint8_t third = at + 3 <= count_ ? bytes_[at + 2] : 0;
+  switch (bytes_[at + 1]) {
+    case 0xa2:
+      return true;
+    case 0x01:
+      return third >= 0xc0;
+    case 0xc7:
+      return third >= 0xf0;
+    default:
+      return false;
+  }
 }
 
 /// Cheaper than its effect, for what is most of the bytes.

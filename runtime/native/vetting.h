@@ -75,7 +75,7 @@ class PageVetter {
   static constexpr uint32_t kStarts = 16;
   static constexpr uint32_t kDistance = 112;
   /// So many of them must lead to a place for it to be certain that an instruction begins there.
-  static constexpr uint32_t kCertain = kStarts / 2;
+  static constexpr uint32_t kCertain = kStarts / 4;
   // Offsets are those in the page, plus kHead.
   static constexpr uint32_t kHead = kStarts + kDistance;
   static constexpr uint32_t kEnd = kHead + kPageSize;

@@ -110,7 +110,8 @@ class PlainVetter {
     const auto byte = [&](size_t i) { return i < bytes_.size() ? bytes_[i] : 0; };
     if (known && executed(at)) return true;
     const bool telling = byte(at) == 0x0f &&
-                         (byte(at + 1) == 0xa2 || (byte(at + 1) == 0x01 && byte(at + 2) >= 0xc0));
+                         (byte(at + 1) == 0xa2 || (byte(at + 1) == 0x01 && byte(at + 2) >= 0xc0) ||
+                          (byte(at + 1) == 0xc7 && byte(at + 2) >= 0xf0));
     if (!known &&
         (!telling || owner_[at] != kNobody || (at + 1 < end_ && owner_[at + 1] != kNobody)))
       return false;
@@ -157,7 +158,7 @@ class PlainVetter {
       if (at != target) return false;
       ++leading;
     }
-    return leading >= 8;
+    return leading >= 4;
   }
 
   void branch(size_t at, std::vector<size_t>& open) const {

@@ -128,6 +128,22 @@ TEST_F(Patching, MoreCpuidsThanCanBeWatchedArePatched) {
   }
 }
 
+TEST_F(Patching, RdrandIsPatchedWhereNobodyHasBeen) {
+  for (const uint8_t modrm : {0xf0, 0xf8, 0xff}) {
+    put(0x200, {0x0f, 0xc7, modrm});
+    EXPECT_EQ(look({}), Vetted::kPatched);
+    EXPECT_EQ(list(vetter_.patched()), (Offsets{0x200}));
+  }
+  // again: rdrand eax; jnc again; rdrand edx; jnc: most decodings come to an end on the way.
+  page_.fill(0x90);
+  put(0x200, {0x0f, 0xc7, 0xf0, 0x73, 0xfb, 0x0f, 0xc7, 0xf2, 0x73, 0xfb});
+  EXPECT_EQ(look({}), Vetted::kPatched);
+  EXPECT_EQ(list(vetter_.patched()), (Offsets{0x200, 0x205}));
+  page_.fill(0x90);
+  put(0x200, {0x0f, 0xae, 0x20});  // xsave [eax]
+  EXPECT_EQ(look({}), Vetted::kUnexplored);
+}
+
 TEST_F(Patching, AFewCpuidsAreWatchedAndCanBePatchedInstead) {
   put(0x100, {0x0f, 0xa2});
   put(0x04, {0x0f, 0xa2});

@@ -79,6 +79,19 @@ print scalar(keys %seen), " $sum\n";
 XZ_FILTER = "--lzma2=preset=6,dict=1MiB"
 RATING = r"^Tot: +\d+ +\d+ +(\d+)"
 
+# stress-ng's loops, one kind of code each: integers, x87 and SSE, calls, jumps, tables.
+STRESS = "stress"
+METHODS = """ackermann apery bitops callfunc cdouble cfloat clongdouble collatz correlate crc16 decimal32
+    decimal64 decimal128 dither div8 div16 div32 div64 double euler explog factorial fibonacci
+    fft fletcher16 float float32 float64 float80 float128 floatconversion gamma gcd gray hamming
+    hanoi hyperbolic idct int64 int32 int16 int8 int64float int64double int64longdouble
+    int32float int32double int32longdouble intconversion ipv4checksum jmp lfsr32 ln2 logmap
+    longdouble loop matrixprod nsqrt omega parity phi pi prime psi queens rand rand48 rgb sieve
+    stats sqrt trig union zeta""".split()
+METHOD = ["usr/bin/stress-ng", "--stdout", "--temp-path", "/tmp", "--cpu", "1", "--timeout", "1",
+          "--metrics-brief", "--cpu-method"]
+METHOD_RATING = r" cpu +\d+ +[\d.]+ +[\d.]+ +[\d.]+ +([\d.]+)"  # By elapsed time.
+
 
 class Program:
     """Judged by its time, or by the rating that it prints. It computes, or fills fresh memory."""
@@ -113,6 +126,9 @@ PROGRAMS = [
 ]
 
 
+METHOD_PROGRAMS = [Program(name, [*METHOD, name], METHOD_RATING) for name in METHODS]
+
+
 def add_guest_arguments(parser):
     parser.add_argument("--build", default="build/release", metavar="DIR",
                         help="the build tree (default: %(default)s)")
@@ -141,13 +157,16 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--policies", default=",".join(POLICIES), metavar="NAME,NAME")
     parser.add_argument("--programs", metavar="NAME,NAME", default=",".join(
-        [program.name for program in PROGRAMS]), help="(default: %(default)s)")
+        [program.name for program in PROGRAMS]),
+                        help=f"{STRESS} stands for {len(METHODS)} loops of stress-ng's, each by its "
+                             "own name, too (default: %(default)s)")
     parser.add_argument("--no-operations", action="store_true", help="the programs alone")
     parser.add_argument("--shares", action="store_true",
                         help="also tell how much of the user time was native")
     parser.add_argument("--require-targets", action="store_true")
     options = parser.parse_args()
-    options.programs = named(parser, options.programs, PROGRAMS)
+    names = options.programs.replace(STRESS, ",".join(METHODS))
+    options.programs = named(parser, names, PROGRAMS + METHOD_PROGRAMS)
     options.policies = options.policies.split(",")
     if unknown := set(options.policies) - set(POLICIES):
         parser.error(f"no such policy: {', '.join(unknown)}")
@@ -187,7 +206,7 @@ class Kit:
                                stdout=file, check=True)
         self.initrd = folder / "initramfs.gz"
         archive = initramfs.base(options.guests / "busybox/busybox")
-        for name in sorted({program.arguments[0] for program in PROGRAMS}):
+        for name in sorted({program.arguments[0] for program in [*PROGRAMS, *options.programs]}):
             initramfs.add_program(archive, self.tree, name)
         archive.add_path("loads/data", self.data)
         operations = pathlib.Path(options.build) / "bench-guests/linux-operations"

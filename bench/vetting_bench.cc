@@ -87,7 +87,7 @@ void look(benchmark::State& state, const Code& code) {
   std::vector<uint16_t> entries;
   for (auto _ : state) {
     const auto vetter = std::make_unique<PageVetter>(CpuModel::max());
-    vetter->watch_cpuid();
+    vetter->watch();
     vetter->let_patch();
     verdicts = {};
     const auto begin = std::chrono::steady_clock::now();

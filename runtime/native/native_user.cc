@@ -52,7 +52,7 @@ Result<std::unique_ptr<NativeUser>> NativeUser::create(PhysicalMemory& memory, S
   if (first.value()->container().cpuid_faults())
     made->vetter_.let_cpuid_fault();
   else if (first.value()->container().watch(0, 0))
-    made->vetter_.watch_cpuid();
+    made->vetter_.watch();
   first.value()->container().unwatch(0);
   first.value()->selector_of(0, kPageMask);
   if (!first.value()->container().flush())

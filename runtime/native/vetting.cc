@@ -131,14 +131,20 @@ void PageVetter::follow(uint16_t entry) {
 /// Whether execution may yet be stopped at what begins there, so that it may differ.
 bool PageVetter::stop(uint32_t at, InstructionEffect effect, bool known) {
   if (std::ranges::find(places_, at, &Place::at) != places_.end()) return true;
-  const bool bare = effect.cpuid && effect.length == 2 && at + 2 <= kEnd;  // No prefix.
-  const bool first = known || (at > first_ && !is_prefix(bytes_[at - 1]));
-  const bool watchable = bare && first && differs(effect) && most_watched_ > 0;
+  const bool watchable = most_watched_ > 0 && can_watch(at, effect, known);
   // Where a few can be watched, the others need not be looked at closely yet.
   if (!watchable && !patchable(at, effect, known)) return false;
   if (!patches_ && places_.size() >= most_watched_) return false;
   places_.push_back({static_cast<uint16_t>(at), watchable, known});
   return places_.size() <= kMostPatched;
+}
+
+/// Whether a breakpoint there meets whoever executes the instruction, and nobody else. One that is
+/// where no instruction begins meets nobody. A call of the kernel is cheaper translated.
+bool PageVetter::can_watch(uint32_t at, InstructionEffect effect, bool known) {
+  if (!differs(effect) || effect.system || at + effect.length > kEnd) return false;
+  if (known || begins_surely(at)) return true;
+  return effect.cpuid && effect.length == 2 && at > first_ && !is_prefix(bytes_[at - 1]);
 }
 
 /// Where all places can be watched they are; else all are patched that can be.
@@ -286,6 +292,16 @@ bool PageVetter::begins_surely(uint32_t from) {
   return approach(from, [&](uint32_t at, uint8_t bytes) { return at + bytes == from; }) >= kCertain;
 }
 
+/// Whether what is there is certain to begin with the prefixes before it, where execution may be
+/// stopped.
+bool PageVetter::stop_at_prefix(uint32_t opcode) {
+  uint32_t at = opcode;
+  while (at > kHead && is_prefix(bytes_[at - 1]) && !known_.has(at - 1)) --at;
+  if (at == opcode || !begins_surely(at)) return false;
+  const InstructionEffect whole = effects_.of(from(at));
+  return matters(whole) && at + whole.length > opcode && stop(at, whole, false);
+}
+
 bool PageVetter::look_for_patterns() {
   for (uint32_t base = kHead; base < kEnd; base += 64) {
     // An instruction that is known has been found not to differ, and none begins inside it.
@@ -295,7 +311,7 @@ bool PageVetter::look_for_patterns() {
       const uint32_t at = base + static_cast<uint32_t>(std::countr_zero(left));
       if (!may_differ(at)) continue;
       const InstructionEffect here = effects_.of(from(at));
-      if (!matters(here) || agreed(at) || stop(at, here, false)) continue;
+      if (!matters(here) || agreed(at) || stop(at, here, false) || stop_at_prefix(at)) continue;
       culprit_ = at;
       return true;
     }

@@ -51,8 +51,8 @@ class PageVetter {
   /// CPUID is an event, not what the host's processor says.
   void let_cpuid_fault() { cpuid_faults_ = true; }
 
-  /// CPUID may be where execution can be stopped, at so many places of a page.
-  void watch_cpuid() { most_watched_ = kMostWatched; }
+  /// Execution can be stopped at so many places of a page.
+  void watch() { most_watched_ = kMostWatched; }
 
   /// A page may run from a copy in which other bytes are where instructions begin.
   void let_patch() { patches_ = true; }
@@ -130,6 +130,8 @@ class PageVetter {
   void follow(uint16_t entry);
   bool look_for_patterns();
   bool stop(uint32_t at, InstructionEffect effect, bool known);
+  bool stop_at_prefix(uint32_t opcode);
+  bool can_watch(uint32_t at, InstructionEffect effect, bool known);
   bool patchable(uint32_t at, InstructionEffect effect, bool known);
   bool executed(uint32_t at);
   bool overlapped(uint32_t at, InstructionEffect effect);

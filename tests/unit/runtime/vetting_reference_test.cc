@@ -17,7 +17,7 @@ namespace {
 
 struct Conditions {
   bool cpuid_faults = false;
-  bool cpuid_is_watched = false;
+  bool may_watch = false;
   bool may_patch = false;
   bool sse = false;
   bool loads_are_noticed = false;
@@ -81,13 +81,26 @@ class PlainVetter {
 
   bool stop(size_t at, bool known) {
     if (std::ranges::find(places_, at, &Place::at) != places_.end()) return true;
-    const bool bare = at + 2 <= end_ && bytes_[at] == 0x0f && bytes_[at + 1] == 0xa2 &&
-                      (known || (at > 0 && !is_prefix(bytes_[at - 1])));
-    const bool watchable = bare && conditions_.cpuid_is_watched && !conditions_.cpuid_faults;
-    if (!watchable && !patchable(at, known)) return false;
-    places_.push_back({at, known, watchable});
+    const bool watch = conditions_.may_watch && watchable(at, known);
+    if (!watch && !patchable(at, known)) return false;
+    places_.push_back({at, known, watch});
     return places_.size() <=
            (conditions_.may_patch ? PageVetter::kMostPatched : PageVetter::kMostWatched);
+  }
+
+  bool watchable(size_t at, bool known) const {
+    const InstructionEffect effect = effects_.ask(from(at));
+    if (!differs(effect) || effect.system || at + effect.length > end_) return false;
+    const bool bare_cpuid = bytes_[at] == 0x0f && bytes_[at + 1] == 0xa2;
+    return known || surely_begins(at) || (bare_cpuid && at > 0 && !is_prefix(bytes_[at - 1]));
+  }
+
+  /// At the first of the prefixes before it.
+  bool stop_at_prefix(size_t opcode) {
+    size_t at = opcode;
+    while (at > begin_ && is_prefix(bytes_[at - 1]) && owner_[at - 1] == kNobody) --at;
+    if (at == opcode || !surely_begins(at) || !matters(at)) return false;
+    return at + effects_.ask(from(at)).length > opcode && stop(at, false);
   }
 
   Vetted choose_stops() {
@@ -226,7 +239,7 @@ class PlainVetter {
   bool unexplored(size_t at) {
     if (is_prefix(bytes_[at]) || !looks_sensitive(at) || owner_[at] != kNobody) return false;
     if (!matters(at) || agreed(at)) return false;
-    return !stop(at, false);
+    return !stop(at, false) && !stop_at_prefix(at);
   }
 
   Conditions conditions_;
@@ -247,7 +260,7 @@ class VettingReference : public testing::Test {
   VettingReference() {
     for (unsigned i = 0; i < 8; ++i) {
       vetters_.emplace_back(CpuModel::max());
-      if (i & 1) vetters_.back().watch_cpuid();
+      if (i & 1) vetters_.back().watch();
       if (i & 2) vetters_.back().let_cpuid_fault();
       if (i & 4) vetters_.back().let_patch();
     }
@@ -265,7 +278,7 @@ class VettingReference : public testing::Test {
         .sse = (conditions & 8) != 0,
         .loads_are_noticed = (conditions & 16) != 0};
     PlainVetter plain({.cpuid_faults = (conditions & 2) != 0,
-                       .cpuid_is_watched = (conditions & 1) != 0,
+                       .may_watch = (conditions & 1) != 0,
                        .may_patch = (conditions & 4) != 0,
                        .sse = page.sse,
                        .loads_are_noticed = page.loads_are_noticed},
@@ -334,7 +347,7 @@ TEST_F(VettingReference, RandomBytes) {
   const std::vector<uint8_t> frequent = {0x8b, 0x45, 0x89, 0x04, 0x24, 0x83, 0xe8, 0x50,
                                          0x01, 0x0f, 0x85, 0x66, 0x00, 0x00, 0xff, 0x70};
   std::vector<uint8_t> code(kBytes);
-  for (int round = 0; round < 400; ++round) {
+  for (int round = 0; round < 600; ++round) {
     for (uint8_t& byte : code) {
       byte = static_cast<uint8_t>(random_());
       if (round % 4 == 0) byte = 0x90;

@@ -60,7 +60,7 @@ TEST_F(Vetting, KnownInstructionsThatDiffer) {
 
 TEST_F(Vetting, CpuidIsFineWhereExecutionCanBeStopped) {
   PageVetter vetter(CpuModel::max());
-  vetter.watch_cpuid();
+  vetter.watch();
   const std::vector<uint16_t> entries = {0x100};
   const auto look = [&] {
     return vetter.vet({.bytes = page_, .head = head_, .tail = tail_, .entries = entries});
@@ -74,9 +74,12 @@ TEST_F(Vetting, CpuidIsFineWhereExecutionCanBeStopped) {
   put(0x201, {0x0f, 0xa2});
   EXPECT_EQ(look(), Vetted::kFine);
   EXPECT_EQ(watched(), (std::vector<uint16_t>{0x100, 0x201}));
-  put(0x200, {0x66});  // With a prefix it begins before.
+  put(0x200, {0x66});  // With a prefix it begins before,
+  EXPECT_EQ(look(), Vetted::kFine);
+  EXPECT_EQ(watched(), (std::vector<uint16_t>{0x100, 0x200}));
+  put(0x180, std::vector<uint8_t>(0x80, 0));  // unless that may be inside another instruction.
   EXPECT_EQ(look(), Vetted::kUnexplored);
-  put(0x200, {0x90, 0x90, 0x90});
+  put(0x180, std::vector<uint8_t>(0x83, 0x90));
   put(kPageSize - 2, {0x0f, 0xa2});
   EXPECT_EQ(look(), Vetted::kFine);
   EXPECT_EQ(watched(), (std::vector<uint16_t>{0x100, kPageSize - 2}));
@@ -86,7 +89,8 @@ TEST_F(Vetting, CpuidIsFineWhereExecutionCanBeStopped) {
   tail_.clear();
   put(kPageSize - 2, {0x90, 0x90});
   put(0x100, {0x66, 0x0f, 0xa2});
-  EXPECT_EQ(look(), Vetted::kSensitive);
+  EXPECT_EQ(look(), Vetted::kFine);
+  EXPECT_EQ(watched(), (std::vector<uint16_t>{0x100, 0x103}));
   page_.fill(0x90);
   for (uint32_t i = 0; i < 4; ++i) put(0x100 + 2 * i, {0x0f, 0xa2});
   EXPECT_EQ(look(), Vetted::kFine);
@@ -94,12 +98,41 @@ TEST_F(Vetting, CpuidIsFineWhereExecutionCanBeStopped) {
   EXPECT_EQ(look(), Vetted::kSensitive);
 }
 
+TEST_F(Vetting, OthersAreFineWhereItIsCertainThatTheyBegin) {
+  PageVetter vetter(CpuModel::max());
+  vetter.watch();
+  const auto look = [&](std::vector<uint16_t> entries) {
+    return vetter.vet({.bytes = page_, .head = head_, .tail = tail_, .entries = entries});
+  };
+  const auto watched = [&] {
+    const auto found = vetter.watched();
+    return std::vector<uint16_t>(found.begin(), found.end());
+  };
+  for (const std::vector<uint8_t>& code :
+       std::vector<std::vector<uint8_t>>{{0x66, 0x8c, 0xe2}, {0x8e, 0xe1}, {0x1e}}) {
+    page_.fill(0x90);
+    put(0x200, code);
+    for (const std::vector<uint16_t>& entries : {std::vector<uint16_t>{0x1f0}, {}}) {
+      EXPECT_EQ(look(entries), Vetted::kFine) << std::hex << int{code[0]};
+      EXPECT_EQ(watched(), (std::vector<uint16_t>{0x200}));
+    }
+    // Every second decoding takes the first byte for an instruction's last one.
+    std::fill_n(page_.begin() + 0x180, 0x80, uint8_t{0});
+    EXPECT_EQ(look({}), Vetted::kUnexplored) << std::hex << int{code[0]};
+    EXPECT_EQ(look({0x1fe}), Vetted::kFine);
+  }
+  page_.fill(0x90);
+  put(kPageSize - 1, {0x8c});  // The rest is another page's.
+  tail_ = {0xd8};
+  EXPECT_EQ(look({0xff0}), Vetted::kSensitive);
+  put(kPageSize - 1, {0x90});
+  put(0x200, {0x0f, 0x34});
+  EXPECT_EQ(look({0x1f0}), Vetted::kSensitive);
+}
+
 class Patching : public Vetting {
  protected:
-  Patching() {
-    vetter_.watch_cpuid();
-    vetter_.let_patch();
-  }
+  Patching() { vetter_.let_patch(); }
   Vetted look(std::vector<uint16_t> entries) {
     return vetter_.vet(
         {.bytes = page_, .head = head_, .tail = tail_, .entries = entries, .sse = true});
@@ -113,6 +146,7 @@ class Patching : public Vetting {
 };
 
 TEST_F(Patching, MoreCpuidsThanCanBeWatchedArePatched) {
+  vetter_.watch();
   Offsets all;
   for (uint16_t i = 0; i < 13; ++i) {
     all.push_back(static_cast<uint16_t>(0x100 + 0x40 * i));
@@ -144,16 +178,22 @@ TEST_F(Patching, RdrandIsPatchedWhereNobodyHasBeen) {
   EXPECT_EQ(look({}), Vetted::kUnexplored);
 }
 
-TEST_F(Patching, AFewCpuidsAreWatchedAndCanBePatchedInstead) {
+TEST_F(Patching, AFewAreWatchedAndCanBePatchedInstead) {
+  vetter_.watch();
   put(0x100, {0x0f, 0xa2});
   put(0x04, {0x0f, 0xa2});
   EXPECT_EQ(look({}), Vetted::kFine);
   EXPECT_EQ(list(vetter_.watched()), (Offsets{0x04, 0x100}));
   EXPECT_EQ(list(vetter_.patched()), (Offsets{0x100}));  // Nobody knows where the other one begins.
   put(0x200, {0x0f, 0x01, 0xd0});
+  EXPECT_EQ(look({}), Vetted::kFine);
+  EXPECT_EQ(list(vetter_.watched()), (Offsets{0x04, 0x100, 0x200}));
+  EXPECT_EQ(list(vetter_.patched()), (Offsets{0x100, 0x200}));
+  put(0x300, {0x0f, 0x01, 0xd0});
+  put(0x400, {0x0f, 0x01, 0xd0});
   EXPECT_EQ(look({}), Vetted::kPatched);
   EXPECT_EQ(list(vetter_.watched()), (Offsets{0x04}));
-  EXPECT_EQ(list(vetter_.patched()), (Offsets{0x100, 0x200}));
+  EXPECT_EQ(list(vetter_.patched()), (Offsets{0x100, 0x200, 0x300, 0x400}));
 }
 
 TEST_F(Patching, WhereTheBeginIsNotCertainNothingIsPatched) {

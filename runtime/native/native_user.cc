@@ -49,10 +49,8 @@ Result<std::unique_ptr<NativeUser>> NativeUser::create(PhysicalMemory& memory, S
   made->files_ = files.take();
   auto first = made->start();
   if (!first.ok()) return first.error();
-  if (first.value()->container().cpuid_faults())
-    made->vetter_.let_cpuid_fault();
-  else if (first.value()->container().watch(0, 0))
-    made->vetter_.watch();
+  if (first.value()->container().cpuid_faults()) made->vetter_.let_cpuid_fault();
+  if (first.value()->container().watch(0, 0)) made->vetter_.watch();
   first.value()->container().unwatch(0);
   first.value()->selector_of(0, kPageMask);
   if (!first.value()->container().flush())

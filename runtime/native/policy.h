@@ -50,7 +50,7 @@ class NativePolicy {
   /// since ever.
   void look(uint32_t view, uint64_t now, uint64_t entries);
   /// A stay has ended with an event of this kind: it took so long, the host's signal and the return
-  /// from it included, and handing over cost so much.
+  /// from it included, and handing over and looking at the event cost so much.
   void stayed(uint32_t view, uint64_t now, uint64_t time, uint64_t cost, NativeCause cause);
   /// Nothing remembers the view any more.
   void forget(uint32_t view);

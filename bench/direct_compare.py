@@ -165,7 +165,8 @@ def arguments():
                         help="also tell how much of the user time was native")
     parser.add_argument("--require-targets", action="store_true")
     options = parser.parse_args()
-    names = options.programs.replace(STRESS, ",".join(METHODS))
+    names = ",".join(",".join(METHODS) if name == STRESS else name
+                     for name in options.programs.split(","))
     options.programs = named(parser, names, PROGRAMS + METHOD_PROGRAMS)
     options.policies = options.policies.split(",")
     if unknown := set(options.policies) - set(POLICIES):

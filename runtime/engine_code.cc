@@ -139,6 +139,8 @@ OrFault<Block*> Engine::translate_block(EntryTable& table, const Resolution& cod
   request.variant = variant;
   request.mutation = options_.mutation;
   request.limit_left = uint64_t{cs.limit} - state.eip + 1;
+  // Before it is read: a container may run on, and what is read twice must be the same.
+  deny_code_writes(table.frame);
   request.page = page_bytes(code);
   request.guest_breakpoints = guest_breakpoints();
   request.first_exit = cache_->next_exit();
@@ -155,6 +157,7 @@ OrFault<Block*> Engine::translate_block(EntryTable& table, const Resolution& cod
   if (made->status == Translation::Status::kNeedsNextPage) {
     const Linear next{(request.linear | kPageMask) + 1};
     TRAPLINE_TRY_LET(next_code, resolve_code(next));
+    deny_code_writes(next_code.address.frame());
     const auto first_bytes = request.page;
     if (first_bytes.data() != reinterpret_cast<const uint8_t*>(straddle_buffer_.data()))
       std::memcpy(straddle_buffer_.data(), first_bytes.data(), kPageSize);
@@ -202,7 +205,7 @@ Block& Engine::insert_block(EntryTable& table, const TranslationRequest& request
   in.ranges = new_ranges_;
   if (made.straddles) in.second = {second_frame, static_cast<uint16_t>(made.guest_bytes - here)};
   Block& block = cache_->insert(table, in);
-  deny_code_writes(table.frame);
+  deny_code_writes(table.frame);  // Once more: a device's page may have been read meanwhile.
   if (made.straddles) deny_code_writes(second_frame);
   ++counters_.blocks_translated;
   counters_.basic_blocks_translated += made.basic_blocks;

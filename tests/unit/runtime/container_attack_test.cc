@@ -27,7 +27,7 @@ asm(R"(
         .local  system_call_code, system_call_code_end, load_code, load_code_end
         .local  store_code, store_code_end, forge_code, forge_code_end
         .local  int80_code, int80_code_end, sigreturn_code, sigreturn_code_end
-        .local  timer_code, timer_code_end
+        .local  timer_code, timer_code_end, race_code, race_code_end
 # A block of eight words at the data page: number, six arguments, result.
 system_call_code:
         mov     $0x08050000, %ebx
@@ -97,11 +97,29 @@ timer_code:
         mov     %rax, 56(%rbx)
 1:      jmp     1b
 timer_code_end:
+# Tells that it has stopped where FNOP is, with exit_group(77) in its registers, and writes FNOP and
+# SYSCALL there in turns.
+race_code:
+        movabs  $0x300000004000, %rdx
+        mov     $0x12000, %ebx
+        movl    $231, 80(%rdx)
+        movl    $77, 108(%rdx)
+        mov     %ebx, 112(%rdx)
+        movl    $4, 28(%rdx)
+        mov     (%rdx), %eax
+        mov     %eax, 4(%rdx)
+1:      movw    $0xd0d9, (%rbx)
+        movw    $0x050f, (%rbx)
+        cmp     (%rdx), %eax
+        je      1b
+        ud2
+race_code_end:
         .popsection
 )");
 extern "C" const uint8_t system_call_code[], system_call_code_end[], load_code[], load_code_end[],
     store_code[], store_code_end[], forge_code[], forge_code_end[], int80_code[], int80_code_end[],
-    sigreturn_code[], sigreturn_code_end[], timer_code[], timer_code_end[];
+    sigreturn_code[], sigreturn_code_end[], timer_code[], timer_code_end[], race_code[],
+    race_code_end[];
 
 namespace trapline {
 namespace {
@@ -389,6 +407,38 @@ TEST(ContainerAttack, AGuestThatAttacksGetsAFault) {
     EXPECT_EQ(exit.kind, Exit::Kind::kException);
     EXPECT_EQ(exit.fault, Fault::general_protection());
     EXPECT_EQ(machine->statistics().native_containers_lost, static_cast<uint64_t>(i + 1));
+  }
+}
+
+/// Code that changes while it is translated is one thing or another, and the processor is given
+/// nothing that was not looked at: SYSCALL would end this program.
+TEST(ContainerAttack, WhatRunsOnDoesNotChangeCodeThatIsTranslated) {
+  constexpr uint32_t kGuestCode = 0x10000;
+  constexpr uint32_t kRaced = 0x12000;
+  MachineOptions options;
+  options.memory_bytes = 1u << 20;
+  options.exit_on_exceptions = ~0u;
+  options.direct_execution = DirectExecution::kAlways;
+  options.switches.one_processor = false;
+  // A far jump in the middle of: mov dword [0x10100ea], 0x90003300. Then: mov byte [kRaced], 0xd9;
+  // mov eax, 0x10002; jmp eax.
+  const std::vector<uint8_t> code = {0xc7, 0x05, 0xea, 0x00, 0x01, 0x01, 0x00, 0x33,
+                                     0x00, 0x90, 0xc6, 0x05, 0x00, 0x20, 0x01, 0x00,
+                                     0xd9, 0xb8, 0x02, 0x00, 0x01, 0x00, 0xff, 0xe0};
+  const std::vector<uint8_t> halts(32, 0xf4);
+  for (int i = 0; i < 100; ++i) {
+    const auto machine = Machine::create(options).take();
+    machine->write_memory({kGuestCode}, std::as_bytes(std::span(code)));
+    machine->write_memory({kGuestCode + 0x100}, std::as_bytes(std::span(race_code, race_code_end)));
+    machine->write_memory({kRaced}, std::as_bytes(std::span(halts)));
+    CpuState state = CpuState::flat32(3);
+    state.eip = kGuestCode;
+    state.eflags |= eflags::kIf;
+    state.gpr[kEsp] = 0x20800;
+    machine->set_state(state);
+    EXPECT_EQ(machine->run({.time = milliseconds(8000)}).kind, Exit::Kind::kException);
+    const uint32_t eip = machine->state().eip;
+    EXPECT_TRUE(eip == kRaced || eip == kRaced + 2) << std::hex << eip;
   }
 }
 

@@ -1,3 +1,5 @@
+#include <tuple>
+
 #include "shadowmmu/shadow_mmu_impl.h"
 #include "vcpu/assert.h"
 
@@ -26,6 +28,14 @@ uint32_t rights_from(const Walk& walk, const ShadowView& view, const Frame& fram
   return write_too ? derived::kRead | derived::kWrite : derived::kRead;
 }
 
+bool leads_alike(const Walk& one, const Walk& other) {
+  const auto told = [](const Walk& walk) {
+    return std::tuple(walk.address, walk.user, walk.writable, walk.executable, walk.large,
+                      walk.dirty, walk.steps, walk.step[0].entry, walk.step[1].entry);
+  };
+  return told(one) == told(other);
+}
+
 }  // namespace
 
 OrFault<Resolution> ShadowMmu::Impl::resolve(ShadowView& view, Linear address, Access access) {
@@ -46,9 +56,19 @@ OrFault<Resolution> ShadowMmu::Impl::resolve(ShadowView& view, Linear address, A
     return Resolution{Resolution::Kind::kAbsent, 0, nullptr, walk.address};
   ++counters_.fills;
   PageNode& node = view.node(page);
+  const uint64_t traces = counters_.traces_set;
   if (!node.live()) attach(view, page, walk, frame);
   TRAPLINE_ASSERT(node.frame == walk.address.frame());
   node.flags |= rights_from(walk, view, frame, access);
+  // A container that runs on may have written a table until it was traced just now.
+  if (counters_.traces_set != traces) {
+    const auto now =
+        walk_page(view.context(), memory_, address, access, view.user(), WalkMode::kPeek);
+    if (!now.ok() || !leads_alike(*now, walk)) {
+      drop_page(view, page, Notice::kPerPage);
+      return resolve(view, address, access);
+    }
+  }
   return reach(view, address, access);
 }
 

@@ -193,5 +193,24 @@ TEST_F(FillTest, AnAliasIsAnotherPageOfTheSameFrame) {
   EXPECT_EQ(view.write_entry(kBasePage + 1), 0u);
 }
 
+TEST_F(FillTest, TablesThatChangeUntilTheyAreTracedAreWalkedAgain) {
+  constexpr uint32_t kOther = 0x6000;
+  map_two_level(kDirectory, 1, kAll | kD);
+  guest.put32(kOther, (kData + kPageSize) | kAll | kD);
+  View& view = activate(kDirectory);
+  seen.before_denied = [&](uint64_t frame) {
+    EXPECT_EQ(frame, kDirectory >> kPageShift);
+    guest.put32(kDirectory + 3 * 4, kOther | kAll);
+    seen.before_denied = [&](uint64_t) { guest.put32(kTable, 0); };
+  };
+  EXPECT_EQ(resolve(view, kBase, Access::kRead).address, Physical{kData + kPageSize});
+  EXPECT_TRUE(traced(kOther));
+  EXPECT_FALSE(traced(kTable));
+  mmu.store({kOther}, 4, 0);
+  seen.before_denied = [&](uint64_t) { guest.put32(kOther + 4, 0); };
+  guest.put32(kOther + 4, kData | kAll | kD);
+  EXPECT_TRUE(faults(view, kBase + kPageSize, Access::kRead));
+}
+
 }  // namespace
 }  // namespace trapline

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,9 @@ class RecordingObserver final : public MmuObserver {
   void code_written(Physical address, uint32_t bytes) override {
     code.emplace_back(address.value, bytes);
   }
+  void writes_denied(uint64_t frame) override {
+    if (const auto late = std::exchange(before_denied, nullptr)) late(frame);
+  }
   void clear() {
     pages.clear();
     views.clear();
@@ -27,6 +31,8 @@ class RecordingObserver final : public MmuObserver {
   std::vector<std::pair<uint32_t, uint32_t>> pages;  ///< Serial of the view, page.
   std::vector<View*> views;
   std::vector<std::pair<uint64_t, uint32_t>> code;
+  /// Once, what a mirror's guest still does to the next frame whose writes are denied.
+  std::function<void(uint64_t frame)> before_denied;
 };
 
 }  // namespace trapline

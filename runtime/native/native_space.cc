@@ -136,18 +136,34 @@ bool NativeSpace::watch(uint32_t page, std::span<const uint16_t> offsets) {
     const auto address = static_cast<uint32_t>(address_of(page) + offset);
     if (std::ranges::find(watched_, address) != watched_.end()) continue;
     // What is watched in a page that is not executable, or in this one for what it was, can go.
-    const auto unused = std::ranges::find_if(watched_, [&](const std::optional<uint32_t>& other) {
+    auto unused = std::ranges::find_if(watched_, [&](const Watch& other) {
       if (!other) return true;
       const uint32_t its_page = *other >> kPageShift;
       if (its_page != page) return !(rights(its_page) & native_access::kExecute);
       return std::ranges::find(offsets, *other & kPageMask) == offsets.end();
     });
+    if (unused == watched_.end()) unused = watch_of_another_page(page);
     if (unused == watched_.end()) return false;
     unused->reset();
     if (!container_->watch(static_cast<uint32_t>(unused - watched_.begin()), address)) return false;
     *unused = address;
   }
   return true;
+}
+
+/// One after the other, since much code with such instructions runs once. Where that happens often
+/// the pages stay as they are.
+NativeSpace::Watches::iterator NativeSpace::watch_of_another_page(uint32_t page) {
+  if (credit_ < kStop) return watched_.end();
+  for (size_t i = 0; i < watched_.size(); ++i) {
+    last_moved_ = (last_moved_ + 1) % watched_.size();
+    const uint32_t other = *watched_[last_moved_] >> kPageShift;
+    if (other == page) continue;
+    credit_ -= kStop;
+    remove(other);
+    return watched_.begin() + static_cast<ptrdiff_t>(last_moved_);
+  }
+  return watched_.end();
 }
 
 uint16_t NativeSpace::selector_of(uint32_t base, uint32_t limit) {

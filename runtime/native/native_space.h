@@ -56,8 +56,8 @@ class NativeSpace {
   void settle();
   /// Everything goes, and the container mirrors another view.
   void become(uint32_t view);
-  /// Code at the offsets of the page stops natively, as long as the page is executable. False:
-  /// there are too many of them.
+  /// Code at the offsets of the page stops natively, as long as the page is executable. Another
+  /// page may be gone for that, from settle() on. False: there are too many of them.
   bool watch(uint32_t page, std::span<const uint16_t> offsets);
   /// A selector for a data segment. It and the one asked for before it stay good: %fs and %gs.
   uint16_t selector_of(uint32_t base, uint32_t limit);
@@ -95,7 +95,11 @@ class NativeSpace {
 
   NativeSpace(std::unique_ptr<Container> container, HostPages rights, uint64_t most_mappings,
               NativeMapCounters& counters);
+  using Watch = std::optional<uint32_t>;  ///< An address.
+  using Watches = std::array<Watch, Container::kWatches>;
+
   void forget_all();
+  Watches::iterator watch_of_another_page(uint32_t page);
   template <typename Visit>
   static void for_each_run(std::vector<uint32_t>& pages, Visit visit);
 
@@ -122,7 +126,8 @@ class NativeSpace {
   std::vector<uint32_t> gone_;
   std::vector<uint32_t> read_only_;
   std::vector<uint32_t> touched_;  ///< Pages that were mapped or marked since forget_all().
-  std::array<std::optional<uint32_t>, Container::kWatches> watched_;  ///< Addresses.
+  Watches watched_;
+  size_t last_moved_ = 0;  ///< Of those.
   std::vector<Descriptor> descriptors_;
   size_t next_descriptor_ = 0;  ///< To be replaced, when there are no more.
   size_t last_descriptor_ = 0;

@@ -291,6 +291,7 @@ bool NativeUser::map_code(NativeSpace& space, uint64_t frame, uint32_t page) {
   const Frame& code = frames_[frame];
   if (space.patched(page)) return true;
   const bool watched = space.watch(page, code.watched);
+  unsettled_ = unsettled_ || space.unsettled();
   if (code.vetted == Vetted::kPatched) return watched && map_patched(space, frame, page);
   // Without enough breakpoints all of them are patched.
   if (!watched)

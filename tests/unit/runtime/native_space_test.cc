@@ -50,7 +50,6 @@ TEST_F(NativeSpaceTest, WatchesAFewPlacesAtOnce) {
   map(0x100);
   EXPECT_TRUE(space_->watch(0x101, two));
   map(0x101);
-  EXPECT_FALSE(space_->watch(0x102, two));
   EXPECT_TRUE(space_->watch(0x102, {}));
   // The same places, other code in the same page, and a page that cannot be executed any more.
   EXPECT_TRUE(space_->watch(0x100, two));
@@ -59,9 +58,38 @@ TEST_F(NativeSpaceTest, WatchesAFewPlacesAtOnce) {
   space_->remove(0x101);
   EXPECT_TRUE(space_->watch(0x102, two));
   map(0x102);
-  EXPECT_FALSE(space_->watch(0x103, two));
+  EXPECT_NE(space_->rights(0x100), 0);
+  EXPECT_FALSE(space_->unsettled());
+  const std::array<uint16_t, 5> too_many = {0x10, 0x20, 0x30, 0x40, 0x50};
+  EXPECT_FALSE(space_->watch(0x103, too_many));
   space_->become(1);
   EXPECT_TRUE(space_->watch(0x103, two));
+}
+
+TEST_F(NativeSpaceTest, WatchesOtherPagesThanBeforeButNotAllTheTime) {
+  const std::array<uint16_t, 1> one = {0x10};
+  if (!space_->watch(0x100, one)) GTEST_SKIP() << "the host refuses";
+  const auto enter = [&](uint32_t page) {
+    const bool watched = space_->watch(page, one);
+    if (watched) space_->map(page, 1, native_access::kRead | native_access::kExecute, 0);
+    return watched;
+  };
+  const auto executable = [&] {
+    int pages = 0;
+    for (uint32_t page = 0x100; page < 0x200; ++page) pages += space_->rights(page) != 0;
+    return pages;
+  };
+  for (uint32_t page = 0x100; page < 0x108; ++page) {
+    EXPECT_TRUE(enter(page));
+    EXPECT_LE(executable(), 4);
+  }
+  int more = 0;
+  for (uint32_t page = 0x108; enter(page); ++page) ++more;
+  EXPECT_LT(more, 100);
+  EXPECT_EQ(executable(), 4);
+  space_->add_time(10'000'000);
+  EXPECT_TRUE(enter(0x1f0));
+  EXPECT_EQ(executable(), 4);
 }
 
 TEST_F(NativeSpaceTest, FlatSegmentsStopAtTheHighestPatchedPage) {

@@ -189,9 +189,8 @@ Vetted NativeUser::look(uint64_t frame, Linear address, CodeKnown known) {
   if (known.entry) entries_.push_back(static_cast<uint16_t>(address.offset()));
   for (const Block* block : cache_.blocks_of(frame))
     if (block->table->frame == frame && !block->dead) entries_.push_back(block->offset);
-  const auto* bytes = reinterpret_cast<const uint8_t*>(memory_.frame(frame).host);
   const uint64_t begin = HostTicks::now();
-  const Vetted vetted = vetter_.vet({.bytes = {bytes, kPageSize},
+  const Vetted vetted = vetter_.vet({.bytes = bytes_of(frame),
                                      .head = known.head,
                                      .tail = known.tail,
                                      .entries = entries_,
@@ -212,9 +211,9 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
   // Either of two pages may be the one that comes second.
   if (known.before)
     if (const auto before = frames_.find(*known.before); before != frames_.end())
-      if (before->second.open_end) look_again(before->first, before->second);
+      if (!fits(before->second, bytes_of(frame))) look_again(before->first, before->second);
   Frame& state = frames_[frame];
-  if (state.open_end && !known.tail.empty()) look_again(frame, state);
+  if (!fits(state, known.tail)) look_again(frame, state);
   if (state.looked &&
       (state.sse != known.sse || state.loads_are_noticed != known.loads_are_noticed)) {
     // All of it changes with the guest's kernel.
@@ -238,6 +237,10 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
     }
     Frame& now = frames_[frame];
     now.open_end = open_end && runs(vetted);
+    now.tail.reset();
+    if (runs(vetted) && !known.tail.empty() && !open_end && vetter_.goes_on())
+      std::ranges::copy_n(known.tail.begin(), InstructionForm::kLongest,
+                          now.tail.emplace().begin());
     if (first || runs(vetted)) count(vetted);
     now.looked = true;
     now.sse = known.sse;
@@ -275,15 +278,27 @@ void NativeUser::look_again(uint64_t frame, Frame& state) {
   stop_code(frame, state);
   state.looked = false;
   state.open_end = false;
+  state.tail.reset();
 }
 
-/// Whether the page has code that may run only as long as the next page does not.
-bool NativeUser::has_open_end(const PagingContext& paging, uint32_t page) const {
-  const auto walk =
-      walk_page(paging, memory_, {page << kPageShift}, Access::kExecute, true, WalkMode::kPeek);
-  if (!walk.ok()) return false;
+/// Whether what was found out of the page holds where that follows; nothing: no code does.
+bool NativeUser::fits(const Frame& state, std::span<const uint8_t> next) const {
+  if (next.empty()) return true;
+  return !state.open_end &&
+         (!state.tail || std::ranges::equal(*state.tail, next.first(Tail().size())));
+}
+
+/// The same of the page before this one.
+bool NativeUser::fits_before(const PagingContext& paging, uint32_t page, uint64_t frame) const {
+  const auto walk = walk_page(paging, memory_, {(page - 1) << kPageShift}, Access::kExecute, true,
+                              WalkMode::kPeek);
+  if (!walk.ok()) return true;
   const auto found = frames_.find(walk->address.frame());
-  return found != frames_.end() && found->second.open_end;
+  return found == frames_.end() || fits(found->second, bytes_of(frame));
+}
+
+std::span<const uint8_t> NativeUser::bytes_of(uint64_t frame) const {
+  return {reinterpret_cast<const uint8_t*>(memory_.frame(frame).host), kPageSize};
 }
 
 /// Maps a frame's code that may run, where and as far as it must be stopped.
@@ -315,7 +330,7 @@ void NativeUser::map_code_around(NativeSpace& space, View& view, const PagingCon
     if (found == frames_.end()) continue;
     const Frame& code = found->second;
     const bool fine = code.vetted == Vetted::kFine && code.watched.empty() && !code.open_end &&
-                      !has_open_end(paging, at - 1) && code.sse == known.sse &&
+                      !code.tail && fits_before(paging, at, frame) && code.sse == known.sse &&
                       code.loads_are_noticed == known.loads_are_noticed;
     if (fine && prefetch(view, paging, at))
       space.map(at, 1, native_access::kRead | native_access::kExecute, *memory_.ram_offset(frame));
@@ -328,8 +343,7 @@ bool NativeUser::map_patched(NativeSpace& space, uint64_t frame, uint32_t page) 
   // Its segments are dear on some hosts, at each event of the address space.
   if (++code.wanted <= std::min(kRarelyWanted, most_patience_)) return false;
   if (!code.copy) {
-    const auto* bytes = reinterpret_cast<const uint8_t*>(memory_.frame(frame).host);
-    code.copy = patched_pages_->add({bytes, kPageSize}, code.patched);
+    code.copy = patched_pages_->add(bytes_of(frame), code.patched);
     if (!code.copy) return false;
     ++counters_.pages_patched;
   }

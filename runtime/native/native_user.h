@@ -109,6 +109,8 @@ class NativeUser {
   const NativeMapCounters& map_counters() const { return map_counters_; }
 
  private:
+  using Tail = std::array<uint8_t, InstructionForm::kLongest>;
+
   struct Frame {
     Vetted vetted = Vetted::kUnexplored;
     bool looked = false;
@@ -124,6 +126,8 @@ class NativeUser {
     /// It may run as long as the next page does not: an instruction may begin in this one that only
     /// the next one tells.
     bool open_end = false;
+    /// What follows, where an instruction that goes on there may be one or another by it.
+    std::optional<Tail> tail;
   };
   struct Piece {
     uint64_t offset = 0;
@@ -134,7 +138,9 @@ class NativeUser {
       : memory_(memory), mmu_(mmu), cache_(cache), vetter_(model) {}
   Result<std::unique_ptr<NativeSpace>> start();
   NativeSpace* find(uint32_t view);
-  bool has_open_end(const PagingContext& paging, uint32_t page) const;
+  bool fits(const Frame& state, std::span<const uint8_t> next) const;
+  bool fits_before(const PagingContext& paging, uint32_t page, uint64_t frame) const;
+  std::span<const uint8_t> bytes_of(uint64_t frame) const;
   void stop_code(uint64_t frame, Frame& state);
   void look_again(uint64_t frame, Frame& state);
   std::optional<Piece> piece(const View& view, uint32_t page, uint8_t now) const;

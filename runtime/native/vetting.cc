@@ -319,6 +319,17 @@ bool PageVetter::look_for_patterns() {
   return false;
 }
 
+bool PageVetter::goes_on() {
+  for (uint32_t at = kEnd - (kLongest - 1); at < kEnd; ++at) {
+    const bool inside = known_.has(at) && !begins_.has(at);
+    const bool may_begin = begins_.has(at) || is_prefix(bytes_[at]) || kFirstBytes[bytes_[at]];
+    if (inside || !may_begin) continue;
+    const uint8_t whole = length(at);
+    if (whole == InstructionLengths::kNone || at + whole > kEnd) return true;
+  }
+  return false;
+}
+
 std::string PageVetter::culprit() const {
   const auto bytes = std::span(bytes_).subspan(culprit_, count_ - culprit_);
   Instruction in;

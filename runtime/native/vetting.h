@@ -63,6 +63,9 @@ class PageVetter {
   /// Of a page that is kPatched: offsets of the instructions that must be patched besides. Of one
   /// that is kFine: those of watched() that can be patched instead.
   std::span<const uint16_t> patched() const { return patched_; }
+  /// Whether an instruction may begin in the last page and go on in its tail: what is said of it
+  /// holds as long as the tail is the same.
+  bool goes_on();
   /// What keeps the last page from being kFine, by name: "sysenter", "mov segment", "far jmp".
   std::string culprit() const;
 

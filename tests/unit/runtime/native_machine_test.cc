@@ -18,6 +18,7 @@
 
 #include "runtime/machine.h"
 #include "runtime/native/processor_limit.h"
+#include "runtime/native/protocol.h"
 #include "runtime/signals.h"
 #include "tests/unit/runtime/native_code.h"
 #include "vcpu/huge_pages.h"
@@ -307,6 +308,34 @@ TEST(NativeMachine, WhatGoesOnInAPageThatIsNotThereDoesNotKeepCodeFromRunning) {
   EXPECT_EQ(machine->state().eip, kCode + 0x1002);
   EXPECT_EQ(machine->state().gpr[kEax], 1'000'000u);  // The guest has no such segment.
   EXPECT_FALSE(machine->state().eflags & eflags::kZf);
+}
+
+/// What a page's last byte begins is another instruction once the next page has changed.
+TEST(NativeMachine, WhatGoesOnInAPageThatIsWrittenIsLookedAtAgain) {
+  constexpr uint32_t kNext = kCode + 0x1000;
+  // 1: nop [ebx], which goes over to the next page. There: dec ecx; jz 2f; cmp ecx, 50; jne 1b; mov
+  // dword [kNext], 0x9049c302, which makes it lar eax, ebx; jmp 1b; 2: hlt.
+  std::vector<uint8_t> code(0x1000, 0x90);
+  code[0xfff] = 0x0f;
+  const std::vector<uint8_t> next = {0x1f, 0x03, 0x49, 0x90, 0x74, 0x14, 0x83, 0xf9, 0x32,
+                                     0x75, 0xf4, 0xc7, 0x05, 0x00, 0x10, 0x01, 0x00, 0x02,
+                                     0xc3, 0x49, 0x90, 0xe9, 0xe5, 0xff, 0xff, 0xff, 0xf4};
+  code.insert(code.end(), next.begin(), next.end());
+  for (const auto direct : {DirectExecution::kAlways, DirectExecution::kNever}) {
+    const auto machine = machine_with(code, direct);
+    CpuState state = machine->state();
+    state.eip = kCode + 0xff0;
+    state.gpr[kEcx] = 100;
+    state.gpr[kEbx] = TRAPLINE_FLAT_DATA;
+    machine->set_state(state);
+    EXPECT_EQ(machine->run({.time = milliseconds(2000)}).kind, Exit::Kind::kException);
+    EXPECT_EQ(machine->state().eip, kNext + 0x1a);
+    EXPECT_EQ(machine->state().gpr[kEax], 0u);  // The guest has no such segment.
+    EXPECT_EQ(machine->state().gpr[kEcx], 0u);
+    if (direct == DirectExecution::kAlways) {
+      EXPECT_GE(machine->statistics().native_pages_fine, 2u);
+    }
+  }
 }
 
 TEST(NativeMachine, CodeThatIsKnownToBeFineIsMappedWithWhatLiesAround) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "runtime/native/instruction_lengths.h"
 #include "translator/decoder.h"
 #include "translator/instruction_table.h"
 
@@ -52,7 +53,8 @@ bool silently_differs(const Instruction& in) {
 
 namespace {
 
-/// What no model has and the host's processor may execute: XGETBV, RDRAND, XSAVE and others.
+/// What no model has, is looked for everywhere, and the host's processor may execute: XGETBV,
+/// RDRAND, XSAVE and others.
 bool unknown_and_sensitive(std::span<const uint8_t> bytes) {
   if (bytes.size() < 2 || bytes[0] != 0x0f) return false;
   const uint8_t modrm = bytes.size() > 2 ? bytes[2] : 0xff;
@@ -69,6 +71,18 @@ bool unknown_and_sensitive(std::span<const uint8_t> bytes) {
     default:
       return false;
   }
+}
+
+/// May be the first byte of what no model has, besides those that are looked for: EVEX, XOP,
+/// FISTTP.
+bool first_byte_of_unknown(uint8_t byte) {
+  return byte == 0x62 || byte == 0x8f || byte == 0xdb || byte == 0xdd || byte == 0xdf;
+}
+
+/// BSR to the models, LZCNT to most hosts. BSF and TZCNT differ for zero and in flags only, and
+/// compilers take them for the same.
+bool is_lzcnt(const Instruction& in, std::span<const uint8_t> prefixes) {
+  return in.mnemonic == ZYDIS_MNEMONIC_BSR && std::ranges::find(prefixes, 0xf3) != prefixes.end();
 }
 
 /// What loads a segment register. Natively it either faults, and is emulated, or leaves a selector
@@ -148,10 +162,15 @@ InstructionEffects::Known InstructionEffects::decoded(std::span<const uint8_t> b
     out.ends = true;
     out.length = bytes.size() & 0xf;
     out.differs = opcode < bytes.size() && first_byte_of_sensitive(bytes[opcode]);
+    out.only_known =
+        !out.differs && (opcode == bytes.size() || first_byte_of_unknown(bytes[opcode]));
+    out.differs |= out.only_known;
     return known;
   }
   if (decoded != Decoded::kOk) {
-    out.differs = unknown_and_sensitive(bytes.subspan(std::min(opcode, bytes.size())));
+    const bool sensitive = unknown_and_sensitive(bytes.subspan(std::min(opcode, bytes.size())));
+    out.differs = sensitive || InstructionLengths::ask(bytes) != InstructionLengths::kNone;
+    out.only_known = out.differs && !sensitive;
     out.valid = out.differs;
     out.ends = out.differs;  // It is #UD for the guest.
     return known;
@@ -159,7 +178,8 @@ InstructionEffects::Known InstructionEffects::decoded(std::span<const uint8_t> b
   out.valid = true;
   out.length = in.length & 0xf;
   out.distance = distance_of(in) & 7;
-  out.differs = silently_differs(in);
+  out.only_known = is_lzcnt(in, bytes.first(opcode));
+  out.differs = out.only_known || silently_differs(in);
   out.sse = in.row->fpu == FpuUse::kSse;
   out.only_loads = only_loads(in);
   out.cpuid = in.mnemonic == ZYDIS_MNEMONIC_CPUID;

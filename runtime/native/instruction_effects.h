@@ -99,9 +99,10 @@ struct InstructionEffect {
   uint16_t sse : 1 = 0;         ///< Where the guest's kernel does not let SSE execute, too.
   uint16_t only_loads : 1 = 0;  ///< It loads a segment register, and does not store any.
   uint16_t cpuid : 1 = 0;
-  uint16_t ends : 1 = 0;    ///< The flow does not go on behind it.
-  uint16_t calls : 1 = 0;   ///< It goes elsewhere first, and may never come back.
-  uint16_t system : 1 = 0;  ///< Enters the guest's kernel the fast way: SYSENTER, SYSCALL.
+  uint16_t ends : 1 = 0;        ///< The flow does not go on behind it.
+  uint16_t calls : 1 = 0;       ///< It goes elsewhere first, and may never come back.
+  uint16_t system : 1 = 0;      ///< Enters the guest's kernel the fast way: SYSENTER, SYSCALL.
+  uint16_t only_known : 1 = 0;  ///< It differs, but counts only where it is known.
 
   bool operator==(const InstructionEffect&) const = default;
 };
@@ -131,7 +132,7 @@ class InstructionEffects {
     const Known& known = memo_.at(form);
     if (known.effect.length == 0) learn(bytes, form);
     InstructionEffect out = known.effect;
-    if (out.valid && form.length)  // The same, and at hand sooner.
+    if (out.valid && form.length && !out.only_known)  // The same, and at hand sooner.
       out.length = form.length & 0xf;
     else if (known.sib && form.displacement)
       out.length += InstructionForm::kDisplacement;

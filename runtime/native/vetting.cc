@@ -83,9 +83,9 @@ bool PageVetter::differs(InstructionEffect effect) const {
   return effect.differs || (effect.sse && !sse_);
 }
 
-/// Silently, or the next event does not show it.
+/// Whether bytes that look like it count: the next event would not show it.
 bool PageVetter::matters(InstructionEffect effect) const {
-  return differs(effect) && !(loads_are_noticed_ && effect.only_loads);
+  return differs(effect) && !effect.only_known && !(loads_are_noticed_ && effect.only_loads);
 }
 
 /// Where the instruction there branches to, if that is in the page; else 0.

@@ -72,6 +72,28 @@ TEST_P(WatchedInstruction, LeavesTheCodeAroundItNative) {
   EXPECT_GE(statistics.native_instructions, faults ? 1u : 20u);
 }
 
+TEST(NativeMachine, WhatNoModelHasIsWhatItIsTranslated) {
+  const std::vector<std::vector<uint8_t>> all = {
+      {0xf3, 0x0f, 0xbd, 0xc1},            // rep bsr eax, ecx
+      {0xf3, 0x0f, 0xb8, 0xc1},            // popcnt eax, ecx
+      {0xdb, 0x0d, 0, 0, kData >> 16, 0},  // fisttp dword [kData]
+      {0xf2, 0x0f, 0xd0, 0xc1},            // addsubps xmm0, xmm1
+      {0x0f, 0x38, 0x1e, 0xc1},            // pabsd mm0, mm1
+      {0x66, 0x0f, 0x3a, 0x0b, 0xc1, 0},   // roundsd xmm0, xmm1, 0
+      {0xc5, 0xf8, 0x77},                  // vzeroupper
+  };
+  for (std::vector<uint8_t> code : all) {
+    code.insert(code.end(), {0xeb, 0x00, 0xf4});  // jmp; hlt
+    const auto native = machine_with(code);
+    const auto translated = machine_with(code, DirectExecution::kNever);
+    const Exit exit = native->run({.time = milliseconds(2000)});
+    const Exit expected = translated->run({.time = milliseconds(2000)});
+    EXPECT_EQ(exit.fault, expected.fault) << testing::PrintToString(code);
+    EXPECT_EQ(native->state().eip, translated->state().eip) << testing::PrintToString(code);
+    EXPECT_EQ(native->state().gpr, translated->state().gpr) << testing::PrintToString(code);
+  }
+}
+
 void append(std::vector<uint8_t>& code, std::initializer_list<uint8_t> bytes) {
   code.insert(code.end(), bytes);
 }

@@ -70,6 +70,7 @@ class PlainVetter {
 
   bool matters(size_t at) const {
     const InstructionEffect effect = effects_.ask(from(at));
+    if (effect.only_known) return false;
     return differs(effect) && !(effect.only_loads && conditions_.loads_are_noticed);
   }
 
@@ -340,6 +341,9 @@ TEST_F(VettingReference, RandomBytes) {
                                                      {0x75, 0x10},
                                                      {0xc3},
                                                      {0xc4, 0xe2},
+                                                     {0xc5, 0xf8, 0x77},
+                                                     {0xf3, 0x0f, 0xbd, 0xc1},
+                                                     {0xdb, 0x08},
                                                      {0x62, 0xf1},
                                                      {0xf0, 0x0f, 0xb1, 0x08},
                                                      {0x67, 0x8b, 0x46, 1},

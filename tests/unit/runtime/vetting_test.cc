@@ -58,6 +58,40 @@ TEST_F(Vetting, KnownInstructionsThatDiffer) {
   }
 }
 
+TEST_F(Vetting, WhatNoModelHasCountsWhereItIsKnown) {
+  const std::vector<std::vector<uint8_t>> all = {
+      {0xf2, 0x0f, 0x7c, 0xc1},              // haddps xmm0, xmm1
+      {0xdb, 0x08},                          // fisttp dword [eax]
+      {0x0f, 0x38, 0x00, 0xc1},              // pshufb mm0, mm1
+      {0x66, 0x0f, 0x3a, 0x0f, 0xc1, 0x04},  // palignr xmm0, xmm1, 4
+      {0xf2, 0x0f, 0x38, 0xf1, 0xc1},        // crc32 eax, ecx
+      {0x0f, 0x38, 0xf0, 0x01},              // movbe eax, [ecx]
+      {0xf3, 0x0f, 0xb8, 0xc1},              // popcnt eax, ecx
+      {0xf3, 0x0f, 0xbd, 0xc1},              // lzcnt eax, ecx
+      {0x66, 0xf3, 0x0f, 0xbd, 0xc1},        // lzcnt ax, cx
+      {0xc5, 0xf8, 0x77},                    // vzeroupper
+      {0xc4, 0xe2, 0x70, 0xf2, 0xc0},        // andn eax, ecx, eax
+      {0x62, 0xf1, 0x74, 0x48, 0x58, 0xc0},  // vaddps zmm0, zmm1, zmm0
+      {0x8f, 0xe9, 0x78, 0x01, 0xc9},        // blcfill eax, ecx
+      {0x0f, 0xc7, 0x20},                    // xsavec [eax]
+      {0x66, 0x0f, 0xae, 0xf1},              // tpause ecx
+      {0x66, 0x0f, 0xae, 0x38},              // clflushopt [eax]
+  };
+  for (const auto& code : all) {
+    page_.fill(0x90);
+    put(0x200, code);
+    EXPECT_EQ(vet({0x1f0}), Vetted::kSensitive) << testing::PrintToString(code);
+    EXPECT_EQ(vet({}), Vetted::kFine) << testing::PrintToString(code);
+    // It ends in a page that is not there.
+    page_.fill(0x90);
+    page_.back() = code[0];
+    EXPECT_EQ(vet({0xff0}), Vetted::kSensitive) << testing::PrintToString(code);
+  }
+  page_.fill(0x90);
+  put(0x200, {0x0f, 0xbd, 0xc1, 0xf3, 0x0f, 0xbc, 0xc1, 0x0f, 0x0b});  // bsr; tzcnt; ud2
+  EXPECT_EQ(vet({0x1f0}), Vetted::kFine);
+}
+
 TEST_F(Vetting, CpuidIsFineWhereExecutionCanBeStopped) {
   PageVetter vetter(CpuModel::max());
   vetter.watch();

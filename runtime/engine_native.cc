@@ -82,8 +82,8 @@ Result<void> Engine::build_native(const MachineOptions& options) {
 /// Whether the processor in user mode would do exactly what the guest expects of it.
 bool Engine::native_allowed() const {
   const CpuState& state = context_->cpu;
-  constexpr uint32_t kForbiddenFlags =
-      eflags::kVm | eflags::kTf | eflags::kNt | eflags::kAc | eflags::kIopl;
+  constexpr uint32_t kForbiddenFlags = eflags::kVm | eflags::kTf | eflags::kNt | eflags::kAc |
+                                       eflags::kIopl | eflags::kVif | eflags::kVip;
   if (state.cpl != 3 || counted_) return false;
   if ((state.eflags & (kForbiddenFlags | eflags::kIf)) != eflags::kIf) return false;
   if ((state.cr0 & (cr0::kPe | cr0::kEm | cr0::kTs)) != cr0::kPe) return false;

@@ -202,6 +202,18 @@ TEST(NativeMachine, SegmentsThatAreLoadedUnseenAreTheGuests) {
   }
 }
 
+TEST(NativeMachine, CodeSeesTheFlagsThatTheKernelHasLeft) {
+  for (const uint32_t flag : {eflags::kVif, eflags::kVip}) {
+    const auto machine = machine_with({0x9c, 0x58, 0xf4});  // pushfd; pop eax; hlt
+    CpuState state = machine->state();
+    state.eflags |= flag;
+    machine->set_state(state);
+    machine->run({.time = milliseconds(2000)});
+    EXPECT_EQ(machine->state().eip, kCode + 2);
+    EXPECT_EQ(machine->state().gpr[kEax] & (eflags::kVif | eflags::kVip), flag);
+  }
+}
+
 TEST(NativeMachine, CodeThatWritesItselfRunsAsWritten) {
   // 100 times: inc dword [patch + 1], the immediate of: patch: mov eax, 0
   const auto machine = machine_with({0xb9, 100, 0, 0, 0,                                 //

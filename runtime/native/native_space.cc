@@ -7,6 +7,7 @@ namespace trapline {
 
 namespace {
 constexpr size_t kManyRemovals = 4096;  ///< From so many on, everything is unmapped at once.
+constexpr size_t kFewTouched = 1024;    ///< Up to twice as many, nobody looks which are left.
 constexpr size_t kDescriptors = 64;
 constexpr uint32_t kAboveFloor = kDescriptors;  ///< Slots behind those.
 constexpr uint32_t kUnreadableCode = kDescriptors + 1;
@@ -36,16 +37,28 @@ NativeSpace::NativeSpace(std::unique_ptr<Container> container, HostPages rights,
       rights_(reinterpret_cast<uint8_t*>(rights_pages_.data())),
       most_mappings_(most_mappings),
       counters_(counters),
+      still_touched_(kFewTouched),
       credit_(kFirstCredit) {}
 
+void NativeSpace::set(uint32_t page, uint8_t rights) {
+  const bool touched = rights_[page] != 0;
+  rights_[page] = rights;
+  if (touched || rights == 0) return;
+  touched_.push_back(page);
+  if (touched_.size() <= 2 * still_touched_) return;
+  std::ranges::sort(touched_);
+  const auto twice = std::ranges::unique(touched_);
+  touched_.erase(twice.begin(), twice.end());
+  std::erase_if(touched_, [this](uint32_t other) { return rights_[other] == 0; });
+  still_touched_ = std::max(touched_.size(), kFewTouched);
+}
+
 void NativeSpace::set_translated(uint32_t page, bool on) {
-  if (translated(page) == on) return;
-  rights_[page] = static_cast<uint8_t>(rights_[page] ^ kTranslated);
-  if (on) touched_.push_back(page);
+  if (translated(page) != on) set(page, static_cast<uint8_t>(rights_[page] ^ kTranslated));
 }
 
 void NativeSpace::map(uint32_t page, uint32_t pages, uint8_t rights, uint64_t ram_offset) {
-  if (mappings_ + 2 > most_mappings_ || touched_.size() + pages > kLinearPages) {
+  if (mappings_ + 2 > most_mappings_) {
     ++counters_.mappings_evicted;
     forget_all();
     settle();
@@ -56,10 +69,8 @@ void NativeSpace::map(uint32_t page, uint32_t pages, uint8_t rights, uint64_t ra
   mappings_ += 2;  // It may split one.
   ++counters_.mappings_made;
   counters_.pages_mapped += pages;
-  for (uint32_t i = page; i < page + pages; ++i) {
-    if (rights_[i] == 0) touched_.push_back(i);
-    rights_[i] = static_cast<uint8_t>((rights_[i] & ~kAccess) | rights);
-  }
+  for (uint32_t i = page; i < page + pages; ++i)
+    set(i, static_cast<uint8_t>((rights_[i] & ~kAccess) | rights));
 }
 
 void NativeSpace::remove(uint32_t page) {
@@ -113,6 +124,7 @@ void NativeSpace::settle() {
 void NativeSpace::forget_all() {
   for (const uint32_t page : touched_) rights_[page] = 0;
   touched_.clear();
+  still_touched_ = kFewTouched;
   patched_.clear();
   gone_.clear();
   read_only_.clear();

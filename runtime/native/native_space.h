@@ -44,6 +44,8 @@ class NativeSpace {
   uint8_t rights(uint32_t page) const { return rights_[page] & kAccess; }
   bool translated(uint32_t page) const { return rights_[page] & kTranslated; }
   void set_translated(uint32_t page, bool on);
+  /// Of how many pages it is remembered that they may be mapped or marked.
+  size_t touched() const { return touched_.size(); }
 
   /// Pages in a row, of consecutive frames. Wider rights than before only.
   void map(uint32_t page, uint32_t pages, uint8_t rights, uint64_t ram_offset);
@@ -98,6 +100,7 @@ class NativeSpace {
   using Watch = std::optional<uint32_t>;  ///< An address.
   using Watches = std::array<Watch, Container::kWatches>;
 
+  void set(uint32_t page, uint8_t rights);
   void forget_all();
   Watches::iterator watch_of_another_page(uint32_t page);
   template <typename Visit>
@@ -125,7 +128,8 @@ class NativeSpace {
   bool all_gone_ = false;
   std::vector<uint32_t> gone_;
   std::vector<uint32_t> read_only_;
-  std::vector<uint32_t> touched_;  ///< Pages that were mapped or marked since forget_all().
+  std::vector<uint32_t> touched_;  ///< Pages that are mapped or marked, and some that were.
+  size_t still_touched_;           ///< So many were, when that was looked at.
   Watches watched_;
   size_t last_moved_ = 0;  ///< Of those.
   std::vector<Descriptor> descriptors_;

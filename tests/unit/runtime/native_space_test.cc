@@ -92,6 +92,24 @@ TEST_F(NativeSpaceTest, WatchesOtherPagesThanBeforeButNotAllTheTime) {
   EXPECT_EQ(executable(), 4);
 }
 
+TEST_F(NativeSpaceTest, PagesThatComeAndGoAreNotRememberedForEver) {
+  space_->map(0x80, 1, native_access::kRead | native_access::kWrite, 0);
+  for (uint32_t i = 0; i < 10'000; ++i) {
+    space_->set_translated(0x200 + i % 2, true);
+    space_->set_translated(0x200 + i % 2, false);
+    space_->set_translated(0x10000 + i, true);
+    space_->set_translated(0x10000 + i, false);
+  }
+  EXPECT_LE(space_->touched(), 2048u);
+  EXPECT_FALSE(space_->may_patch(0x100));
+  space_->become(1);
+  EXPECT_EQ(space_->rights(0x80), 0);
+  for (uint32_t i = 0; i < 10'000; ++i) space_->set_translated(0x10000 + i, true);
+  EXPECT_EQ(space_->touched(), 10'000u);
+  space_->become(2);
+  for (uint32_t i = 0; i < 10'000; ++i) ASSERT_FALSE(space_->translated(0x10000 + i));
+}
+
 TEST_F(NativeSpaceTest, FlatSegmentsStopAtTheHighestPatchedPage) {
   const std::array<uint16_t, 2> places = {0x10, 0x20};
   EXPECT_EQ(space_->flat_selectors().code, TRAPLINE_FLAT_CS);

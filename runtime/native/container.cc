@@ -485,6 +485,7 @@ NativeEvent Container::run(const NativeRegisters& registers, const volatile uint
   std::memcpy(&mailbox_->registers, &registers, sizeof registers);
   mailbox_->looks = container_looks_;
   mailbox_->deadline = deadline;
+  mailbox_->began = 0;
   if (by_mapper) {
     ++ticket_;
     post(1);
@@ -494,6 +495,7 @@ NativeEvent Container::run(const NativeRegisters& registers, const volatile uint
   if (attention != 0) kick();  // What came before there was anything to stop went nowhere.
   const bool stopped = wait_stopped(ticket_, &attention, kKickPatience, deadline);
   if (by_mapper && !acknowledged() && !carried_out()) return event;
+  if (!stopped && mailbox_->began == 0) return event;  // It was killed before.
   event.kind = NativeEvent::Kind::kLost;
   if (!stopped || lost_) return event;
   looked_at_ = now;

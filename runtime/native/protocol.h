@@ -106,8 +106,8 @@ struct NativeMailbox {
   uint32_t signal;       /* What ended it. */
   uint32_t trap;
   uint64_t deadline; /* Guest code is to stop by itself then, by CLOCK_MONOTONIC; 0: never. */
-  uint64_t began;    /* By the time stamp counter: guest code goes on, */
-  uint64_t ended;    /* and stopped. For statistics. */
+  uint64_t began;    /* By the time stamp counter: guest code goes on (0: not yet), */
+  uint64_t ended;    /* and stopped. */
   uint64_t error;
   uint64_t address; /* Of a page fault. */
   struct NativeRegisters registers;

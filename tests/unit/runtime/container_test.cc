@@ -450,6 +450,13 @@ TEST_F(ContainerTest, AKilledContainerIsLostAndSoIsOneWithoutMapper) {
   EXPECT_FALSE(other.value()->flush());
 }
 
+TEST_F(ContainerTest, OneThatIsKilledBetweenTwoStaysStartsNothing) {
+  EXPECT_EQ(run({0xf4}).kind, NativeEvent::Kind::kEvent);
+  kill(container_->pid(), SIGKILL);
+  EXPECT_EQ(run().kind, NativeEvent::Kind::kNotStarted);
+  EXPECT_TRUE(container_->lost());
+}
+
 TEST_F(ContainerTest, NothingIsLeftBehind) {
   const pid_t pid = container_->pid();
   const pid_t mapper = container_->mapper_pid();

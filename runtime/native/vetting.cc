@@ -144,7 +144,7 @@ bool PageVetter::stop(uint32_t at, InstructionEffect effect, bool known) {
 bool PageVetter::can_watch(uint32_t at, InstructionEffect effect, bool known) {
   if (!differs(effect) || effect.system || at + effect.length > kEnd) return false;
   if (known || begins_surely(at)) return true;
-  return effect.cpuid && effect.length == 2 && at > first_ && !is_prefix(bytes_[at - 1]);
+  return at > first_ && !is_prefix(bytes_[at - 1]);
 }
 
 /// Where all places can be watched they are; else all are patched that can be.

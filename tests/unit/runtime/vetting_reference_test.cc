@@ -92,8 +92,7 @@ class PlainVetter {
   bool watchable(size_t at, bool known) const {
     const InstructionEffect effect = effects_.ask(from(at));
     if (!differs(effect) || effect.system || at + effect.length > end_) return false;
-    const bool bare_cpuid = bytes_[at] == 0x0f && bytes_[at + 1] == 0xa2;
-    return known || surely_begins(at) || (bare_cpuid && at > 0 && !is_prefix(bytes_[at - 1]));
+    return known || surely_begins(at) || (at > 0 && !is_prefix(bytes_[at - 1]));
   }
 
   /// At the first of the prefixes before it.

@@ -132,7 +132,7 @@ TEST_F(Vetting, CpuidIsFineWhereExecutionCanBeStopped) {
   EXPECT_EQ(look(), Vetted::kSensitive);
 }
 
-TEST_F(Vetting, OthersAreFineWhereItIsCertainThatTheyBegin) {
+TEST_F(Vetting, OthersAreFineWhereItIsCertainWhereTheyBegin) {
   PageVetter vetter(CpuModel::max());
   vetter.watch();
   const auto look = [&](std::vector<uint16_t> entries) {
@@ -150,9 +150,11 @@ TEST_F(Vetting, OthersAreFineWhereItIsCertainThatTheyBegin) {
       EXPECT_EQ(look(entries), Vetted::kFine) << std::hex << int{code[0]};
       EXPECT_EQ(watched(), (std::vector<uint16_t>{0x200}));
     }
-    // Every second decoding takes the first byte for an instruction's last one.
+    // Every second decoding takes the first byte for an instruction's last one. A prefix may be
+    // that.
     std::fill_n(page_.begin() + 0x180, 0x80, uint8_t{0});
-    EXPECT_EQ(look({}), Vetted::kUnexplored) << std::hex << int{code[0]};
+    EXPECT_EQ(look({}), code[0] == 0x66 ? Vetted::kUnexplored : Vetted::kFine)
+        << std::hex << int{code[0]};
     EXPECT_EQ(look({0x1fe}), Vetted::kFine);
   }
   page_.fill(0x90);

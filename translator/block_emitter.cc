@@ -373,7 +373,7 @@ bool BlockEmitter::prepare_fpu(const Instruction& in) {
     raise(vector, false, 0, in);
     return false;
   };
-  switch (in.row->fpu) {
+  switch (fpu_use(in)) {
     case FpuUse::kX87:
       if (m.has(mode::kX87Traps)) return fault(Vector::kDeviceNotAvailable);
       break;

@@ -3,10 +3,12 @@
 #include <Zydis/Zydis.h>
 #include <asmjit/x86.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <vector>
 
+#include "translator/instruction.h"
 #include "translator/lower.h"
 
 namespace trapline {
@@ -327,6 +329,15 @@ const InstructionRow* find_row(uint16_t mnemonic) {
 
 const InstructionRow* find_scalar_double_row(uint16_t mnemonic) {
   return &table().scalar_double[mnemonic == ZYDIS_MNEMONIC_MOVSD ? 0 : 1];
+}
+
+FpuUse fpu_use(const Instruction& in) {
+  const auto is_xmm = [](const Operand& operand) {
+    return operand.kind == Operand::Kind::kRegister && operand.register_kind == RegisterKind::kXmm;
+  };
+  const auto operands = std::span(in.operand).first(in.operand_count);
+  const bool of_mmx = in.row->fpu == FpuUse::kMmx;
+  return of_mmx && std::ranges::any_of(operands, is_xmm) ? FpuUse::kSse : in.row->fpu;
 }
 
 }  // namespace trapline

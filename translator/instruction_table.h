@@ -47,5 +47,7 @@ std::span<const InstructionRow> instruction_table();
 const InstructionRow* find_row(uint16_t mnemonic);
 /// MOVSD and CMPSD as SSE2 instructions; find_row() gives the string instructions of that name.
 const InstructionRow* find_scalar_double_row(uint16_t mnemonic);
+/// The row's, unless its name is that of an MMX instruction, and of one of XMM registers too.
+FpuUse fpu_use(const Instruction& in);
 
 }  // namespace trapline

@@ -180,7 +180,7 @@ InstructionEffects::Known InstructionEffects::decoded(std::span<const uint8_t> b
   out.distance = distance_of(in) & 7;
   out.only_known = is_lzcnt(in, bytes.first(opcode));
   out.differs = out.only_known || silently_differs(in);
-  out.sse = in.row->fpu == FpuUse::kSse;
+  out.sse = fpu_use(in) == FpuUse::kSse;
   out.only_loads = only_loads(in);
   out.cpuid = in.mnemonic == ZYDIS_MNEMONIC_CPUID;
   out.ends = ends_flow(in);

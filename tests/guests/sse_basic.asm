@@ -7,6 +7,8 @@
 ; deviates: qemu "unmasked divide by zero", "the destination stays", "unmasked without OSXMMEXCPT":
 ;   an unmasked exception is #XM before the destination changes, or #UD without CR4.OSXMMEXCPT (SDM
 ;   volume 1, 11.5.2 and 11.6.2); QEMU raises none.
+; deviates: qemu "movq2dq without OSFXSR", "movdq2q without OSFXSR": both use an XMM register, so they are #UD
+;   (SDM volume 2, MOVDQ2Q and MOVQ2DQ)
 %include "include/guest.inc"
 
 ; check_xmm "name", register, four dwords from the highest
@@ -23,7 +25,19 @@ main:
     expect_fault "addps without OSFXSR", UD, 0, addps xmm0, xmm1
     expect_fault "movdqa without OSFXSR", UD, 0, movdqa xmm0, xmm1
     expect_fault "ldmxcsr without OSFXSR", UD, 0, ldmxcsr [.mxcsr]
+    expect_fault "pxor without OSFXSR", UD, 0, pxor xmm0, xmm1
+    expect_fault "paddq load without OSFXSR", UD, 0, paddq xmm0, [.singles]
+    expect_fault "psrlq without OSFXSR", UD, 0, psrlq xmm0, 1
+    expect_fault "movd without OSFXSR", UD, 0, movd xmm0, eax
+    expect_fault "movd store without OSFXSR", UD, 0, movd [SCRATCH], xmm0
+    expect_fault "movq without OSFXSR", UD, 0, movq xmm0, [.words]
+    expect_fault "pmovmskb without OSFXSR", UD, 0, pmovmskb eax, xmm0
+    expect_fault "movq2dq without OSFXSR", UD, 0, movq2dq xmm0, mm0
+    expect_fault "movdq2q without OSFXSR", UD, 0, movdq2q mm0, xmm0
     expect_no_fault "mmx without OSFXSR", paddb mm0, mm1
+    expect_no_fault "paddq mm without OSFXSR", paddq mm0, mm1
+    expect_no_fault "pmovmskb mm without OSFXSR", pmovmskb eax, mm0
+    expect_no_fault "movnti without OSFXSR", movnti [SCRATCH], eax
     change_cr4 0, CR4_OSFXSR | CR4_OSXMMEXCPT
 
     ; MMX

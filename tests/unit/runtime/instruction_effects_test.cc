@@ -41,5 +41,15 @@ TEST_P(InstructionEffectsOf, AnInstructionThatGoesOnBehindTheBytesEndsWithThem) 
   }
 }
 
+TEST_P(InstructionEffectsOf, IntegersInXmmRegistersAreSse) {
+  const std::array<uint8_t, 15> mmx = {0x0f, 0xef, 0xc1};             // pxor mm0, mm1
+  const std::array<uint8_t, 15> xmm = {0x66, 0x0f, 0xef, 0xc1};       // pxor xmm0, xmm1
+  const std::array<uint8_t, 15> load = {0x66, 0x0f, 0x6e, 0x00};      // movd xmm0, [eax]
+  const std::array<uint8_t, 15> shift = {0x66, 0x0f, 0x73, 0xd0, 1};  // psrlq xmm0, 1
+  EXPECT_FALSE(effects_.of(mmx).sse);
+  for (const auto& code : {xmm, load, shift})
+    EXPECT_EQ(effects_.of(code).sse, model_.has(Feature::kSse2));
+}
+
 }  // namespace
 }  // namespace trapline

@@ -137,6 +137,7 @@ OrFault<Block*> Engine::translate_block(EntryTable& table, const Resolution& cod
   request.linear = state.eip + cs.base;
   request.mode = mode_;
   request.variant = variant;
+  request.mxcsr_mask = model_.mxcsr_mask();
   request.mutation = options_.mutation;
   request.limit_left = uint64_t{cs.limit} - state.eip + 1;
   // Before it is read: a container may run on, and what is read twice must be the same.

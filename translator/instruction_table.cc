@@ -146,7 +146,7 @@ constexpr ZydisMnemonic kSse[] = {
     ZYDIS_MNEMONIC_RSQRTPS,    ZYDIS_MNEMONIC_RSQRTSS,    ZYDIS_MNEMONIC_SHUFPS,
     ZYDIS_MNEMONIC_SQRTPS,     ZYDIS_MNEMONIC_SQRTSS,     ZYDIS_MNEMONIC_SUBPS,
     ZYDIS_MNEMONIC_SUBSS,      ZYDIS_MNEMONIC_UCOMISS,    ZYDIS_MNEMONIC_UNPCKHPS,
-    ZYDIS_MNEMONIC_UNPCKLPS,   ZYDIS_MNEMONIC_XORPS,      ZYDIS_MNEMONIC_LDMXCSR,
+    ZYDIS_MNEMONIC_UNPCKLPS,   ZYDIS_MNEMONIC_XORPS,      ZYDIS_MNEMONIC_XORPD,
     ZYDIS_MNEMONIC_STMXCSR,    ZYDIS_MNEMONIC_ADDPD,      ZYDIS_MNEMONIC_ADDSD,
     ZYDIS_MNEMONIC_ANDNPD,     ZYDIS_MNEMONIC_ANDPD,      ZYDIS_MNEMONIC_CMPPD,
     ZYDIS_MNEMONIC_COMISD,     ZYDIS_MNEMONIC_CVTDQ2PD,   ZYDIS_MNEMONIC_CVTDQ2PS,
@@ -166,7 +166,8 @@ constexpr ZydisMnemonic kSse[] = {
     ZYDIS_MNEMONIC_PUNPCKHQDQ, ZYDIS_MNEMONIC_PUNPCKLQDQ, ZYDIS_MNEMONIC_SHUFPD,
     ZYDIS_MNEMONIC_SQRTPD,     ZYDIS_MNEMONIC_SQRTSD,     ZYDIS_MNEMONIC_SUBPD,
     ZYDIS_MNEMONIC_SUBSD,      ZYDIS_MNEMONIC_UCOMISD,    ZYDIS_MNEMONIC_UNPCKHPD,
-    ZYDIS_MNEMONIC_UNPCKLPD,   ZYDIS_MNEMONIC_XORPD};
+    ZYDIS_MNEMONIC_UNPCKLPD};
+constexpr ZydisMnemonic kMxcsrLoad[] = {ZYDIS_MNEMONIC_LDMXCSR};
 constexpr ZydisMnemonic kBound[] = {ZYDIS_MNEMONIC_BOUND};
 constexpr ZydisMnemonic kDecimal[] = {ZYDIS_MNEMONIC_AAA, ZYDIS_MNEMONIC_AAS, ZYDIS_MNEMONIC_DAA,
                                       ZYDIS_MNEMONIC_DAS, ZYDIS_MNEMONIC_AAM, ZYDIS_MNEMONIC_AAD,
@@ -250,6 +251,7 @@ constexpr Group kGroups[] = {
     {lower_masked_store, BlockEffect::kNone, FpuUse::kMmx, OracleUse::kUser, kMasked},
     {lower_masked_store, BlockEffect::kNone, FpuUse::kSse, OracleUse::kUser, kMaskedXmm},
     {lower_generic, BlockEffect::kNone, FpuUse::kSse, OracleUse::kUser, kSse},
+    {lower_mxcsr_load, BlockEffect::kNone, FpuUse::kSse, OracleUse::kUser, kMxcsrLoad},
     {lower_bound, BlockEffect::kNone, FpuUse::kNone, OracleUse::kUser, kBound},
     {lower_fpu_state, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kUser, kFpuState},
     {lower_interpreted, BlockEffect::kEnd, FpuUse::kNone, OracleUse::kSystem, kInterpretedSystem},

@@ -14,6 +14,7 @@ void lower_nothing(BlockEmitter& e, const Instruction& in);
 void lower_touch(BlockEmitter& e, const Instruction& in);
 void lower_fpu_state(BlockEmitter& e, const Instruction& in);
 void lower_masked_store(BlockEmitter& e, const Instruction& in);
+void lower_mxcsr_load(BlockEmitter& e, const Instruction& in);
 
 // lower_integer.cc
 void lower_lea(BlockEmitter& e, const Instruction& in);

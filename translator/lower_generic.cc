@@ -236,6 +236,22 @@ void lower_touch(BlockEmitter& e, const Instruction& in) {
   e.open(*in.memory(), in, 1, AccessKind::kRead);
 }
 
+/// The host refuses only what it lacks itself.
+void lower_mxcsr_load(BlockEmitter& e, const Instruction& in) {
+  const uint32_t host_only = 0xffff & ~e.request().mxcsr_mask;
+  if (host_only == 0) {
+    lower_generic(e, in);
+    return;
+  }
+  const x86::Mem memory = e.open(*in.memory(), in, 4, AccessKind::kRead);
+  e.clobber_flags();
+  BlockEmitter::Cold& cold = e.add_cold(BlockEmitter::Cold::Kind::kRaise);
+  cold.fault = Fault::general_protection();
+  e.a.test(memory, host_only);
+  e.a.jnz(cold.entry);
+  e.a.ldmxcsr(memory);
+}
+
 /// MASKMOVQ and MASKMOVDQU store to [EDI] under a mask.
 void lower_masked_store(BlockEmitter& e, const Instruction& in) {
   const bool xmm = in.operand[0].register_kind == RegisterKind::kXmm ||

@@ -243,6 +243,7 @@ struct TranslationRequest {
   uint32_t first_exit = 0;              ///< Number of the first ExitSite.
   uint32_t code_address = 0;            ///< Where the block will be put.
   bool fpu_error_native = true;         ///< CR0.NE.
+  uint32_t mxcsr_mask = 0xffff;         ///< What LDMXCSR may set.
   Mutation mutation = Mutation::kNone;  ///< For tests.
   std::function<bool(uint32_t)> is_breakpoint;  ///< By linear address; may be empty.
   /// Linear addresses of the guest's breakpoints. Blocks end before them; a normal block that

@@ -50,6 +50,8 @@ struct CpuModel {
 
   constexpr bool has(Feature feature) const { return features & static_cast<uint32_t>(feature); }
   CpuidResult cpuid(uint32_t leaf, uint32_t subleaf) const;
+  /// The bits of MXCSR that may be set. Denormals-are-zeros came with SSE2.
+  constexpr uint32_t mxcsr_mask() const { return has(Feature::kSse2) ? 0xffff : 0xffbf; }
 
   /// 486, pentium, pentium3, max.
   static const CpuModel* find(std::string_view name);

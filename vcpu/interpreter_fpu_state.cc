@@ -311,16 +311,12 @@ OrFault<Area> open_fx(const Move& x, SegmentAccess access) {
   return Area::open(x, kFxBytes, access, 1);
 }
 
-uint32_t mxcsr_mask(const CpuModel& model) {
-  return model.has(Feature::kSse2) ? 0xffff : 0xffbf;  // Denormals-are-zeros came with SSE2.
-}
-
 OrFault<void> fxsave(const Move& x) {
   TRAPLINE_TRY_LET(area, open_fx(x, SegmentAccess::kWrite));
   FpuImage image = x.state.fpu;
   image.reserved1 = 0;
   image.reserved2 = image.reserved3 = 0;
-  image.mxcsr_mask = mxcsr_mask(x.cpu.model);
+  image.mxcsr_mask = x.cpu.model.mxcsr_mask();
   std::array<uint8_t, kFxUsed> bytes;
   std::memcpy(bytes.data(), &image, bytes.size());
   return area.write_bytes(0, bytes);
@@ -332,7 +328,7 @@ OrFault<void> fxrstor(const Move& x) {
   std::array<uint8_t, kFxUsed> bytes;
   TRAPLINE_TRY(area.read_bytes(0, bytes));
   std::memcpy(static_cast<void*>(&image), bytes.data(), bytes.size());
-  if (image.mxcsr & ~mxcsr_mask(x.cpu.model)) return Fault::general_protection();
+  if (image.mxcsr & ~x.cpu.model.mxcsr_mask()) return Fault::general_protection();
   image.reserved1 = 0;
   image.reserved2 = image.reserved3 = 0;
   image.mxcsr_mask = x.state.fpu.mxcsr_mask;

@@ -7,6 +7,8 @@
 ;   "needs: paddq mm", "needs: pmuludq mm", "needs: cvtps2pd", "needs: cvtdq2ps", "needs:
 ;   lfence", "rdmsr of EFER": an instruction that the processor lacks is #UD (SDM volume 3, 6.15,
 ;   "Interrupt 6"); QEMU knows fewer models.
+; deviates: qemu "ldmxcsr with DAZ", "ldmxcsr with DAZ in ring 3", "mxcsr mask": what the mask of FXSAVE says
+;   to be reserved is #GP (SDM volume 1, 11.6.6)
 ; bochs: cpu p3_katmai
 %define MODEL FEATURES_KNOWN & ~(FEATURE_SSE2 | FEATURE_CLFLUSH)
 %include "include/guest.inc"
@@ -19,7 +21,19 @@ main:
     control_bit FEATURE_FXSR, "cr4.osfxsr", CR4_OSFXSR
     expect_no_fault "nopl", {db 0x0f, 0x1f, 0x00}
     expect_no_fault "nopw with memory beyond everything", {db 0x66, 0x0f, 0x1f, 0x80, 0, 0, 0, 0xf0}
+    ; no denormals-are-zeros
+    change_cr4 0, CR4_OSFXSR
+    expect_fault "ldmxcsr with DAZ", GP, 0, ldmxcsr [.daz]
+    expect_ring_fault 3, "ldmxcsr with DAZ in ring 3", GP, 0, ldmxcsr [.daz]
+    expect_no_fault "ldmxcsr", ldmxcsr [.mxcsr]
+    fxsave [SCRATCH]
+    expect_eq "mxcsr mask", [SCRATCH + 28], 0xffbf
+    expect_eq "mxcsr", [SCRATCH + 24], 0x9fbf
     ; no NX: EFER is unknown
     mov ecx, 0xc0000080
     expect_fault "rdmsr of EFER", GP, 0, rdmsr
     finish
+
+align 4
+.daz: dd 0x1fc0
+.mxcsr: dd 0x9fbf

@@ -10,8 +10,13 @@ namespace trapline {
 
 namespace dr6 {
 inline constexpr uint32_t kBreakpoints = 0xf;  ///< A bit for each that was met.
+inline constexpr uint32_t kGeneralDetect = 1u << 13;
 inline constexpr uint32_t kSingleStep = 1u << 14;
 }  // namespace dr6
+
+namespace dr7 {
+inline constexpr uint32_t kGeneralDetect = 1u << 13;
+}  // namespace dr7
 
 enum class BreakpointKind : uint8_t { kExecute, kWrite, kPort, kAccess };
 

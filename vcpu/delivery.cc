@@ -1,5 +1,6 @@
 // Exceptions and interrupts: through the IDT, the IVT, or a V86 task's redirection.
 #include "vcpu/cpu.h"
+#include "vcpu/debug_registers.h"
 #include "vcpu/descriptor.h"
 #include "vcpu/flags.h"
 #include "vcpu/host_access.h"
@@ -229,6 +230,11 @@ OrFault<void> deliver_real(Cpu& cpu, const Event& event) {
   return {};
 }
 
+/// The handler of a debug exception may use the debug registers.
+void lift_debug_guard(CpuState& state, Vector vector) {
+  if (vector == Vector::kDebug) state.dr[7] &= ~dr7::kGeneralDetect;
+}
+
 OrFault<void> deliver(Cpu& cpu, const Event& event) {
   return cpu.state.protected_mode() ? deliver_protected(cpu, event) : deliver_real(cpu, event);
 }
@@ -316,6 +322,7 @@ Delivered deliver_fault(Cpu& cpu, const Fault& fault) {
   constexpr int kEnough = 16;
   for (int attempt = 0; attempt < kEnough; ++attempt) {
     if (current.vector == Vector::kPageFault) cpu.state.cr2 = current.linear;
+    lift_debug_guard(cpu.state, current.vector);
     const OrFault<void> result = deliver(cpu, event_of(cpu.state, current));
     if (result.ok()) return Delivered::kOk;
     const Fault& next = result.fault();
@@ -348,6 +355,7 @@ OrFault<void> software_interrupt(Cpu& cpu, uint8_t vector, uint32_t next_eip,
 }
 
 Delivered deliver_trap(Cpu& cpu, Vector vector) {
+  lift_debug_guard(cpu.state, vector);
   return deliver_or_escalate(cpu, plain_event(cpu.state, static_cast<uint8_t>(vector)));
 }
 

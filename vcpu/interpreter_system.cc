@@ -1,11 +1,9 @@
 // Control, debug and table registers, identification, time and MSRs.
+#include "vcpu/debug_registers.h"
 #include "vcpu/execution.h"
 
 namespace trapline {
 namespace {
-
-constexpr uint32_t kDr6GeneralDetect = 1u << 13;
-constexpr uint32_t kDr7GeneralDetect = 1u << 13;
 
 bool is_control(const ZydisDecodedOperand& operand) {
   return operand.type == ZYDIS_OPERAND_TYPE_REGISTER && operand.reg.value >= ZYDIS_REGISTER_CR0 &&
@@ -74,10 +72,8 @@ OrFault<int> check_debug(CpuState& state, int number) {
   }
   if (number > 7) return Fault::invalid_opcode();
   if (state.cpl != 0) return Fault::general_protection();
-  if (state.dr[7] & kDr7GeneralDetect) {
-    // The handler of this #DB may use the registers.
-    state.dr[6] |= kDr6GeneralDetect;
-    state.dr[7] &= ~kDr7GeneralDetect;
+  if (state.dr[7] & dr7::kGeneralDetect) {
+    state.dr[6] |= dr6::kGeneralDetect;
     return Fault::plain(Vector::kDebug);
   }
   return number;

@@ -237,6 +237,36 @@ main:
     expect_fault "guard: it still is set", DB_, 0, mov eax, dr7
     watch_nothing
 
+    ; --- any debug exception lifts the guard ---
+%macro guard 0
+    mov eax, dr7
+    or eax, 0x2000
+    mov dr7, eax
+%endmacro
+    guard
+    pushfd
+    or dword [esp], TF
+    try .stepped
+    popfd
+    nop
+.stepped:
+    expect_exception "guard lifted by a step", DB_, 0, .stepped
+    expect_no_fault "guard lifted by a step: dr7", mov eax, dr7
+    watch 0, 1, 4, WATCHED
+    guard
+    expect_trap "guard lifted by a store", DB_, 0, mov [WATCHED], eax
+    expect_no_fault "guard lifted by a store: dr7", mov eax, dr7
+    watch_nothing
+    watch 0, 0, 1, .executed
+    guard
+    try .lifted
+.executed:
+    nop
+.lifted:
+    expect_exception "guard lifted by a breakpoint", DB_, 0, .executed
+    expect_no_fault "guard lifted by a breakpoint: dr7", mov eax, dr7
+    watch_nothing
+
     ; --- MOV SS: holds debug exceptions back until the next instruction is through, and that meets no breakpoint ---
     mov word [WATCHED], KDS
     watch 0, 3, 2, WATCHED

@@ -152,6 +152,21 @@ TEST_F(Delivery, FaultPushesErrorCodeAndRf) {
   EXPECT_EQ(state.eflags, eflags::kFixed1);
 }
 
+TEST_F(Delivery, DebugExceptionsLiftTheGuardOfTheDebugRegisters) {
+  constexpr uint32_t kGuarded = 0x2400;
+  handlers();
+  state.dr[7] = kGuarded;
+  EXPECT_EQ(deliver_trap(cpu, Vector::kDebug), Delivered::kOk);
+  EXPECT_EQ(state.dr[7], 0x400u);
+  state.dr[7] = kGuarded;
+  EXPECT_EQ(deliver_fault(cpu, Fault::plain(Vector::kDebug)), Delivered::kOk);
+  EXPECT_EQ(state.dr[7], 0x400u);
+  state.dr[7] = kGuarded;
+  EXPECT_EQ(deliver_fault(cpu, Fault::plain(Vector::kDivide)), Delivered::kOk);
+  EXPECT_EQ(deliver_trap(cpu, Vector::kOverflow), Delivered::kOk);
+  EXPECT_EQ(state.dr[7], kGuarded);
+}
+
 TEST_F(Delivery, DplOfTheGateDoesNotMatterToFaultsAndInterrupts) {
   handlers();
   ring(3);

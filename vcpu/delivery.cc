@@ -326,7 +326,9 @@ Delivered deliver_fault(Cpu& cpu, const Fault& fault) {
     const OrFault<void> result = deliver(cpu, event_of(cpu.state, current));
     if (result.ok()) return Delivered::kOk;
     const Fault& next = result.fault();
-    if (current.vector == Vector::kDoubleFault) return Delivered::kTripleFault;
+    // A debug exception is the task's that the gate has led to.
+    if (current.vector == Vector::kDoubleFault && next.vector != Vector::kDebug)
+      return Delivered::kTripleFault;
     if (!doubles(current.vector, next.vector)) {
       current = next;
       continue;

@@ -4,8 +4,8 @@
 ;
 ; expect: exit 33
 ; deviates: qemu "a fault's rf": a fault's frame has RF set (volume 3, 17.3.1.1)
-; deviates: qemu "t bit", "t bit: dr6", "t bit: in the new task": a TSS with its T bit set ends in #DB
-;   (volume 3, 17.3.1.5)
+; deviates: qemu "t bit", "t bit: dr6", "t bit: in the new task", "t bit after a double fault", "t bit
+;   after a double fault: dr6": a TSS with its T bit set ends in #DB (volume 3, 17.3.1.5)
 %include "include/guest.inc"
 %include "include/tss.inc"
 
@@ -317,6 +317,39 @@ bits 32
     str ax
     movzx eax, ax
     expect_eq "t bit: in the new task", eax, TASK1
+    clts
+    call leave_task
+    ; of the task that a double fault leads to
+    call fresh
+    mov word [TSS1 + T_TRAP], 1
+    mov dword [TSS1 + T_EIP], .doubled
+    mov eax, [idt + 8 * DF_]
+    mov [old_gate], eax
+    mov eax, [idt + 8 * DF_ + 4]
+    mov [old_gate + 4], eax
+    mov dword [idt + 8 * DF_], TASK1 << 16
+    mov dword [idt + 8 * DF_ + 4], TASK_GATE << 8
+    xor byte [idt + 8 * GP + 5], NOT_PRESENT
+    xor eax, eax
+    mov dr6, eax
+    mov eax, TSS_SEL
+    try .t2
+    mov gs, eax                         ; #GP, then #NP
+.doubled:
+    mov esp, [resume_esp]
+.t2:
+    expect_exception "t bit after a double fault", DB_, 0, .doubled
+    mov eax, dr6
+    and eax, 0xe00f
+    expect_eq "t bit after a double fault: dr6", eax, 0x8000
+    str ax
+    movzx eax, ax
+    expect_eq "its task", eax, TASK1
+    xor byte [idt + 8 * GP + 5], NOT_PRESENT
+    mov eax, [old_gate]
+    mov [idt + 8 * DF_], eax
+    mov eax, [old_gate + 4]
+    mov [idt + 8 * DF_ + 4], eax
     clts
     call leave_task
     ; --- local breakpoints ---

@@ -123,6 +123,17 @@ TEST_P(Tasks, TheTrapBitEndsInADebugException) {
   EXPECT_TRUE(state.dr[6] & 1u << 15);
 }
 
+TEST_P(Tasks, TheTrapBitOfADoubleFaultsTaskIsNoTripleFault) {
+  put32(0x64, 1);
+  set_gate(8, gate(kNew, 0, kTask));
+  set_gate(1, gate(kCode0, 0x20001, kInterrupt32));
+  EXPECT_EQ(deliver_fault(cpu, Fault::with_error(Vector::kDoubleFault, 0)), Delivered::kOk);
+  EXPECT_EQ(state.tr.selector, kNew);
+  EXPECT_EQ(state.eip, 0x20001u);
+  EXPECT_EQ(stack32(0), 0x7000u);
+  EXPECT_EQ(state.dr[6] & 0xe000, 0x8000u);
+}
+
 TEST_P(Tasks, SwitchToAV86Task) {
   put32(0x24, eflags::kVm | eflags::kIf);
   put32(0x4c, 0x1234);

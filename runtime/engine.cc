@@ -450,6 +450,12 @@ uint64_t Engine::resume_variant(Variant variant) {
         variant = Variant::kNormal;
       }
   }
+  return enter_block(variant);
+}
+
+/// The block at EIP, whose first instruction nothing keeps from being executed any more.
+uint64_t Engine::enter_block(Variant variant) {
+  const CpuState& state = context_->cpu;
   for (;;) {
     refresh_mode();
     if (variant == Variant::kNormal) {

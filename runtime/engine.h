@@ -197,6 +197,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   uint64_t resume();
   uint64_t attend();
   uint64_t resume_variant(Variant variant);
+  uint64_t enter_block(Variant variant);
   uint64_t resume_careful();
   const Block* known_block(Variant variant);
   void remember_block(const Block& block, Variant variant);

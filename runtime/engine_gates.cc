@@ -64,10 +64,8 @@ struct Gates {
     const uint64_t delta = info.write ? view.write_entry(page) : view.read_entry(page);
     if (found->kind != Resolution::Kind::kHost || !delta)
       return info.shared ? apart(e, from) : carefully(e, from);
-    if (e.mmu_->removals() != removals) {  // Something that the block relied on may be gone.
-      e.locate(from);
-      return go(e.resume());
-    }
+    // Something that the block relied on may be gone.
+    if (e.mmu_->removals() != removals) return carefully(e, from);
     return stay(delta);
   }
 
@@ -215,6 +213,7 @@ struct Gates {
       }
     }
     if (info.write) e.pending_[e.pending_count_++] = slot;
+    if (context->hot.attention) e.leave_soon(from);  // Until the instruction is through.
     return stay(reinterpret_cast<uint64_t>(access.bytes()) - offset);
   }
 

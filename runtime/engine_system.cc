@@ -83,7 +83,7 @@ struct SystemOps {
     return e.resume();
   }
 
-  static uint64_t straddle(Context* context, uint32_t, uint32_t) {
+  static uint64_t straddle(Context* context, uint32_t, uint32_t payload) {
     Engine& e = enter(context);
     e.refresh_mode();  // Emitted code may have changed CS.
     // The slot of the second page is empty, or the page is another one than it was.
@@ -100,7 +100,15 @@ struct SystemOps {
       if (Block* block = e.cache_->find(table, static_cast<uint16_t>(here.offset()),
                                         static_cast<uint8_t>(variant)))
         if (block->second.frame != second->address.frame() || other_table) e.cache_->kill(*block);
-    return e.resume();
+    // Where the instruction is run by itself, what comes between two of them has been looked at.
+    switch (static_cast<Variant>(payload)) {
+      case Variant::kSingle:
+        return e.enter_block(Variant::kSingle);
+      case Variant::kCareful:
+        return e.resume_careful();
+      default:
+        return e.resume();
+    }
   }
 
   static uint64_t interpret_one(Context* context, uint32_t, uint32_t payload) {

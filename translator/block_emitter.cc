@@ -91,6 +91,7 @@ void BlockEmitter::emit_straddle_check() {
   set_eip(request_.eip);
   if (request_.mode.has(mode::kCounted))
     a.add(host::context(TRAPLINE_CONTEXT_OFFSET(hot.budget), 8), 1);
+  a.mov(host::kDelta.r32(), static_cast<uint32_t>(request_.variant));
   a.jmp(imm(thunks_.system[static_cast<int>(SystemOp::kStraddle)]));
   a.bind(same);
 }

@@ -41,7 +41,7 @@ inline constexpr int kGateCount = 10;
 enum class SystemOp : uint8_t {
   kLink,             ///< Payload: exit number. A direct branch that is not linked yet.
   kLookup,           ///< Value: linear address of the next instruction; EIP is not set.
-  kStraddle,         ///< The block's second page is not what it was translated from.
+  kStraddle,         ///< Payload: the block's variant. Its second page is not what it was.
   kInterpret,        ///< One instruction for vcpu/'s interpreter.
   kRaise,            ///< Payload: vector | has_error << 8; value: error code.
   kTrapStep,         ///< Single step: #DB after the instruction; value: next EIP.

@@ -176,12 +176,18 @@ struct Gates {
     if (both_there && (*other)->table == block.table) e.cache_->replace(block, **other);
   }
 
+  /// For #AC. Ten bytes want what eight do; of sixteen it is the least that processors want.
+  static uint32_t alignment_of(const AccessInfo& info) {
+    constexpr uint32_t kWidest = 8;
+    return info.aligned ? 1 : std::min<uint32_t>(info.size, kWidest);
+  }
+
   static GateResult open(Context* context, uint32_t offset, uint32_t bits, uint64_t from) {
     Engine& e = engine(context);
     const AccessInfo info = AccessInfo::unpack(bits);
     const auto checked = check_segment(context->cpu, info.segment, offset, info.size,
                                        info.write ? SegmentAccess::kWrite : SegmentAccess::kRead,
-                                       info.size <= 8 ? info.size : 1u);
+                                       alignment_of(info));
     if (!checked.ok())
       return fault(e, from, limit_or_alignment(context->cpu, info, offset, checked.fault()));
     if (info.aligned && (checked->value & 15)) return fault(e, from, Fault::general_protection());

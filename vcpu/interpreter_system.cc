@@ -254,7 +254,7 @@ OrFault<void> store_table(Cpu& cpu, const TableRegister& table, SegmentName segm
   const uint32_t mask = size == AddressSize::k16 ? 0xffffu : ~0u;
   TRAPLINE_TRY_LET(limit, check_segment(cpu.state, segment, offset, 2, SegmentAccess::kWrite, 2));
   TRAPLINE_TRY_LET(
-      base, check_segment(cpu.state, segment, (offset + 2) & mask, 4, SegmentAccess::kWrite));
+      base, check_segment(cpu.state, segment, (offset + 2) & mask, 4, SegmentAccess::kWrite, 4));
   TRAPLINE_TRY(cpu.memory.probe_write(limit, 2, Privilege::kCurrent));
   TRAPLINE_TRY(cpu.memory.write(base, 4, table.base, Privilege::kCurrent));
   return cpu.memory.write(limit, 2, table.limit, Privilege::kCurrent);

@@ -2,6 +2,9 @@
 ;
 ; expect: exit 33
 ; deviates: qemu "unaligned*": #AC(0) (SDM volume 3, 6.15, "Interrupt 17"); QEMU checks no alignment.
+; deviates: bochs "unaligned: movups at 4", "unaligned: movdqu store at 1": a processor may check these for 8 bytes or
+;   leave it (volume 2, MOVUPS); Bochs leaves it.
+; deviates: bochs "fnsave at 4": the area wants 4 bytes, whatever is in it (volume 3, table 6-7)
 %include "include/guest.inc"
 
 ; unaligned "name", offset from SCRATCH, instruction with [ebx]
@@ -36,6 +39,34 @@ main:
     unaligned "fld single at 2", 2, fld dword [ebx]
     unaligned "movsd at 4", 4, movsd xmm0, [ebx]
     unaligned "fild word at 1", 1, fild word [ebx]
+    ; ten and sixteen bytes
+    unaligned "fld extended at 4", 4, fld tword [ebx]
+    unaligned "fld extended at 2", 2, fld tword [ebx]
+    aligned "fld extended at 8", 8, fld tword [ebx]
+    unaligned "fstp extended at 12", 12, fstp tword [ebx]
+    aligned "fstp extended at 8", 8, fstp tword [ebx]
+    unaligned "fbld at 4", 4, fbld [ebx]
+    aligned "fbld at 8", 8, fbld [ebx]
+    unaligned "fbstp at 1", 1, fbstp [ebx]
+    aligned "fbstp at 8", 8, fbstp [ebx]
+    fninit
+    unaligned "movups at 4", 4, movups xmm0, [ebx]
+    unaligned "movdqu store at 1", 1, movdqu [ebx], xmm0
+    ; environments and states: by the operand size
+    unaligned "fnstenv at 2", 2, fnstenv [ebx]
+    aligned "fnstenv at 4", 4, fnstenv [ebx]
+    unaligned "16-bit fnstenv at 1", 1, o16 fnstenv [ebx]
+    aligned "16-bit fnstenv at 2", 2, o16 fnstenv [ebx]
+    unaligned "fnsave at 2", 2, fnsave [ebx]
+    aligned "fnsave at 4", 4, fnsave [ebx]
+    unaligned "frstor at 2", 2, frstor [ebx]
+    ; a table register: its limit is a word, its base a dword
+    unaligned "sgdt at 1", 1, sgdt [ebx]
+    unaligned "sgdt at 4", 4, sgdt [ebx]
+    aligned "sgdt at 2", 2, sgdt [ebx]
+    unaligned "sidt at 8", 8, sidt [ebx]
+    aligned "sidt at 6", 6, sidt [ebx]
+    fninit
     mov esi, SCRATCH + 1
     mov edi, SCRATCH + 0x100
     mov ecx, 2
@@ -59,6 +90,8 @@ main:
     ; SSE with its own rule: #GP for 16 bytes
     mov ebx, SCRATCH + 8
     expect_ring_fault 3, "movaps is #GP", GP, 0, movaps xmm0, [ebx]
+    mov ebx, SCRATCH + 4
+    expect_ring_fault 3, "movaps at 4 is #GP", GP, 0, movaps xmm0, [ebx]
     aligned "movups at 16", 16, movups xmm0, [ebx]
 
     ; not in rings 0 to 2, not without AC, not without AM

@@ -50,6 +50,8 @@ uint64_t read_tsc(Cpu& cpu, uint32_t) {
   return cpu.events.time_stamp() + cpu.state.tsc_offset;
 }
 OrFault<void> write_tsc(Cpu& cpu, uint32_t, uint64_t value) {
+  // Up to the Pentium III the upper half is cleared, whatever is written.
+  if (!cpu.model.has(Feature::kSse2)) value = static_cast<uint32_t>(value);
   cpu.state.tsc_offset = value - cpu.events.time_stamp();
   return {};
 }

@@ -10,6 +10,7 @@
 ; deviates: qemu "ldmxcsr with DAZ", "ldmxcsr with DAZ in ring 3", "mxcsr mask": what the mask of FXSAVE says
 ;   to be reserved is #GP (SDM volume 1, 11.6.6)
 ; bochs: cpu p3_katmai
+; deviates: bochs "tsc, upper half": processors before family 15 clear it (SDM volume 3, 17.17.3); Bochs writes it
 %define MODEL FEATURES_KNOWN & ~(FEATURE_SSE2 | FEATURE_CLFLUSH)
 %include "include/guest.inc"
 %include "include/models.inc"
@@ -32,6 +33,13 @@ main:
     ; no NX: EFER is unknown
     mov ecx, 0xc0000080
     expect_fault "rdmsr of EFER", GP, 0, rdmsr
+    ; the counter: its upper half cannot be written, and is cleared
+    mov ecx, 0x10
+    mov eax, 0x1000
+    mov edx, 0x1234
+    wrmsr
+    rdmsr
+    expect_eq "tsc, upper half", edx, 0
     finish
 
 align 4

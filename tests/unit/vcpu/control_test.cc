@@ -91,6 +91,16 @@ TEST_F(Control, MsrsOfTime) {
   EXPECT_EQ(*read_msr(cpu, 0x10), 15u);
 }
 
+TEST_F(Control, AllOfTheTimeStampCounterIsWritten) {
+  ASSERT_DONE(write_msr(cpu, 0x10, 0x123400000005));
+  EXPECT_EQ(*read_msr(cpu, 0x10), 0x123400000005u);
+}
+
+TEST_F(ControlPentium, AWrittenTimeStampCounterLosesItsUpperHalf) {
+  ASSERT_DONE(write_msr(cpu, 0x10, 0x123400000005));
+  EXPECT_EQ(*read_msr(cpu, 0x10), 5u);
+}
+
 TEST_F(Control, MsrsThatGuestsTouch) {
   for (uint32_t index : {0x174u, 0x175u, 0x176u}) {
     ASSERT_DONE(write_msr(cpu, index, 0x12345678));

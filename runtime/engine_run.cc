@@ -91,6 +91,7 @@ Exit Engine::loop() {
       // The interrupt's frame has met a breakpoint.
       if (debug_met_ && state.shadow == InterruptShadow::kNone) continue;
     }
+    state.halted = false;  // What runs on after HLT waits for nothing.
     step_ = {(state.eflags & eflags::kTf) != 0, counters_.stepping_events()};
     const bool single = std::exchange(step_translated_, false) || step_.trap || answered ||
                         state.shadow != InterruptShadow::kNone || step_over_breakpoint_ ||

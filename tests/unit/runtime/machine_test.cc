@@ -362,6 +362,14 @@ TEST_F(MachineTest, AnInterruptWakesAHaltedGuest) {
   EXPECT_EQ(gpr(kEcx), 1u);
 }
 
+TEST_F(MachineTest, AGuestThatRunsOnIsNotHalted) {
+  make({0xf4, 0x41, 0x41});  // hlt; inc ecx; inc ecx
+  EXPECT_EQ(machine->run().kind, Kind::kHalt);
+  EXPECT_EQ(machine->run({.instructions = 1}).kind, Kind::kInstructions);
+  EXPECT_EQ(gpr(kEcx), 1u);
+  EXPECT_FALSE(machine->state().halted);
+}
+
 TEST_F(MachineTest, AnNmiNeedsNoIf) {
   make({0x90, 0xf4});
   machine->inject_nmi();

@@ -7,8 +7,8 @@ that a host that gets slower meanwhile does not count, and what the two differ b
 Programs that fill fresh memory, and operations that are bound by system calls and page faults, are
 compared among the guests.
 
-The host runs them on one processor, as the guest has one, and its C library is told to choose what
-it chooses in the guest. With --shares each program runs once more in a machine of its own, whose
+The host runs them on one processor, as the guest has one: on that of the last guest's native code,
+since not all have the same neighbours. Its C library is told to choose what it chooses in the guest. With --shares each program runs once more in a machine of its own, whose
 statistics tell how much of its user time was native.
 
 The exit status is 0 when everything ran; with --require-targets also only when the targets are met."""
@@ -28,6 +28,7 @@ import time
 sys.dont_write_bytecode = True
 
 import benchlib
+import guest_processes
 from benchlib import BenchError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -239,14 +240,13 @@ def host_environment():
     return {"GLIBC_TUNABLES": TUNABLES, "LC_ALL": "C"}
 
 
-def run_on_host(kit, program):
-    one = {max(os.sched_getaffinity(0))}
+def run_on_host(kit, program, processor):
     begin = time.monotonic()
     done = subprocess.run(kit.host_command(program.arguments),
                           stdout=subprocess.PIPE if program.rating else subprocess.DEVNULL,
                           stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
                           env=host_environment(),
-                          preexec_fn=lambda: os.sched_setaffinity(0, one), check=False)
+                          preexec_fn=lambda: os.sched_setaffinity(0, {processor}), check=False)
     elapsed = time.monotonic() - begin
     if done.returncode != 0:
         raise BenchError(f"{program.name} fails on the host:\n{done.stderr[-2000:]!r}")
@@ -290,15 +290,24 @@ def measure(options, kit):
     programs = {program.name: {} for program in options.programs}
     operations = {} if options.no_operations else {name: {} for name in OPERATIONS}
     guests = {}
+    processes = {}
+    processor = max(os.sched_getaffinity(0))  # Of the host's programs.
     try:
         for policy in options.policies:
             guests[policy] = start(options, kit, policy)
+            processes[policy] = guest_processes.Processes(guests[policy])
         for number in range(options.rounds):
             order = list(guests) if number % 2 == 0 else list(reversed(guests))
             for program in options.programs:
                 for engine in [HOST, *order, AGAIN] if program.computes else order:
-                    value = (run_in_guest(guests[engine], program) if engine in guests else
-                             run_on_host(kit, program))
+                    if engine in guests:
+                        processes[engine].find()
+                        value = run_in_guest(guests[engine], program)
+                        processes[engine].find()
+                        native = processes[engine].processor()
+                        processor = processor if native is None else native
+                    else:
+                        value = run_on_host(kit, program, processor)
                     programs[program.name].setdefault(engine, []).append(value)
             for policy in order if operations else []:
                 for name, value in run_operations(guests[policy]).items():

@@ -461,6 +461,7 @@ bool Container::wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
     if (!silence) silence.emplace(now, use);
     silence->look(now, use);
     if (silence->length() > patience) {
+      silent_ = true;
       end();
       return false;
     }
@@ -495,7 +496,8 @@ NativeEvent Container::run(const NativeRegisters& registers, const volatile uint
   if (attention != 0) kick();  // What came before there was anything to stop went nowhere.
   const bool stopped = wait_stopped(ticket_, &attention, kKickPatience, deadline);
   if (by_mapper && !acknowledged() && !carried_out()) return event;
-  if (!stopped && mailbox_->began == 0) return event;  // It was killed before.
+  // Killed before guest code went on, unless that does not answer.
+  if (!stopped && !silent_ && mailbox_->began == 0) return event;
   event.kind = NativeEvent::Kind::kLost;
   if (!stopped || lost_) return event;
   looked_at_ = now;

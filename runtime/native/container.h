@@ -155,6 +155,7 @@ class Container {
   bool apart_ = false;                 ///< Guest code has another one,
   cpu_set_t others_{};                 ///< one of these.
   bool lost_ = false;
+  bool silent_ = false;  ///< It was ended because it did not answer.
   bool cpuid_faults_ = false;
   std::array<int, kWatches> watches_ = {-1, -1, -1, -1};  ///< Files.
   std::chrono::steady_clock::time_point looked_at_;       ///< When it surely was alive.

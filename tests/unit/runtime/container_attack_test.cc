@@ -78,8 +78,10 @@ forge_code:
 1:      incl    56(%rbx)
         jmp     1b
 forge_code_end:
-# A signal frame of its own, that blocks every signal, and a loop.
+# A signal frame of its own, that blocks every signal, and a loop, as if it had never begun.
 sigreturn_code:
+        movabs  $0x300000004030, %rax
+        movq    $0, (%rax)
         mov     $0x08050100, %esp
         mov     $15, %eax
         syscall
@@ -329,7 +331,7 @@ TEST(ContainerAttack, CodeThatBlocksSignalsIsEnded) {
   // The part of struct rt_sigframe from its ucontext on.
   constexpr uint64_t kFrame = kDataOffset + 0x100;
   const auto place = [](int number) { return kFrame + 40 + 8 * static_cast<uint64_t>(number); };
-  constexpr uint64_t kLoop = 10;  // Behind the system call.
+  constexpr uint64_t kLoop = 27;  // Behind the system call.
   victim.put(place(REG_RIP), kPayload + kLoop + 2);
   victim.put(place(REG_EFL), 0x202);
   victim.put(place(REG_CSGSFS), uint64_t{0x2b} << 48 | 0x33);

@@ -161,18 +161,6 @@ pass:
     or dword [ebp + FRAME_EFLAGS], RF
     ret
 
-; Until one waits at the 8259.
-one_waits:
-    write_port PIT_CONTROL, 0x30
-    write_port PIT_CHANNEL0, 20
-    write_port PIT_CHANNEL0, 0
-    write_port PIC1, 0x0a               ; IRR
-.again:
-    in al, PIC1
-    test al, 1
-    jz .again
-    ret
-
 across:
     mov eax, 0x12345678
     ret

@@ -167,19 +167,6 @@ note_place:
     inc dword [places]
     ret
 
-; Interrupts are off: until one waits at the 8259. It is asked for once, and the timer's output stays
-; high: a request that falls again, as a periodic one does, would be gone if the host took that long.
-one_waits:
-    write_port PIT_CONTROL, 0x30
-    write_port PIT_CHANNEL0, 20
-    write_port PIT_CHANNEL0, 0
-    write_port PIC1, 0x0a               ; IRR
-.again:
-    in al, PIC1
-    test al, 1
-    jz .again
-    ret
-
 section .data
 align 4
 places: dd 0

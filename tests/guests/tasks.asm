@@ -9,6 +9,22 @@
 %include "include/guest.inc"
 %include "include/tss.inc"
 
+; task_handles vector, task: until old_handler vector.
+%macro task_handles 2
+    push dword [idt + 8 * (%1)]
+    pop dword [old_gate]
+    push dword [idt + 8 * (%1) + 4]
+    pop dword [old_gate + 4]
+    mov dword [idt + 8 * (%1)], %2 << 16
+    mov dword [idt + 8 * (%1) + 4], TASK_GATE << 8
+%endmacro
+%macro old_handler 1
+    push dword [old_gate]
+    pop dword [idt + 8 * (%1)]
+    push dword [old_gate + 4]
+    pop dword [idt + 8 * (%1) + 4]
+%endmacro
+
 TASK1   equ SEL0                        ; 32-bit TSSs
 TASK2   equ SEL1
 TASK16  equ SEL2
@@ -124,21 +140,13 @@ main:
     ; --- an exception with an error code, handled by a task ---
     call fresh
     mov dword [TSS1 + T_EIP], .handles
-    mov eax, [idt + 8 * GP]
-    mov [old_gate], eax
-    mov eax, [idt + 8 * GP + 4]
-    mov [old_gate + 4], eax
-    mov dword [idt + 8 * GP], TASK1 << 16
-    mov dword [idt + 8 * GP + 4], TASK_GATE << 8
+    task_handles GP, TASK1
     mov eax, 0x1234
     mov ecx, 0x55
 .faulting:
     mov fs, eax
 .behind:
-    mov eax, [old_gate]
-    mov [idt + 8 * GP], eax
-    mov eax, [old_gate + 4]
-    mov [idt + 8 * GP + 4], eax
+    old_handler GP
     expect_eq "a fault's error code", [seen_eax], 0x1234 & ~3
     expect_eq "a fault's eip", [seen_link], .faulting
     mov eax, [seen_flags]
@@ -323,12 +331,7 @@ bits 32
     call fresh
     mov word [TSS1 + T_TRAP], 1
     mov dword [TSS1 + T_EIP], .doubled
-    mov eax, [idt + 8 * DF_]
-    mov [old_gate], eax
-    mov eax, [idt + 8 * DF_ + 4]
-    mov [old_gate + 4], eax
-    mov dword [idt + 8 * DF_], TASK1 << 16
-    mov dword [idt + 8 * DF_ + 4], TASK_GATE << 8
+    task_handles DF_, TASK1
     xor byte [idt + 8 * GP + 5], NOT_PRESENT
     xor eax, eax
     mov dr6, eax
@@ -346,10 +349,7 @@ bits 32
     movzx eax, ax
     expect_eq "its task", eax, TASK1
     xor byte [idt + 8 * GP + 5], NOT_PRESENT
-    mov eax, [old_gate]
-    mov [idt + 8 * DF_], eax
-    mov eax, [old_gate + 4]
-    mov [idt + 8 * DF_ + 4], eax
+    old_handler DF_
     clts
     call leave_task
     ; --- local breakpoints ---
@@ -376,12 +376,7 @@ bits 32
 ; A call of TASK1 that raises #TS in it. A task handles that, as the new one has no good stack yet;
 ; then this is the task again, with EAX as it was, and what came in exc_vector and exc_error.
 in_new_task:
-    mov eax, [idt + 8 * TS_]
-    mov [old_gate], eax
-    mov eax, [idt + 8 * TS_ + 4]
-    mov [old_gate + 4], eax
-    mov dword [idt + 8 * TS_], TASK2 << 16
-    mov dword [idt + 8 * TS_ + 4], TASK_GATE << 8
+    task_handles TS_, TASK2
     mov dword [TSS2 + T_EIP], .handler
     mov dword [exc_vector], NO_EXCEPTION
     mov [resume_esp], esp
@@ -397,10 +392,7 @@ in_new_task:
     clts
     call leave_task
 .restore:
-    mov eax, [old_gate]
-    mov [idt + 8 * TS_], eax
-    mov eax, [old_gate + 4]
-    mov [idt + 8 * TS_ + 4], eax
+    old_handler TS_
     ret
 
 ; From TASK1 to the program's own task, without a switch.

@@ -60,7 +60,7 @@ OrFault<Resolution> ShadowMmu::Impl::resolve(ShadowView& view, Linear address, A
   if (!node.live()) attach(view, page, walk, frame);
   TRAPLINE_ASSERT(node.frame == walk.address.frame());
   node.flags |= rights_from(walk, view, frame, access);
-  // A container that runs on may have written a table until it was traced just now.
+  // By way of a mirror a table may have been written until it was traced just now.
   if (counters_.traces_set != traces) {
     const auto now =
         walk_page(view.context(), memory_, address, access, view.user(), WalkMode::kPeek);

@@ -1,6 +1,6 @@
 // Attacks on what confines a container, from the inside: code that has left 32-bit mode by a far
-// jump. Each is made twice, the second time on a container without confinement, where it must
-// succeed: so the test can fail.
+// jump. What confinement forbids is tried twice, the second time in a container without it, where
+// it must succeed: so the test can fail.
 #include <asm/unistd.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>

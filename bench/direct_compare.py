@@ -8,8 +8,9 @@ Programs that fill fresh memory, and operations that are bound by system calls a
 compared among the guests.
 
 The host runs them on one processor, as the guest has one: on that of the last guest's native code,
-since not all have the same neighbours. Its C library is told to choose what it chooses in the guest. With --shares each program runs once more in a machine of its own, whose
-statistics tell how much of its user time was native.
+since not all have the same neighbours. Its C library is told to choose what it chooses in the guest.
+With --shares each program runs once more in a machine of its own, whose statistics tell how much of
+its user time was native.
 
 The exit status is 0 when everything ran; with --require-targets also only when the targets are met."""
 

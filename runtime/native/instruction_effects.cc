@@ -86,7 +86,7 @@ bool is_lzcnt(const Instruction& in, std::span<const uint8_t> prefixes) {
 }
 
 /// What loads a segment register. Natively it either faults, and is emulated, or leaves a selector
-/// that the next event shows.
+/// that the next event shows. A far CALL stores one as well, but not before the other is loaded.
 bool only_loads(const Instruction& in) {
   switch (in.mnemonic) {
     case ZYDIS_MNEMONIC_LDS:
@@ -102,12 +102,13 @@ bool only_loads(const Instruction& in) {
   switch (in.opcode) {
     case 0x07:
     case 0x1f:
+    case 0x9a:
     case 0xca:
     case 0xcb:
     case 0xea:
       return true;
     default:
-      return in.opcode == 0xff && reg == 5;
+      return in.opcode == 0xff && (reg == 3 || reg == 5);
   }
 }
 
@@ -115,6 +116,8 @@ bool ends_flow(const Instruction& in) {
   switch (in.mnemonic) {
     case ZYDIS_MNEMONIC_JMP:
     case ZYDIS_MNEMONIC_RET:
+    case ZYDIS_MNEMONIC_IRET:
+    case ZYDIS_MNEMONIC_IRETD:
     case ZYDIS_MNEMONIC_UD0:
     case ZYDIS_MNEMONIC_UD1:
     case ZYDIS_MNEMONIC_UD2:

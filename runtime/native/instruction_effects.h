@@ -97,7 +97,7 @@ struct InstructionEffect {
   uint16_t valid : 1 = 0;
   uint16_t differs : 1 = 0;     ///< Silently, in any case.
   uint16_t sse : 1 = 0;         ///< Where the guest's kernel does not let SSE execute, too.
-  uint16_t only_loads : 1 = 0;  ///< It loads a segment register, and does not store any.
+  uint16_t only_loads : 1 = 0;  ///< It loads a segment register, and stores none before.
   uint16_t cpuid : 1 = 0;
   uint16_t ends : 1 = 0;        ///< The flow does not go on behind it.
   uint16_t calls : 1 = 0;       ///< It goes elsewhere first, and may never come back.

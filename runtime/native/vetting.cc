@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "runtime/native/instruction_oddity.h"
 #include "translator/decoder.h"
 #include "translator/instruction.h"
 #include "vcpu/assert.h"
@@ -88,15 +89,20 @@ bool PageVetter::matters(InstructionEffect effect) const {
   return differs(effect) && !effect.only_known && !(loads_are_noticed_ && effect.only_loads);
 }
 
-/// Where the instruction there branches to, if that is in the page; else 0.
-uint16_t PageVetter::target(uint32_t at, InstructionEffect effect) const {
-  if (effect.distance == 0) return 0;
+/// How far from its end the branch there goes.
+int32_t PageVetter::distance(uint32_t at, InstructionEffect effect) const {
   const uint32_t next = at + effect.length;
   uint32_t distance = 0;
   for (unsigned i = effect.distance; i > 0; --i)
     distance = distance << 8 | bytes_[next - effect.distance + i - 1];
   const unsigned unused = 32 - 8u * effect.distance;
-  const int64_t target = int64_t{next} + (static_cast<int32_t>(distance << unused) >> unused);
+  return static_cast<int32_t>(distance << unused) >> unused;
+}
+
+/// Where the instruction there branches to, if that is in the page; else 0.
+uint16_t PageVetter::target(uint32_t at, InstructionEffect effect) const {
+  if (effect.distance == 0) return 0;
+  const int64_t target = int64_t{at} + effect.length + distance(at, effect);
   return target >= kHead && target < kEnd ? static_cast<uint16_t>(target) : uint16_t{0};
 }
 
@@ -302,6 +308,39 @@ bool PageVetter::stop_at_prefix(uint32_t opcode) {
   return matters(whole) && at + whole.length > opcode && stop(at, whole, false);
 }
 
+/// Whether nobody executes what is there: whichever way branches go, one comes to what user code
+/// does without. Data are like that as a rule.
+bool PageVetter::leads_nowhere(uint32_t begin) {
+  ByteSet seen;
+  uint32_t left = kLongestWay;
+  ways_.assign(1, {.at = begin, .odd = 0});
+  while (!ways_.empty()) {
+    auto [at, odd] = ways_.back();
+    ways_.pop_back();
+    while (!seen.has(at)) {
+      if (left-- == 0 || at + kLongest > count_ || known_.has(at)) return false;
+      seen.add(at, 1);
+      const uint8_t bytes = length(at);
+      if (at != begin) odd += oddity(from(at));
+      if (bytes == InstructionLengths::kNone || odd >= kOdd) break;
+      const InstructionEffect here = effects_.of(from(at));
+      if (here.distance) {
+        if (is_odd_distance(distance(at, here))) break;
+        const uint16_t to = target(at, here);
+        if (to == 0) return false;
+        ways_.push_back({.at = to, .odd = odd});
+      } else if (here.ends) {
+        return false;
+      }
+      if (here.calls) return false;
+      if (here.ends) break;
+      at += bytes;
+      if (at >= kEnd) return false;
+    }
+  }
+  return true;
+}
+
 bool PageVetter::look_for_patterns() {
   for (uint32_t base = kHead; base < kEnd; base += 64) {
     // An instruction that is known has been found not to differ, and none begins inside it.
@@ -311,7 +350,9 @@ bool PageVetter::look_for_patterns() {
       const uint32_t at = base + static_cast<uint32_t>(std::countr_zero(left));
       if (!may_differ(at)) continue;
       const InstructionEffect here = effects_.of(from(at));
-      if (!matters(here) || agreed(at) || stop(at, here, false) || stop_at_prefix(at)) continue;
+      if (!matters(here) || agreed(at) || leads_nowhere(at) || stop(at, here, false) ||
+          stop_at_prefix(at))
+        continue;
       culprit_ = at;
       return true;
     }

@@ -79,6 +79,8 @@ class PageVetter {
   static constexpr uint32_t kDistance = 112;
   /// So many of them must lead to a place for it to be certain that an instruction begins there.
   static constexpr uint32_t kCertain = kStarts / 4;
+  /// So many instructions are looked at to find out that a place leads nowhere.
+  static constexpr uint32_t kLongestWay = 64;
   // Offsets are those in the page, plus kHead.
   static constexpr uint32_t kHead = kStarts + kDistance;
   static constexpr uint32_t kEnd = kHead + kPageSize;
@@ -121,17 +123,25 @@ class PageVetter {
     bool known = false;
   };
 
+  /// Where the flow may go on, and how odd what it has come by is.
+  struct Way {
+    uint32_t at = 0;
+    uint32_t odd = 0;
+  };
+
   std::span<const uint8_t> from(uint32_t at) const {
     return std::span(bytes_).subspan(at, count_ - at);
   }
   bool differs(InstructionEffect effect) const;
   bool matters(InstructionEffect effect) const;
   bool matters_at(uint32_t at);
+  int32_t distance(uint32_t at, InstructionEffect effect) const;
   uint16_t target(uint32_t at, InstructionEffect effect) const;
   bool may_differ(uint32_t opcode) const;
   uint8_t length(uint32_t at);
   void follow(uint16_t entry);
   bool look_for_patterns();
+  bool leads_nowhere(uint32_t begin);
   bool stop(uint32_t at, InstructionEffect effect, bool known);
   bool stop_at_prefix(uint32_t opcode);
   bool can_watch(uint32_t at, InstructionEffect effect, bool known);
@@ -167,6 +177,7 @@ class PageVetter {
   ByteSet begins_;                       ///< and their first ones.
   ByteSet followed_;            ///< Each place once, or code that overlaps may go on for ever.
   std::vector<uint16_t> open_;  ///< Still to be followed.
+  std::vector<Way> ways_;       ///< The same, of a place that may lead nowhere.
 };
 
 }  // namespace trapline

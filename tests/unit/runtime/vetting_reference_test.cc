@@ -6,9 +6,12 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <random>
+#include <utility>
 #include <vector>
 
+#include "runtime/native/instruction_oddity.h"
 #include "runtime/native/vetting.h"
 #include "translator/decoder.h"
 
@@ -236,9 +239,61 @@ class PlainVetter {
     return bytes_[at] != 0x0f || !conditions_.sse || sensitive_second_byte(next);
   }
 
+  /// Where the instruction there leads besides what follows it; nothing if that is not the whole
+  /// truth.
+  std::optional<std::vector<int64_t>> branches(size_t at) const {
+    Instruction in;
+    const auto bytes = from(at).first(std::min<size_t>(from(at).size(), 15));
+    if (decode(bytes, CodeSize::k32, CpuModel::max(), 0, in) != Decoded::kOk) {
+      if (effects_.ask(from(at)).ends) return std::nullopt;
+      return std::vector<int64_t>();
+    }
+    std::vector<int64_t> out;
+    for (int i = 0; i < in.operand_count; ++i)
+      if (in.operand[i].kind == Operand::Kind::kRelative) out.push_back(in.operand[i].value);
+    const InstructionEffect effect = effects_.ask(from(at));
+    if (out.empty() && (effect.ends || effect.calls)) return std::nullopt;
+    return out;
+  }
+
+  /// Depth first, each way to its end.
+  bool leads_nowhere(size_t begin) const {
+    std::vector<bool> seen(bytes_.size());
+    int left = 64;
+    std::vector<std::pair<size_t, uint32_t>> ways = {{begin, 0}};
+    while (!ways.empty()) {
+      auto [at, odd] = ways.back();
+      ways.pop_back();
+      for (bool open = true; open && !seen[at];) {
+        if (--left < 0 || at + 15 > bytes_.size() || owner_[at] != kNobody) return false;
+        seen[at] = true;
+        const uint8_t length = InstructionLengths::ask(from(at));
+        if (at != begin) odd += oddity(from(at));
+        if (length == InstructionLengths::kNone || odd >= kOdd) break;
+        const auto there = branches(at);
+        if (!there) return false;
+        const InstructionEffect effect = effects_.ask(from(at));
+        open = !effect.ends;
+        bool far = false;
+        for (const int64_t distance : *there) {
+          far = distance < -(32 << 20) || distance > 32 << 20;
+          if (far) continue;
+          const int64_t to = static_cast<int64_t>(at) + effect.length + distance;
+          if (to < static_cast<int64_t>(begin_) || to >= static_cast<int64_t>(end_)) return false;
+          ways.emplace_back(to, odd);
+        }
+        if (far) break;
+        if (effect.calls) return false;
+        at += length;
+        if (open && at >= end_) return false;
+      }
+    }
+    return true;
+  }
+
   bool unexplored(size_t at) {
     if (is_prefix(bytes_[at]) || !looks_sensitive(at) || owner_[at] != kNobody) return false;
-    if (!matters(at) || agreed(at)) return false;
+    if (!matters(at) || agreed(at) || leads_nowhere(at)) return false;
     return !stop(at, false) && !stop_at_prefix(at);
   }
 

@@ -371,6 +371,49 @@ TEST_F(Vetting, LoadsOfSegmentRegistersCountOnlyIfKnownWhereTheyAreNoticed) {
   EXPECT_EQ(noticed({}), Vetted::kUnexplored);  // It reads.
 }
 
+TEST_F(Vetting, BytesThatLeadToWhatNobodyExecutesDoNotCount) {
+  const auto look = [this](const std::vector<uint8_t>& code) {
+    page_.fill(0x90);
+    page_.back() = 0xc3;
+    put(0x800, code);
+    return vet({});
+  };
+  EXPECT_EQ(look({0x1e}), Vetted::kUnexplored);                          // push ds
+  EXPECT_EQ(look({0x1e, 0x90, 0xf4}), Vetted::kFine);                    // hlt
+  EXPECT_EQ(look({0x1e, 0x0f, 0xff, 0xff}), Vetted::kUnexplored);        // ud0 edi, edi
+  EXPECT_EQ(look({0x1e, 0xfe, 0xff}), Vetted::kFine);                    // No instruction.
+  EXPECT_EQ(look({0x1e, 0xc3, 0xf4}), Vetted::kUnexplored);              // ret
+  EXPECT_EQ(look({0x1e, 0xc2, 8, 0, 0xf4}), Vetted::kUnexplored);        // ret 8
+  EXPECT_EQ(look({0x1e, 0xc2, 7, 0}), Vetted::kFine);                    // ret 7
+  EXPECT_EQ(look({0x1e, 0x74, 2, 0xf4, 0x90, 0xf4}), Vetted::kFine);     // jz, hlt, hlt
+  EXPECT_EQ(look({0x1e, 0x74, 1, 0xf4, 0xc3}), Vetted::kUnexplored);     // jz, hlt, ret
+  EXPECT_EQ(look({0x1e, 0xeb, 1, 0x90, 0xf4}), Vetted::kFine);           // jmp, hlt
+  EXPECT_EQ(look({0x1e, 0xe8, 1, 0, 0, 0, 0xf4}), Vetted::kUnexplored);  // call
+  EXPECT_EQ(look({0x1e, 0xe8, 1, 0, 0, 0x40, 0xc3}), Vetted::kFine);     // call, too far
+  EXPECT_EQ(look({0x1e, 0xcd, 0x80, 0xf4}), Vetted::kUnexplored);        // int 80h
+  EXPECT_EQ(look({0x1e, 0xcd, 0x90}), Vetted::kFine);                    // int 90h
+  EXPECT_EQ(look({0x1e, 0xd7, 0x61, 0xf5}), Vetted::kFine);              // xlat, popa, cmc
+  EXPECT_EQ(look({0x1e, 0xd7, 0x61}), Vetted::kUnexplored);              // xlat, popa
+  EXPECT_EQ(look({0x1e, 0xc5, 0xf8, 0x77, 0xf4}), Vetted::kUnexplored);  // vzeroupper
+  EXPECT_EQ(look({0xcf, 0xf4}), Vetted::kUnexplored);                    // iret
+  EXPECT_EQ(look({0xcb, 0xf4}), Vetted::kUnexplored);                    // far ret
+  EXPECT_EQ(look({0x8c, 0xd8, 0x8c, 0xd8, 0xf4}), Vetted::kFine);        // mov eax, ds; hlt
+  std::vector<uint8_t> longer(70, 0x90);
+  longer.front() = 0x1e;
+  longer.back() = 0xf4;
+  EXPECT_EQ(look(longer), Vetted::kUnexplored);
+  EXPECT_EQ(look({0x1e, 0x90, 0xf4}), Vetted::kFine);
+  EXPECT_EQ(vet({0x800}), Vetted::kSensitive);
+}
+
+TEST_F(Vetting, BytesAtAPagesEndCountWhateverTheyLeadTo) {
+  tail_.assign(32, 0xf4);
+  put(0xffe, {0x1e, 0x90});
+  EXPECT_EQ(vet({}), Vetted::kUnexplored);
+  put(0xff0, {0xeb, 0x0c, 0x1e, 0xeb, 0xfd});  // A jump to what follows a known one.
+  EXPECT_EQ(vet({0xff0}), Vetted::kSensitive);
+}
+
 TEST_F(Vetting, BytesThatAllDecodingsPutInsideAnInstructionDoNotCount) {
   put(0x800, {0xb8, 0x0f, 0xa2, 0, 0, 0xc3});
   EXPECT_EQ(vet({}), Vetted::kFine);
@@ -383,7 +426,7 @@ TEST_F(Vetting, OneDecodingDoesNotAgreeWithAny) {
   for (uint32_t i = 0; i < 18; ++i)
     put(kAt - 113 + 6 * i, {0x69, 0xc0, 0xff, 0xff, 0xff, 0xff});  // imul eax, eax, -1
   put(kAt - 5, {0x0f, 0xa4, 0xc0, 0xff});                          // shld eax, eax, 255
-  put(kAt - 1, {0xb8, 0x0f, 0xa2, 0, 0});
+  put(kAt - 1, {0xb8, 0x0f, 0xa2, 0, 0, 0xc3});
   const auto look = [&] {
     return PageVetter(CpuModel::max())
         .vet({.bytes = page_,

@@ -8,7 +8,8 @@ Programs that fill fresh memory, and operations that are bound by system calls a
 compared among the guests.
 
 The host runs them on one processor, as the guest has one: on that of the last guest's native code,
-since not all have the same neighbours. Its C library is told to choose what it chooses in the guest.
+since not all have the same neighbours. Its C library and libcrypto are told to choose what they
+choose in the guest.
 With --shares each program runs once more in a machine of its own, whose statistics tell how much of
 its user time was native.
 
@@ -50,6 +51,7 @@ TARGET_SHARE = 0.95
 TARGET_OPERATION = 0.95  # Of never's speed, each one's best round; what is missing is noise.
 # The host's processor has more than the guest's, and the C library makes use of it.
 TUNABLES = "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX2,-AVX,-SSE4_2,-SSE4_1,-SSSE3,-ERMS,-FSRM"
+OPENSSL_FEATURES = "0x783fbff:0"  # The same for libcrypto.
 
 HOST, AGAIN = "host", "host again"
 
@@ -80,6 +82,7 @@ print scalar(keys %seen), " $sum\n";
 # With its 8 MiB, preset 6 fills 70 MB of fresh memory for a sample of that size.
 XZ_FILTER = "--lzma2=preset=6,dict=1MiB"
 RATING = r"^Tot: +\d+ +\d+ +(\d+)"
+AES_RATING = r"^AES-128-CBC +([\d.]+)k"
 
 # stress-ng's loops, one kind of code each: integers, x87 and SSE, calls, jumps, tables.
 STRESS = "stress"
@@ -122,6 +125,8 @@ PROGRAMS = [
                            "/loads/data/sample"]),
     Program("unxz", ["usr/bin/xz", "-dc", "/loads/data/sample.xz"]),
     Program("perl", ["usr/bin/perl", "/loads/data/words.pl"]),
+    Program("openssl", ["usr/bin/openssl", "speed", "-seconds", "2", "-bytes", "8192", "-evp",
+                        "aes-128-cbc"], AES_RATING),
     Program("xz-fresh", ["usr/bin/xz", "-T1", "-6", "-k", "-c", "/loads/data/sample"],
             computes=False),
     Program("perl-heap", ["usr/bin/perl", "/loads/data/heap.pl"], computes=False),
@@ -238,7 +243,7 @@ def start(options, kit, policy, statistics_file=None):
 
 
 def host_environment():
-    return {"GLIBC_TUNABLES": TUNABLES, "LC_ALL": "C"}
+    return {"GLIBC_TUNABLES": TUNABLES, "OPENSSL_ia32cap": OPENSSL_FEATURES, "LC_ALL": "C"}
 
 
 def run_on_host(kit, program, processor):

@@ -49,6 +49,7 @@ Result<void> Engine::build(const MachineOptions& options) {
   auto memory = PhysicalMemory::create(options.memory_bytes);
   if (!memory.ok()) return memory.error();
   memory_ = memory.take();
+  if (options.switches.joined_pages) joined_pages_.emplace(memory_->ram_file());
   auto code = CodeMemory::create(options.code_cache_bytes, options.switches.huge_pages);
   if (!code.ok()) return code.error();
   code_memory_ = code.take();
@@ -349,26 +350,64 @@ bool Engine::move_window(uint32_t address, int span_class) {
   return true;
 }
 
-bool Engine::widen_window(uint32_t linear, uint32_t span_class, bool in_use) {
+/// A window of the two pages across which the stack lies there, which are no neighbours in RAM.
+AdjacentPages::State Engine::join_window(uint32_t address) {
+  using State = AdjacentPages::State;
+  if (!joined_pages_ || window_stack() != kFlatStack) return State::kRefused;
+  const uint32_t page = address >> kPageShift;
+  const View& view = current_view();
+  const auto offset_of = [&](uint32_t at) -> std::optional<uint64_t> {
+    if (at == 0 || at >= kLinearPages - 1) return {};
+    const uint64_t delta = view.write_entry(at);
+    if (delta == 0 || view.read_entry(at) != delta) return {};
+    return memory_->ram_offset_of(
+        reinterpret_cast<const std::byte*>(delta + (uint64_t{at} << kPageShift)));
+  };
+  const auto first = offset_of(page);
+  const auto second = offset_of(page + 1);
+  if (!first || !second) return State::kRefused;
+  const AdjacentPages::Found found = joined_pages_->find(*first, *second);
+  if (!found.host) return found.state;
+  if (found.state == State::kNew) {
+    ++counters_.pages_joined;
+    // They may lie where other pages were until now.
+    if (options_.mutation != Mutation::kWindowOfOtherPages) left_windows_.fill({});
+  }
+  HotFields& hot = context_->hot;
+  hot.window_base = page << kPageShift;
+  hot.window_delta = reinterpret_cast<uint64_t>(found.host) - hot.window_base;
+  window_stack_ = kFlatStack;
+  for (size_t i = 0; i < kWindowSpans.size(); ++i)
+    hot.window_limit[i] = int64_t{2 * kPageSize} - kWindowSpans[i];
+  return found.state;
+}
+
+AdjacentPages::State Engine::widen_window(uint32_t linear, uint32_t span_class, bool in_use) {
+  using State = AdjacentPages::State;
   constexpr uint32_t kNear = (2 * kWindowReach) << kPageShift;
   HotFields& hot = context_->hot;
   const uint32_t esp = context_->cpu.gpr[kEsp];
-  if (linear - esp + kNear > 2 * kNear) return false;
+  if (linear - esp + kNear > 2 * kNear) return State::kRefused;
   const HotFields before = hot;
   const auto inside = [&hot](uint32_t address, size_t size_class) {
     return int64_t{address - hot.window_base} <= hot.window_limit[size_class];
   };
-  const bool moved = move_window(esp, 0) && inside(linear, span_class);
-  const int64_t size = hot.window_limit[0] + kWindowSpans[0];
   const int64_t size_before = before.window_limit[0] + kWindowSpans[0];
-  const bool grown = hot.window_delta == before.window_delta &&
-                     hot.window_base <= before.window_base &&
-                     hot.window_base + size >= before.window_base + size_before;
-  if (moved && (grown || !in_use)) return true;
+  const auto grown = [&] {
+    const int64_t size = hot.window_limit[0] + kWindowSpans[0];
+    return hot.window_base <= before.window_base &&
+           hot.window_base + size >= before.window_base + size_before;
+  };
+  if (move_window(esp, 0) && inside(linear, span_class) && (!in_use || grown()))
+    return State::kThere;
+  const State joined = join_window(std::min(esp, linear));
+  if ((joined == State::kThere || joined == State::kNew) && inside(esp, 0) &&
+      inside(linear, span_class) && (!in_use || grown()))
+    return joined;
   hot.window_base = before.window_base;
   hot.window_delta = before.window_delta;
   hot.window_limit = before.window_limit;
-  return false;
+  return joined == State::kNotYet ? joined : State::kRefused;
 }
 
 // --- blocks --------------------------------------------------------------------------------------

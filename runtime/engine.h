@@ -30,6 +30,7 @@
 #include "runtime/native/policy.h"
 #include "runtime/native/processor_wait.h"
 #include "runtime/signals.h"
+#include "shadowmmu/adjacent_pages.h"
 #include "shadowmmu/shadow_mmu.h"
 #include "translator/context.h"
 #include "translator/instruction.h"
@@ -66,6 +67,7 @@ struct EngineCounters {
   uint64_t dispatches = 0;
   uint64_t page_misses = 0;
   uint64_t careful_instructions = 0;
+  uint64_t pages_joined = 0;
   uint64_t code_writes = 0;
   uint64_t exceptions = 0;
   uint64_t page_faults = 0;
@@ -205,8 +207,9 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   uint32_t window_stack() const;
   void fill_without_trace(uint32_t page);
   bool move_window(uint32_t address, int span_class);
+  AdjacentPages::State join_window(uint32_t address);
   /// Makes the window hold ESP and `linear`; where it is `in_use`, it may only grow.
-  bool widen_window(uint32_t linear, uint32_t span_class, bool in_use);
+  AdjacentPages::State widen_window(uint32_t linear, uint32_t span_class, bool in_use);
   OrFault<Resolution> resolve_code(Linear address);
   /// Where EIP leads, with its page's slot filled.
   struct CodePlace {
@@ -387,7 +390,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   };
   std::array<LeftWindow, 4> left_windows_{};
   uint32_t left_window_next_ = 0;
-  uint64_t address_mask_ = ~uint64_t{0};  ///< What the A20 gate lets through.
+  std::optional<AdjacentPages> joined_pages_;  ///< Those with a stack across them.
+  uint64_t address_mask_ = ~uint64_t{0};       ///< What the A20 gate lets through.
   std::unique_ptr<NativeUser> native_;
   NativePolicy policy_;
   std::string native_refusal_;

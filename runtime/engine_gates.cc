@@ -148,20 +148,26 @@ struct Gates {
   static GateResult window(Context* context, uint32_t address, uint32_t span_class, uint64_t from) {
     Engine& e = engine(context);
     if (e.move_window(address, static_cast<int>(span_class))) return stay(0);
-    e.locate(from);
-    Block& block = *e.cache_->block_at(from - 1);
-    if (++block.window_misses == kManyWindowMisses) do_without(e, block, Variant::kNoWindow);
-    return go(e.resume_variant(Variant::kNoWindow));
+    return unless_there(e, e.join_window(address), from, &Block::window_misses, Variant::kNoWindow);
   }
 
   static GateResult frame(Context* context, uint32_t address, uint32_t bits, uint64_t from) {
     Engine& e = engine(context);
     const FrameInfo info = FrameInfo::unpack(bits);
-    if (e.widen_window(address, info.span_class, info.window_in_use)) return stay(0);
+    const auto widened = e.widen_window(address, info.span_class, info.window_in_use);
+    return unless_there(e, widened, from, &Block::frame_misses, Variant::kNoFrame);
+  }
+
+  /// Goes on in the variant that needs no window there, if there is none.
+  static GateResult unless_there(Engine& e, AdjacentPages::State window, uint64_t from,
+                                 uint16_t Block::*misses, Variant without) {
+    using State = AdjacentPages::State;
+    if (window == State::kThere || window == State::kNew) return stay(0);
     e.locate(from);
     Block& block = *e.cache_->block_at(from - 1);
-    if (++block.frame_misses == kManyWindowMisses) do_without(e, block, Variant::kNoFrame);
-    return go(e.resume_variant(Variant::kNoFrame));
+    if (window == State::kRefused && ++(block.*misses) == kManyWindowMisses)
+      do_without(e, block, without);
+    return go(e.resume_variant(without));
   }
 
   /// The block has its stack where the window cannot be, again and again: its place goes to one

@@ -199,6 +199,7 @@ Statistics Engine::statistics() const {
   s.dispatches = counters_.dispatches;
   s.page_misses = counters_.page_misses;
   s.careful_instructions = counters_.careful_instructions;
+  s.pages_joined = counters_.pages_joined;
   s.traced_writes = mmu_->counters().traced_writes;
   s.code_writes = counters_.code_writes;
   s.view_switches = mmu_->counters().view_switches;

@@ -131,6 +131,7 @@ std::vector<std::pair<std::string, uint64_t>> Statistics::named() const {
           {"dispatches", dispatches},
           {"page_misses", page_misses},
           {"careful_instructions", careful_instructions},
+          {"pages_joined", pages_joined},
           {"traced_writes", traced_writes},
           {"code_writes", code_writes},
           {"view_switches", view_switches},

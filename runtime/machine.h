@@ -160,6 +160,7 @@ struct Statistics {
   uint64_t dispatches = 0;            ///< Returns from translated code to the run loop.
   uint64_t page_misses = 0;           ///< Accesses that found no entry in a view.
   uint64_t careful_instructions = 0;  ///< MMIO, traced, crossing: executed one by one.
+  uint64_t pages_joined = 0;          ///< Pairs, since a stack lies across them.
   uint64_t traced_writes = 0;
   uint64_t code_writes = 0;
   uint64_t view_switches = 0;

@@ -20,6 +20,7 @@ std::span<const MutationName> mutation_names() {
       MutationName{Mutation::kStaleMapping, "stale_mapping"},
       MutationName{Mutation::kStaleWindow, "stale_window"},
       MutationName{Mutation::kWindowOfOtherStack, "window_of_other_stack"},
+      MutationName{Mutation::kWindowOfOtherPages, "window_of_other_pages"},
       MutationName{Mutation::kStaleComparison, "stale_comparison"},
       MutationName{Mutation::kLoopTooLong, "loop_too_long"},
       MutationName{Mutation::kSharedAcrossPages, "shared_across_pages"},

@@ -24,6 +24,7 @@ enum class Mutation : uint8_t {
   kStaleMapping,            ///< A changed mapping leaves the page's code where it was.
   kStaleWindow,             ///< A changed mapping leaves the stack window where it was.
   kWindowOfOtherStack,      ///< Another SS leaves the stack window where it was.
+  kWindowOfOtherPages,      ///< So do other pages, where those of a stack were side by side.
   kStaleComparison,         ///< A comparison is repeated with a register that has changed since.
   kLoopTooLong,             ///< A loop's unchecked copy runs past the end of a page.
   kSharedAcrossPages,       ///< A shared look-up's accesses are not kept to one page.

@@ -14,6 +14,8 @@ constexpr std::array kNames = {
     SwitchName{"stack-window-16", &Switches::stack_window_16, "the same for 16-bit stacks"},
     SwitchName{"frame-window", &Switches::frame_window,
                "one check per block for accesses relative to a frame pointer"},
+    SwitchName{"joined-pages", &Switches::joined_pages,
+               "the same where a stack lies across two pages of RAM"},
     SwitchName{"share-lookups", &Switches::share_lookups,
                "one look-up for accesses at constant distances from the same register"},
     SwitchName{"lazy-flags", &Switches::lazy_flags, "save flags only where live ones are lost"},

@@ -14,6 +14,7 @@ struct Switches {
   bool stack_window = true;     ///< ESP-relative accesses share one check per block.
   bool stack_window_16 = true;  ///< On 16-bit stacks too.
   bool frame_window = true;     ///< EBP-relative ones too, where EBP looks like a frame pointer.
+  bool joined_pages = true;     ///< Stacks across two pages that are no neighbours in RAM, too.
   bool share_lookups = true;    ///< Other accesses relative to one register share a look-up.
   bool lazy_flags = true;       ///< Flags are saved only where something clobbers live ones.
   bool recompute_flags = true;  ///< Comparisons that can be repeated have their flags not saved.

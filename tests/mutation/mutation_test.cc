@@ -120,6 +120,7 @@ INSTANTIATE_TEST_SUITE_P(
                     MutationCase{Mutation::kStaleMapping, {"smc_alias"}},
                     MutationCase{Mutation::kStaleWindow, {"probe window"}},
                     MutationCase{Mutation::kWindowOfOtherStack, {"stack_window_16"}},
+                    MutationCase{Mutation::kWindowOfOtherPages, {"stack_across_pages"}},
                     MutationCase{Mutation::kStaleComparison, {"flags_compared"}},
                     MutationCase{Mutation::kLoopTooLong, {"page_loops"}},
                     MutationCase{Mutation::kSharedAcrossPages, {"shared_lookups", "blocks"}},

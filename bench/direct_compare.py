@@ -4,8 +4,8 @@ adaptive and always, side by side: the same binaries and libraries, for each pro
 after the other. The guests stay booted meanwhile. Programs that compute are compared with the host,
 which runs at the begin and at the end of each round: a ratio is of the two runs' geometric mean, so
 that a host that gets slower meanwhile does not count, and what the two differ by is the noise.
-Programs that fill fresh memory, and operations that are bound by system calls and page faults, are
-compared among the guests.
+Programs that fill fresh memory, or call code that stays translated all the time, and operations
+that are bound by system calls and page faults, are compared among the guests.
 
 The host runs them on one processor, as the guest has one: on that of the last guest's native code,
 since not all have the same neighbours. Its C library and libcrypto are told to choose what they
@@ -83,6 +83,7 @@ print scalar(keys %seen), " $sum\n";
 XZ_FILTER = "--lzma2=preset=6,dict=1MiB"
 RATING = r"^Tot: +\d+ +\d+ +(\d+)"
 AES_RATING = r"^AES-128-CBC +([\d.]+)k"
+MD5_RATING = r"^md5 +([\d.]+)k"
 
 # stress-ng's loops, one kind of code each: integers, x87 and SSE, calls, jumps, tables.
 STRESS = "stress"
@@ -99,7 +100,7 @@ METHOD_RATING = r" cpu +\d+ +[\d.]+ +[\d.]+ +[\d.]+ +([\d.]+)"  # By elapsed tim
 
 
 class Program:
-    """Judged by its time, or by the rating that it prints. It computes, or fills fresh memory."""
+    """Judged by its time, or by the rating that it prints. It computes, or is bound by events."""
 
     def __init__(self, name, arguments, rating=None, computes=True):
         self.name = name
@@ -130,6 +131,8 @@ PROGRAMS = [
     Program("xz-fresh", ["usr/bin/xz", "-T1", "-6", "-k", "-c", "/loads/data/sample"],
             computes=False),
     Program("perl-heap", ["usr/bin/perl", "/loads/data/heap.pl"], computes=False),
+    Program("openssl-md5", ["usr/bin/openssl", "speed", "-seconds", "3", "-bytes", "8192", "md5"],
+            MD5_RATING, computes=False),
 ]
 
 

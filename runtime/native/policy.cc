@@ -25,7 +25,7 @@ constexpr uint64_t kForgets = 64;
 /// What is mapped stays mapped: later stays are to pay for it, too.
 constexpr uint64_t kMappingShare = 4;
 /// The first credit of a long demotion's end is this part of it.
-constexpr uint64_t kCreditShare = 16;
+constexpr uint64_t kCreditShare = 64;
 constexpr size_t kMostSpaces = 1024;
 }  // namespace
 

@@ -115,7 +115,7 @@ class Program:
         found = re.search(self.rating, output, re.M)
         if not found:
             raise BenchError(f"{self.name} prints no rating:\n{output}")
-        return 1e3 / float(found[1])
+        return 1e6 / float(found[1])
 
 
 PROGRAMS = [

@@ -367,12 +367,13 @@ AdjacentPages::State Engine::join_window(uint32_t address) {
   const auto second = offset_of(page + 1);
   if (!first || !second) return State::kRefused;
   const AdjacentPages::Found found = joined_pages_->find(*first, *second);
-  if (!found.host) return found.state;
-  if (found.state == State::kNew) {
-    ++counters_.pages_joined;
+  if (found.state == State::kNew || found.state == State::kFailed) {
     // They may lie where other pages were until now.
     if (options_.mutation != Mutation::kWindowOfOtherPages) left_windows_.fill({});
+    drop_window();
   }
+  if (!found.host) return found.state;
+  if (found.state == State::kNew) ++counters_.pages_joined;
   HotFields& hot = context_->hot;
   hot.window_base = page << kPageShift;
   hot.window_delta = reinterpret_cast<uint64_t>(found.host) - hot.window_base;
@@ -400,13 +401,18 @@ AdjacentPages::State Engine::widen_window(uint32_t linear, uint32_t span_class, 
   };
   if (move_window(esp, 0) && inside(linear, span_class) && (!in_use || grown()))
     return State::kThere;
-  const State joined = join_window(std::min(esp, linear));
+  const uint32_t lower = std::min(esp, linear);
+  const bool near = (std::max(esp, linear) >> kPageShift) - (lower >> kPageShift) <= 1;
+  const State joined = near ? join_window(lower) : State::kRefused;
   if ((joined == State::kThere || joined == State::kNew) && inside(esp, 0) &&
       inside(linear, span_class) && (!in_use || grown()))
     return joined;
-  hot.window_base = before.window_base;
-  hot.window_delta = before.window_delta;
-  hot.window_limit = before.window_limit;
+  const bool lost = joined == State::kNew || joined == State::kFailed;
+  if (!lost) {
+    hot.window_base = before.window_base;
+    hot.window_delta = before.window_delta;
+    hot.window_limit = before.window_limit;
+  }
   return joined == State::kNotYet ? joined : State::kRefused;
 }
 

@@ -165,7 +165,7 @@ struct Gates {
     if (window == State::kThere || window == State::kNew) return stay(0);
     e.locate(from);
     Block& block = *e.cache_->block_at(from - 1);
-    if (window == State::kRefused && ++(block.*misses) == kManyWindowMisses)
+    if (window != State::kNotYet && ++(block.*misses) == kManyWindowMisses)
       do_without(e, block, without);
     return go(e.resume_variant(without));
   }

@@ -40,7 +40,7 @@ AdjacentPages::Found AdjacentPages::find(uint64_t first, uint64_t second) {
   if (++found->asked < kOften) return {State::kNotYet, nullptr};
   if (map(pair)) return {State::kNew, place_of(pair)};
   *found = {};
-  return {};
+  return {State::kFailed, nullptr};
 }
 
 }  // namespace trapline

@@ -17,6 +17,7 @@ class AdjacentPages {
     kNew,     ///< They are there from now on, and another pair may be no more.
     kNotYet,  ///< They have to be asked for more often first.
     kRefused,
+    kFailed,  ///< So are they, and another pair may be no more.
   };
   struct Found {
     State state = State::kRefused;

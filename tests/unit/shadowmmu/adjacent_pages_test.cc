@@ -67,7 +67,7 @@ TEST_F(AdjacentPagesTest, ManyThatAreAskedForSeldomAreNeverThere) {
 TEST_F(AdjacentPagesTest, TheHostMayRefuse) {
   AdjacentPages none(-1);
   for (uint32_t i = 1; i < AdjacentPages::kOften; ++i) none.find(0, 2 * kPageSize);
-  EXPECT_EQ(none.find(0, 2 * kPageSize).state, State::kRefused);
+  EXPECT_EQ(none.find(0, 2 * kPageSize).state, State::kFailed);
 }
 
 }  // namespace

@@ -181,9 +181,9 @@ def arguments():
     options.policies = options.policies.split(",")
     if unknown := set(options.policies) - set(POLICIES):
         parser.error(f"no such policy: {', '.join(unknown)}")
-    fills = any(not program.computes for program in options.programs)
-    if (fills or not options.no_operations) and "never" not in options.policies:
-        parser.error("operations, and programs that fill memory, are compared with 'never': name it, "
+    bound = any(not program.computes for program in options.programs)
+    if (bound or not options.no_operations) and "never" not in options.policies:
+        parser.error("operations, and programs bound by events, are compared with 'never': name it, "
                      "too, or give --no-operations and --programs")
     if options.rounds < 1:
         parser.error("--rounds is at least 1")
@@ -450,7 +450,7 @@ def main():
         if programs:
             print_programs(programs, summaries, computing, host)
         if filling:
-            print_operations(filling, options.policies, "s")
+            print_operations(filling, options.policies, "s or 1e6/rating")
         if operations:
             print_operations(operations, options.policies, "ns")
         print()

@@ -14,10 +14,10 @@ class AdjacentPages {
  public:
   enum class State : uint8_t {
     kThere,
-    kNew,     ///< They are there from now on, and another pair may be no more.
-    kNotYet,  ///< They have to be asked for more often first.
-    kRefused,
-    kFailed,  ///< So are they, and another pair may be no more.
+    kNew,      ///< They are there from now on, and another pair may be no more.
+    kNotYet,   ///< They have to be asked for more often first.
+    kRefused,  ///< They are not to be had.
+    kFailed,   ///< The same, and another pair may be no more.
   };
   struct Found {
     State state = State::kRefused;

@@ -5,9 +5,9 @@
 // question is about instructions that silently do something else (SGDT, loads and stores of segment
 // registers). Bytes that look like one are everywhere, so they count only where they do not lie
 // inside an instruction that is known: one that is reached, inside the page, from where the guest
-// is known to have executed, or that all ways to decode what comes before agree on. A jump into the
-// middle of a known instruction is not noticed; what that runs is a fidelity gap, never one of
-// safety.
+// is known to have executed, or that all ways to decode what comes before agree on. Nor do they
+// count where what follows shows that nobody executes them, as with data. A jump into the middle of
+// a known instruction is not noticed; what that runs is a fidelity gap, never one of safety.
 //
 // Where all such instructions are found, execution may be stopped at them instead: by breakpoints,
 // or by a copy of the page that has another byte where they begin. The latter must be certain of

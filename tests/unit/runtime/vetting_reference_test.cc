@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <array>
-#include <optional>
 #include <random>
 #include <utility>
 #include <vector>
@@ -177,13 +176,20 @@ class PlainVetter {
     return leading >= 4;
   }
 
-  void branch(size_t at, std::vector<size_t>& open) const {
+  /// From its end, of where the instruction there branches.
+  std::vector<int64_t> distances(size_t at) const {
     Instruction in;
     const auto bytes = from(at).first(std::min<size_t>(from(at).size(), 15));
-    if (decode(bytes, CodeSize::k32, CpuModel::max(), 0, in) != Decoded::kOk) return;
-    for (int i = 0; i < in.operand_count; ++i) {
-      if (in.operand[i].kind != Operand::Kind::kRelative) continue;
-      const int64_t to = static_cast<int64_t>(at) + in.length + in.operand[i].value;
+    if (decode(bytes, CodeSize::k32, CpuModel::max(), 0, in) != Decoded::kOk) return {};
+    std::vector<int64_t> out;
+    for (int i = 0; i < in.operand_count; ++i)
+      if (in.operand[i].kind == Operand::Kind::kRelative) out.push_back(in.operand[i].value);
+    return out;
+  }
+
+  void branch(size_t at, std::vector<size_t>& open) const {
+    for (const int64_t distance : distances(at)) {
+      const int64_t to = static_cast<int64_t>(at) + effects_.ask(from(at)).length + distance;
       if (to < static_cast<int64_t>(begin_) || to >= static_cast<int64_t>(end_)) continue;
       const auto target = static_cast<size_t>(to);
       if (owner_[target] != target) open.push_back(target);
@@ -239,23 +245,6 @@ class PlainVetter {
     return bytes_[at] != 0x0f || !conditions_.sse || sensitive_second_byte(next);
   }
 
-  /// Where the instruction there leads besides what follows it; nothing if that is not the whole
-  /// truth.
-  std::optional<std::vector<int64_t>> branches(size_t at) const {
-    Instruction in;
-    const auto bytes = from(at).first(std::min<size_t>(from(at).size(), 15));
-    if (decode(bytes, CodeSize::k32, CpuModel::max(), 0, in) != Decoded::kOk) {
-      if (effects_.ask(from(at)).ends) return std::nullopt;
-      return std::vector<int64_t>();
-    }
-    std::vector<int64_t> out;
-    for (int i = 0; i < in.operand_count; ++i)
-      if (in.operand[i].kind == Operand::Kind::kRelative) out.push_back(in.operand[i].value);
-    const InstructionEffect effect = effects_.ask(from(at));
-    if (out.empty() && (effect.ends || effect.calls)) return std::nullopt;
-    return out;
-  }
-
   /// Depth first, each way to its end.
   bool leads_nowhere(size_t begin) const {
     std::vector<bool> seen(bytes_.size());
@@ -270,12 +259,12 @@ class PlainVetter {
         const uint8_t length = InstructionLengths::ask(from(at));
         if (at != begin) odd += oddity(from(at));
         if (length == InstructionLengths::kNone || odd >= kOdd) break;
-        const auto there = branches(at);
-        if (!there) return false;
+        const std::vector<int64_t> there = distances(at);
         const InstructionEffect effect = effects_.ask(from(at));
+        if (there.empty() && (effect.ends || effect.calls)) return false;
         open = !effect.ends;
         bool far = false;
-        for (const int64_t distance : *there) {
+        for (const int64_t distance : there) {
           far = distance < -(32 << 20) || distance > 32 << 20;
           if (far) continue;
           const int64_t to = static_cast<int64_t>(at) + effect.length + distance;

@@ -172,8 +172,9 @@ void container_kick(benchmark::State& state) {
   state.counters["worst_us"] = worst * 1e6;
 }
 
-/// From when a timer is due to the end of run(): the container's own, or one of the thread, which
-/// has to be woken up to kick the container. Percentiles tell more than the mean.
+/// From when a timer is due to the end of run(): the container's own (apart: the thread kicks as it
+/// waits for that time), or one of the thread, which has to be woken up to kick the container.
+/// Percentiles tell more than the mean.
 void container_deadline(benchmark::State& state) {
   using Clock = std::chrono::steady_clock;
   Setup setup({0xeb, 0xfe}, state);

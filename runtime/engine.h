@@ -300,6 +300,8 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   NativeRegisters to_native(NativeSpace& space) const;
   bool from_native(const NativeEvent& event, const NativeRegisters& given);
   OrFault<void> load_changed_segments(const NativeRegisters& in, const NativeRegisters& given);
+  void gather_memory();
+  bool gathers_meanwhile() const;
   std::optional<Exit> run_native();
   void place(Container& container, uint64_t now);
   void begin_brief_stay();
@@ -408,7 +410,9 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   ProcessorWait thread_wait_;
   ProcessorWait container_wait_;
   Placement placement_;
-  bool two_processors_ = false;  ///< Native code may have one of its own.
+  bool two_processors_ = false;      ///< Native code may have one of its own.
+  std::function<void()> meanwhile_;  ///< What the thread does while that runs for long.
+  uint64_t waited_apart_ = 0;        ///< When it last did; 0: never.
   /// What the instruction at `eip` is to access when the guest's kernel returns to it.
   struct ExpectedAccess {
     uint32_t view = 0;

@@ -75,6 +75,10 @@ Result<void> Engine::build_native(const MachineOptions& options) {
   if (!made.ok()) return made.error();
   native_ = made.take();
   if (options.native_at_once) native_->look_at_once();
+  meanwhile_ = [this] {
+    waited_apart_ = nanoseconds_now();
+    gather_memory();
+  };
   two_processors_ = options.switches.two_processors && processors_granted() >= 2;
   return {};
 }
@@ -128,11 +132,22 @@ void Engine::prepare_thread_for_native() {
 }
 
 void Engine::rest_after(const Exit& exit, const RunLimits& limits) {
-  if (options_.switches.huge_pages) memory_->gather(nanoseconds_now());
+  if (!gathers_meanwhile()) gather_memory();
   if (limits.goes_on && exit.kind == Exit::Kind::kDeadline)
     processor_.release_in_time(nanoseconds_now());
   else
     rest();
+}
+
+void Engine::gather_memory() {
+  if (options_.switches.huge_pages) memory_->gather(nanoseconds_now());
+}
+
+/// Whether the thread sees to memory while it waits for guest code on another processor, so that
+/// nothing waits for that.
+bool Engine::gathers_meanwhile() const {
+  constexpr uint64_t kLately = 100'000'000;
+  return waited_apart_ != 0 && nanoseconds_now() - waited_apart_ < kLately;
 }
 
 void Engine::rest() {
@@ -317,7 +332,8 @@ std::optional<Exit> Engine::stay_native() {
     native_running_ = &space->container();
     const uint64_t due = leave_deadline_to_container();
     if (stop_requested_) context_->hot.attention = 1;  // Its kick may have been put off just now.
-    const NativeEvent event = space->container().run(given, context_->hot.attention, due);
+    const NativeEvent event =
+        space->container().run(given, context_->hot.attention, due, meanwhile_);
     native_running_ = nullptr;
     const uint64_t stopped = HostTicks::now();
     const uint64_t end = nanoseconds_now();

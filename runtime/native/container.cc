@@ -372,7 +372,7 @@ bool Container::acknowledged() {
 
 bool Container::flush() {
   if (pending_ == 0 || lost_) return !lost_;
-  post(0);
+  post(TRAPLINE_STARTS_NOTHING);
   return acknowledged();
 }
 
@@ -408,16 +408,22 @@ void Container::kick() const {
   if (pid_ > 0 && load(mailbox_->stopped) != ticket_) ::kill(pid_, TRAPLINE_KICK_SIGNAL);
 }
 
-bool Container::looks_stopped(uint32_t ticket, nanoseconds time) const {
+bool Container::looks_stopped(uint32_t ticket, nanoseconds time) {
   constexpr int kBetweenClocks = 32;
   if (time <= nanoseconds{0}) return load(mailbox_->stopped) == ticket;
   const auto begin = steady_clock::now();
+  auto now = begin;
   do {
     for (int i = 0; i < kBetweenClocks; ++i) {
       if (load(mailbox_->stopped) == ticket) return true;
       __builtin_ia32_pause();
     }
-  } while (steady_clock::now() - begin < time);
+    now = steady_clock::now();
+    if (kick_at_ && now >= *kick_at_) {
+      kick_at_.reset();
+      kick();
+    }
+  } while (now - begin < time);
   return false;
 }
 
@@ -431,19 +437,17 @@ void Container::sleep_while_running(uint32_t ticket, std::chrono::nanoseconds ti
 /// Waits for the mailbox to say so. The processes are looked at every now and then; what the
 /// mailbox holds decides nothing but how long that takes.
 bool Container::wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
-                             std::chrono::nanoseconds patience, uint64_t deadline) {
+                             std::chrono::nanoseconds patience,
+                             const std::function<void()>& meanwhile) {
   if (looks_stopped(ticket, looks_)) return true;
-  // With a processor of its own the thread can be awake when guest code stops by itself.
-  bool awaits = apart_ && deadline != 0;
+  if (apart_ && meanwhile) meanwhile();
   std::optional<Silence> silence;  // Since something was wanted of it.
   auto looked = steady_clock::now();
   for (;;) {
     nanoseconds time = kLook;
-    if (awaits) {
-      const nanoseconds now = steady_clock::now().time_since_epoch();
-      const nanoseconds left = nanoseconds(deadline) - kAwakeBefore - now;
-      awaits = left > kLeastSleep;
-      if (awaits)
+    if (kick_at_) {
+      const nanoseconds left = *kick_at_ - kAwakeBefore - steady_clock::now();
+      if (left > kLeastSleep)
         time = std::min(time, left);
       else if (looks_stopped(ticket, kLooksAtDeadline))
         return true;
@@ -474,27 +478,32 @@ void Container::go_on() {
 }
 
 NativeEvent Container::run(const NativeRegisters& registers, const volatile uint8_t& attention,
-                           uint64_t deadline) {
+                           uint64_t deadline, const std::function<void()>& meanwhile) {
   NativeEvent event;
   event.kind = NativeEvent::Kind::kNotStarted;
   const uint64_t begin = __rdtsc();
   const auto now = steady_clock::now();
   if (now - looked_at_ > kLook && !still_alive()) return event;
-  // Where all take turns, the mapper itself goes on to the container: one turn less.
-  const bool by_mapper = processor_ >= 0 && !apart_ && pending_ != 0 && !lost_;
+  // The mapper itself goes on to the container: one turn less.
+  const bool by_mapper = processor_ >= 0 && pending_ != 0 && !lost_;
   if (!by_mapper && !flush()) return event;
   std::memcpy(&mailbox_->registers, &registers, sizeof registers);
   mailbox_->looks = container_looks_;
-  mailbox_->deadline = deadline;
+  // A thread that is awake kicks: the other processor need not set a timer, nor take its interrupt.
+  mailbox_->deadline = apart_ ? 0 : deadline;
+  kick_at_.reset();
+  if (apart_ && deadline != 0) kick_at_.emplace(nanoseconds(deadline));
   mailbox_->began = 0;
   if (by_mapper) {
     ++ticket_;
-    post(1);
+    post(apart_ ? TRAPLINE_STARTS_GUEST_AND_TELLS : TRAPLINE_STARTS_GUEST);
   } else {
     go_on();
   }
   if (attention != 0) kick();  // What came before there was anything to stop went nowhere.
-  const bool stopped = wait_stopped(ticket_, &attention, kKickPatience, deadline);
+  // Who looks at the mailbox keeps the mapper, which is here, too, from its work.
+  const bool looks = !by_mapper || !apart_ || acknowledged();
+  const bool stopped = looks && wait_stopped(ticket_, &attention, kKickPatience, meanwhile);
   if (by_mapper && !acknowledged() && !carried_out()) return event;
   // Killed before guest code went on, unless that does not answer.
   if (!stopped && !silent_ && mailbox_->began == 0) return event;

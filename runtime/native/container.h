@@ -13,7 +13,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 
 #include "runtime/native/protocol.h"
 #include "vcpu/result.h"
@@ -100,10 +102,12 @@ class Container {
   bool flush();
   /// Lets guest code run until something happens. `attention` is what a kick follows from: a
   /// container that does not answer kicks while it is set is ended. At the deadline, in nanoseconds
-  /// of the monotonic clock, guest code stops by itself as if kicked, unless somebody hostile has
-  /// put its timer out of action; 0: never.
+  /// of the monotonic clock, guest code is kicked: by the thread where they are apart, else by a
+  /// timer of the container's, unless somebody hostile has put that out of action; 0: never. Where
+  /// they are apart and guest code runs for long, the thread does something else once, and is then
+  /// as late as that takes.
   NativeEvent run(const NativeRegisters& registers, const volatile uint8_t& attention,
-                  uint64_t deadline = 0);
+                  uint64_t deadline = 0, const std::function<void()>& meanwhile = {});
   /// Both processes run there from now on, and so must the calling thread: neither side looks at
   /// the mailbox again and again any more.
   void move_to(int processor);
@@ -128,8 +132,8 @@ class Container {
   Container() = default;
   Result<void> launch(const ContainerFiles& files, Confinement confinement);
   bool wait_stopped(uint32_t ticket, const volatile uint8_t* attention,
-                    std::chrono::nanoseconds patience, uint64_t deadline = 0);
-  bool looks_stopped(uint32_t ticket, std::chrono::nanoseconds time) const;
+                    std::chrono::nanoseconds patience, const std::function<void()>& meanwhile = {});
+  bool looks_stopped(uint32_t ticket, std::chrono::nanoseconds time);
   void sleep_while_running(uint32_t ticket, std::chrono::nanoseconds time);
   void open_watches();
   void add(const NativeCommand& command);
@@ -154,6 +158,7 @@ class Container {
   int processor_ = -1;                 ///< Of the calling thread, and the mapper.
   bool apart_ = false;                 ///< Guest code has another one,
   cpu_set_t others_{};                 ///< one of these.
+  std::optional<std::chrono::steady_clock::time_point> kick_at_;  ///< The deadline, then.
   bool lost_ = false;
   bool silent_ = false;  ///< It was ended because it did not answer.
   bool cpuid_faults_ = false;

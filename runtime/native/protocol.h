@@ -31,6 +31,11 @@
 #define TRAPLINE_PROTECT 3    /* length bytes at address */
 #define TRAPLINE_DESCRIPTOR 4 /* the struct user_desc that lies at NativeCommand.address */
 
+/* Whether the mapper lets the guest run when it is through: NativeCommands.starts. */
+#define TRAPLINE_STARTS_NOTHING 0
+#define TRAPLINE_STARTS_GUEST 1
+#define TRAPLINE_STARTS_GUEST_AND_TELLS 2 /* And wakes who waits for it, unlike the last. */
+
 #define TRAPLINE_COMMAND_SIZE 32
 #define TRAPLINE_MAX_COMMANDS 200
 
@@ -75,7 +80,7 @@ struct NativeCommands {
   uint32_t trapline_pid;
   uint32_t one;        /* 1, to be written from. */
   uint32_t unconfined; /* For tests of the confinement: there is none. */
-  uint32_t starts;     /* When the mapper is through it lets the guest run, */
+  uint32_t starts;     /* When the mapper is through it may let the guest run, */
   uint32_t ticket;     /* by this value of `go`; of `stopped`, when something has failed. */
   uint32_t reserved[9];
   struct NativeCommand command[TRAPLINE_MAX_COMMANDS];

@@ -6,7 +6,7 @@
  *
  *   rbx command     ebp how many are left         r12 the page of commands
  *   r13d last sequence number                     r14d whether one of the commands has failed
- *   afterwards: ebx the ticket, ebp whether to start the guest by it
+ *   afterwards: ebx the ticket, ebp whether to start the guest by it (TRAPLINE_STARTS_...)
  */
 #include <asm/unistd.h>
 
@@ -162,6 +162,11 @@ mapper:
         mov     $__NR_futex, %eax
         mov     $FUTEX_WAKE, %esi
         mov     $1, %edx
+        syscall
+        cmp     $TRAPLINE_STARTS_GUEST_AND_TELLS, %ebp
+        jne     .Lwait
+        movabs  $(TRAPLINE_STATUS_ADDRESS + TRAPLINE_DONE), %rdi
+        mov     $__NR_futex, %eax
         syscall
         jmp     .Lwait
         .size   mapper, . - mapper

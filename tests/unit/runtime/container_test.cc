@@ -363,6 +363,30 @@ TEST_F(ContainerApartTest, ChangesAreMadeBeforeTheGuestGoesOn) {
   expect_changes_before_the_guest_goes_on();
 }
 
+TEST_F(ContainerApartTest, TheTimerOfWhenTheyWereTogetherIsForgotten) {
+  container_->move_to(here_);
+  const uint64_t early = in(std::chrono::milliseconds(200));
+  put_code({0xcc});
+  ASSERT_EQ(run_until(early).signal, unsigned{SIGTRAP});
+  container_->move_apart(here_, others_);
+  put_code({0xeb, 0xfe});
+  registers_.eip = kCode;
+  const uint64_t deadline = early + 300'000'000;
+  EXPECT_EQ(run_until(deadline).signal, static_cast<uint32_t>(TRAPLINE_KICK_SIGNAL));
+  EXPECT_GE(in(std::chrono::milliseconds(0)), deadline);
+}
+
+TEST_F(ContainerApartTest, WhileGuestCodeRunsForLongTheThreadDoesSomethingElseOnce) {
+  put_code({0xeb, 0xfe});
+  int times = 0;
+  const auto count = [&times] { ++times; };
+  container_->run(registers_, attention_, in(std::chrono::milliseconds(20)), count);
+  EXPECT_EQ(times, 1);
+  container_->move_to(here_);
+  container_->run(registers_, attention_, in(std::chrono::milliseconds(20)), count);
+  EXPECT_EQ(times, 1);
+}
+
 TEST_F(ContainerApartTest, ADeadlineStopsALoopAndSoDoesAKick) {
   put_code({0xeb, 0xfe});  // jmp itself
   for (const int milliseconds : {0, 1, 12}) {

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Programs of Debian's i386 packages on the host and in a Linux guest with --direct-exec=never,
 adaptive and always, side by side: the same binaries and libraries, for each program and round one
-after the other. The guests stay booted meanwhile. Programs that compute are compared with the host,
+after the other. The guests stay booted meanwhile. With --boots all of that is done again in guests
+that are booted anew, and with new copies of the programs for the host: which frames of memory they
+lie in makes a difference that stays until then. Programs that compute are compared with the host,
 which runs at the begin and at the end of each round: a ratio is of the two runs' geometric mean, so
 that a host that gets slower meanwhile does not count, and what the two differ by is the noise.
 Programs that fill fresh memory, or call code that stays translated all the time, and operations
@@ -21,6 +23,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -164,7 +167,9 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add_guest_arguments(parser)
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3,
+                        help="in each boot of the guests (default: %(default)s)")
+    parser.add_argument("--boots", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument("--policies", default=",".join(POLICIES), metavar="NAME,NAME")
     parser.add_argument("--programs", metavar="NAME,NAME", default=",".join(
         [program.name for program in PROGRAMS]),
@@ -185,8 +190,8 @@ def arguments():
     if (bound or not options.no_operations) and "never" not in options.policies:
         parser.error("operations, and programs bound by events, are compared with 'never': name it, "
                      "too, or give --no-operations and --programs")
-    if options.rounds < 1:
-        parser.error("--rounds is at least 1")
+    if options.rounds < 1 or options.boots < 1:
+        parser.error("--rounds and --boots are at least 1")
     return options
 
 
@@ -223,6 +228,12 @@ class Kit:
         operations = pathlib.Path(options.build) / "bench-guests/linux-operations"
         archive.add_file("loads/operations", operations.read_bytes(), 0o755)
         initramfs.write(archive, self.initrd)
+
+    def copy_for_host(self):
+        """From now on the host runs a new copy. The last one stays, and keeps its frames."""
+        copy = pathlib.Path(tempfile.mkdtemp(dir=self.data.parent)) / "tree"
+        shutil.copytree(self.tree, copy, symlinks=True)
+        self.tree = copy
 
     def host_command(self, words):
         """The same binary with the packages' own loader and libraries."""
@@ -298,6 +309,15 @@ def measure(options, kit):
     """(seconds by program and engine, nanoseconds by operation and policy), lists of rounds"""
     programs = {program.name: {} for program in options.programs}
     operations = {} if options.no_operations else {name: {} for name in OPERATIONS}
+    for boot in range(options.boots):
+        if boot > 0:
+            kit.copy_for_host()
+        measure_boot(options, kit, boot, programs, operations)
+    return programs, operations
+
+
+def measure_boot(options, kit, boot, programs, operations):
+    """Adds the rounds of one boot."""
     guests = {}
     processes = {}
     processor = max(os.sched_getaffinity(0))  # Of the host's programs.
@@ -305,7 +325,7 @@ def measure(options, kit):
         for policy in options.policies:
             guests[policy] = start(options, kit, policy)
             processes[policy] = guest_processes.Processes(guests[policy])
-        for number in range(options.rounds):
+        for number in range(boot * options.rounds, (boot + 1) * options.rounds):
             order = list(guests) if number % 2 == 0 else list(reversed(guests))
             for program in options.programs:
                 for engine in [HOST, *order, AGAIN] if program.computes else order:
@@ -321,7 +341,8 @@ def measure(options, kit):
             for policy in order if operations else []:
                 for name, value in run_operations(guests[policy]).items():
                     operations[name].setdefault(policy, []).append(value)
-            print(f"round {number + 1} of {options.rounds} is done", file=sys.stderr, flush=True)
+            print(f"round {number + 1} of {options.boots * options.rounds} is done",
+                  file=sys.stderr, flush=True)
         for running in guests.values():
             power_off(running)
     except machine.MachineError as error:
@@ -330,7 +351,6 @@ def measure(options, kit):
     finally:
         for running in guests.values():
             running.stop()
-    return programs, operations
 
 
 def measure_shares(options, kit, folder):

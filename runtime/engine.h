@@ -412,7 +412,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   Placement placement_;
   bool two_processors_ = false;      ///< Native code may have one of its own.
   std::function<void()> meanwhile_;  ///< What the thread does while that runs for long.
-  uint64_t waited_apart_ = 0;        ///< When it last did; 0: never.
+  uint64_t waited_apart_ = 0;        ///< When it last did.
   /// What the instruction at `eip` is to access when the guest's kernel returns to it.
   struct ExpectedAccess {
     uint32_t view = 0;

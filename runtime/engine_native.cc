@@ -147,7 +147,7 @@ void Engine::gather_memory() {
 /// nothing waits for that.
 bool Engine::gathers_meanwhile() const {
   constexpr uint64_t kLately = 100'000'000;
-  return waited_apart_ != 0 && nanoseconds_now() - waited_apart_ < kLately;
+  return nanoseconds_now() - waited_apart_ < kLately;
 }
 
 void Engine::rest() {

@@ -502,8 +502,8 @@ NativeEvent Container::run(const NativeRegisters& registers, const volatile uint
   }
   if (attention != 0) kick();  // What came before there was anything to stop went nowhere.
   // Who looks at the mailbox keeps the mapper, which is here, too, from its work.
-  const bool looks = !by_mapper || !apart_ || acknowledged();
-  const bool stopped = looks && wait_stopped(ticket_, &attention, kKickPatience, meanwhile);
+  const bool may_look = !by_mapper || !apart_ || acknowledged();
+  const bool stopped = may_look && wait_stopped(ticket_, &attention, kKickPatience, meanwhile);
   if (by_mapper && !acknowledged() && !carried_out()) return event;
   // Killed before guest code went on, unless that does not answer.
   if (!stopped && !silent_ && mailbox_->began == 0) return event;

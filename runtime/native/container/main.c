@@ -210,7 +210,8 @@ static void take_over(ucontext_t* context) {
   if (flags != wanted) asm volatile("push %0\n popfq" : : "r"(wanted) : "cc");
 }
 
-/* At the deadline nobody else needs to be woken up only to interrupt guest code. */
+/* At the deadline nobody else needs to be woken up only to interrupt guest code. Where Trapline's
+ * thread has a processor of its own there is no deadline here. */
 static void set_timer(uint64_t due) {
   if (due == timer_set) return;
   timer_set = due;

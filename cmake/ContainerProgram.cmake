@@ -2,7 +2,8 @@
 # that belong to the guest, and put into trapline_runtime as bytes. Neither sanitizers nor a C library
 # may be in it.
 add_executable(trapline_container
-  runtime/native/container/main.c runtime/native/container/mapper.S)
+  runtime/native/container/main.c runtime/native/container/go_on.S
+  runtime/native/container/mapper.S)
 target_include_directories(trapline_container PRIVATE ${CMAKE_SOURCE_DIR})
 target_compile_options(trapline_container PRIVATE
   $<$<COMPILE_LANGUAGE:C>:-std=gnu11 -O2 -Wall -Wextra -ffreestanding -fno-stack-protector

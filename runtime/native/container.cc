@@ -221,7 +221,7 @@ Result<void> Container::launch(const ContainerFiles& files, Confinement confinem
   if (!wait_stopped(ticket_, nullptr, kStartPatience)) return does_not_start();
   mapper_pid_ = static_cast<pid_t>(mailbox_->mapper_pid);  // Of before any guest code ran.
   cpuid_faults_ = mailbox_->cpuid_faults != 0;
-  if (mailbox_->signal != SIGILL || mapper_pid_ <= 0) {
+  if (mailbox_->signal != TRAPLINE_READY || mapper_pid_ <= 0) {
     lost_ = true;
     return does_not_start();
   }

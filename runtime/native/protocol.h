@@ -51,6 +51,20 @@
 #define TRAPLINE_FAILED 4
 #define TRAPLINE_GO 0
 #define TRAPLINE_STOPPED 4
+#define TRAPLINE_REGISTERS 80
+/* And in the registers. */
+#define TRAPLINE_EIP 32
+#define TRAPLINE_EFLAGS 36
+#define TRAPLINE_CS 40
+#define TRAPLINE_SS 42
+#define TRAPLINE_DS 44
+#define TRAPLINE_ES 46
+#define TRAPLINE_FS 48
+#define TRAPLINE_GS 50
+#define TRAPLINE_FPU 64
+
+/* NativeMailbox.signal, where it is none: the container has started. */
+#define TRAPLINE_READY 0x100
 
 /* NativeMailbox.trap, where it is none of the processor's numbers: an address that is watched. */
 #define TRAPLINE_WATCHED 0x100
@@ -96,8 +110,8 @@ struct NativeRegisters {
   uint32_t eip;
   uint32_t eflags;
   uint16_t cs, ss, ds, es, fs, gs;
-  uint32_t reserved;
-  uint8_t fpu[512]; /* As FXSAVE stores it. */
+  uint32_t reserved[3];
+  uint8_t fpu[512]; /* As FXSAVE stores it, which wants it aligned to 16 bytes. */
 };
 
 struct NativeMailbox {
@@ -133,6 +147,18 @@ TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, starts) == TRAPLINE_STA
 TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, ticket) == TRAPLINE_TICKET, "mapper");
 TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeMailbox, go) == TRAPLINE_GO, "mapper");
 TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeMailbox, stopped) == TRAPLINE_STOPPED, "mapper");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeMailbox, registers) == TRAPLINE_REGISTERS,
+                         "going on");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, eip) == TRAPLINE_EIP, "going on");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, eflags) == TRAPLINE_EFLAGS, "going on");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, cs) == TRAPLINE_CS, "going on");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, ss) == TRAPLINE_SS, "going on");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, ds) == TRAPLINE_DS, "going on");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, es) == TRAPLINE_ES, "going on");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, fs) == TRAPLINE_FS, "going on");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, gs) == TRAPLINE_GS, "going on");
+TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, fpu) == TRAPLINE_FPU, "going on");
+TRAPLINE_PROTOCOL_ASSERT((TRAPLINE_REGISTERS + TRAPLINE_FPU) % 16 == 0, "FXRSTOR");
 TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, command) == TRAPLINE_COMMAND, "mapper");
 TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeStatus, done) == TRAPLINE_DONE, "mapper");
 TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeStatus, failed) == TRAPLINE_FAILED, "mapper");

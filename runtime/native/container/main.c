@@ -5,7 +5,7 @@
  * whatever its own instructions can. What confines it then are the filters below and the mapper
  * (mapper.S). The guest's registers are handed over by a signal handler on a stack of its own: any
  * event (fault, trap, system call, kick) ends in it, and it waits there until Trapline wants the
- * guest to go on.
+ * guest to go on, which it does without the kernel (go_on.S).
  */
 #define _GNU_SOURCE
 #include <asm/prctl.h>
@@ -26,6 +26,12 @@
 #pragma GCC visibility push(hidden) /* Found without a global offset table. */
 int start_mapper(const struct sock_fprog* filter);
 void restore_context(void);
+void go_on_in_guest(void) __attribute__((noreturn));
+void go_on_kicked(void);
+void stop_for_kick(void);
+extern volatile uint32_t kicked;
+extern uint8_t signal_stack[], signal_stack_end[];
+extern const uint8_t __executable_start[], etext[];
 #pragma GCC visibility pop
 
 #define COMMANDS ((const struct NativeCommands*)TRAPLINE_COMMANDS_ADDRESS)
@@ -33,9 +39,8 @@ void restore_context(void);
 
 static const uint64_t kAllSignals = ~UINT64_C(0);
 static const uint64_t kNoSignals = 0;
-#define TRAPLINE_TRAP_PERF 6 /* TRAP_PERF, of <signal.h> since glibc 2.34 or so. */
 
-static const long kChangeableFlags = 0x204000; /* ID and NT, which sigreturn leaves alone. */
+#define TRAPLINE_TRAP_PERF 6 /* TRAP_PERF, of <signal.h> since glibc 2.34 or so. */
 
 static long call6(long number, long a, long b, long c, long d, long e, long f) {
   register long r10 asm("r10") = d;
@@ -72,9 +77,9 @@ static void must(long result, int status) {
   ((TRAPLINE_MAILBOX_ADDRESS & 0xffffffff) + offsetof(struct NativeMailbox, field))
 #define ALLOW_CALL(number) EQUAL(number, 1), RETURN(SECCOMP_RET_ALLOW)
 
-/* What the thread that runs guest code may do: come back from the handler, set its timer (it has no
- * other, and none can be made any more), and sleep and wake on the mailbox. INT 80h of 32-bit code is
- * an event like others. */
+/* What the thread that runs guest code may do: come back from the handler (where that interrupted
+ * this program), set its timer (it has no other, and none can be made any more), and sleep and wake
+ * on the mailbox. INT 80h of 32-bit code is an event like others. */
 static const struct sock_filter kGuestFilter[] = {
     LOAD(arch),
     EQUAL(AUDIT_ARCH_I386, 1),
@@ -122,7 +127,7 @@ struct KernelSigaction {
   uint64_t mask;
 };
 
-static uint8_t signal_stack[64 * 1024] __attribute__((aligned(64)));
+volatile uint32_t kicked; /* Since guest code stopped. */
 static uint32_t ticket;
 static int timer;
 static uint64_t timer_set; /* When it is due; 0: never. */
@@ -137,6 +142,10 @@ static void copy(volatile void* to, const volatile void* from, size_t bytes) {
 }
 static void clear(volatile void* to, size_t bytes) {
   asm volatile("rep stosb" : "+D"(to), "+c"(bytes) : "a"(0) : "memory");
+}
+
+static int is_watched(int signal, const siginfo_t* info) {
+  return signal == SIGTRAP && info->si_code == TRAPLINE_TRAP_PERF;
 }
 
 static void hand_over(int signal, const siginfo_t* info, const ucontext_t* context) {
@@ -156,8 +165,7 @@ static void hand_over(int signal, const siginfo_t* info, const ucontext_t* conte
   box->registers.gs = gs;
   copy(box->registers.fpu, context->uc_mcontext.fpregs, 512);
   box->signal = (uint32_t)signal;
-  const int watched = signal == SIGTRAP && info->si_code == TRAPLINE_TRAP_PERF;
-  box->trap = watched ? TRAPLINE_WATCHED : (uint32_t)gregs[REG_TRAPNO];
+  box->trap = is_watched(signal, info) ? TRAPLINE_WATCHED : (uint32_t)gregs[REG_TRAPNO];
   box->error = (uint64_t)gregs[REG_ERR];
   box->address = signal == SIGSEGV ? (uint64_t)info->si_addr : 0;
 }
@@ -170,6 +178,7 @@ static uint64_t ticks(void) {
 
 static void sleep_until_wanted(void) {
   volatile struct NativeMailbox* box = MAILBOX;
+  kicked = 0; /* It has stopped. What comes from now on is for the next time. */
   __atomic_store_n(&box->stopped, ticket, __ATOMIC_SEQ_CST);
   if (__atomic_load_n(&box->trapline_waits, __ATOMIC_SEQ_CST))
     call3(__NR_futex, (long)&box->stopped, FUTEX_WAKE, 1);
@@ -186,30 +195,6 @@ static void sleep_until_wanted(void) {
   ticket = box->go;
 }
 
-static void take_over(ucontext_t* context) {
-  greg_t* gregs = context->uc_mcontext.gregs;
-  const volatile struct NativeMailbox* box = MAILBOX;
-  for (int i = 0; i < 8; ++i) gregs[kPlace[i]] = box->registers.gpr[i];
-  for (int i = REG_R8; i <= REG_R15; ++i) gregs[i] = 0;
-  gregs[REG_RIP] = box->registers.eip;
-  gregs[REG_EFL] = box->registers.eflags;
-  gregs[REG_CSGSFS] = (greg_t)((uint64_t)box->registers.ss << 48 | box->registers.cs);
-  uint8_t* fpu = (uint8_t*)context->uc_mcontext.fpregs;
-  copy(fpu, box->registers.fpu, 28); /* Then comes the mask of MXCSR. */
-  copy(fpu + 32, box->registers.fpu + 32, 256);
-  clear(fpu + 288, 128); /* xmm8 to xmm15 */
-  const struct _fpx_sw_bytes* extended = (const struct _fpx_sw_bytes*)(fpu + 464);
-  if (extended->magic1 == FP_XSTATE_MAGIC1) *(uint64_t*)(fpu + 512) = 3; /* x87 and SSE only. */
-  asm volatile("mov %0, %%ds\n mov %1, %%es\n mov %2, %%fs\n mov %3, %%gs"
-               :
-               : "r"((uint32_t)box->registers.ds), "r"((uint32_t)box->registers.es),
-                 "r"((uint32_t)box->registers.fs), "r"((uint32_t)box->registers.gs));
-  long flags;
-  asm volatile("pushfq\n pop %0" : "=r"(flags));
-  const long wanted = (flags & ~kChangeableFlags) | (box->registers.eflags & kChangeableFlags);
-  if (flags != wanted) asm volatile("push %0\n popfq" : : "r"(wanted) : "cc");
-}
-
 /* At the deadline nobody else needs to be woken up only to interrupt guest code. Where Trapline's
  * thread has a processor of its own there is no deadline here. */
 static void set_timer(uint64_t due) {
@@ -220,13 +205,41 @@ static void set_timer(uint64_t due) {
   call6(__NR_timer_settime, timer, TIMER_ABSTIME, (long)&when, 0, 0, 0);
 }
 
-static void on_event(int signal, siginfo_t* info, void* context) {
-  MAILBOX->ended = ticks();
-  hand_over(signal, info, context);
+__attribute__((noreturn)) static void wait_and_go_on(void) {
   sleep_until_wanted();
   set_timer(MAILBOX->deadline);
-  take_over(context);
   MAILBOX->began = ticks();
+  go_on_in_guest();
+}
+
+/* Guest code has been kicked before it ran, so its registers are what they were. */
+__attribute__((noreturn, used)) void stop_for_kick(void) {
+  MAILBOX->ended = ticks();
+  MAILBOX->signal = TRAPLINE_KICK_SIGNAL;
+  wait_and_go_on();
+}
+
+/* This program has been interrupted, not guest code. Then somebody has kicked it, its timer among
+ * them, or the host tells late of an address that is watched, which guest code will come to again.
+ */
+static void note_kick(int signal, const siginfo_t* info, greg_t* gregs) {
+  if (signal != TRAPLINE_KICK_SIGNAL && !is_watched(signal, info)) fail(21);
+  kicked = 1;
+  const uint64_t at = (uint64_t)gregs[REG_RIP];
+  if (at >= (uint64_t)go_on_in_guest && at < (uint64_t)go_on_kicked)
+    gregs[REG_RIP] = (greg_t)go_on_kicked;
+}
+
+static void on_event(int signal, siginfo_t* info, void* context) {
+  greg_t* gregs = ((ucontext_t*)context)->uc_mcontext.gregs;
+  const uint64_t at = (uint64_t)gregs[REG_RIP];
+  if (at >= (uint64_t)__executable_start && at < (uint64_t)etext) {
+    note_kick(signal, info, gregs);
+    return;
+  }
+  MAILBOX->ended = ticks();
+  hand_over(signal, info, context);
+  wait_and_go_on();
 }
 
 /* --- start -------------------------------------------------------------------------------------
@@ -244,15 +257,15 @@ static void close_from(long first, long last) {
 }
 
 static void handle_events(void) {
-  const stack_t stack = {.ss_sp = signal_stack, .ss_size = sizeof signal_stack};
+  const stack_t stack = {.ss_sp = signal_stack,
+                         .ss_size = (size_t)(signal_stack_end - signal_stack)};
   must(call3(__NR_sigaltstack, (long)&stack, 0, 0), 11);
   static const int kSignals[] = {
       SIGSEGV, SIGILL, SIGFPE, SIGTRAP, SIGBUS, SIGSYS, TRAPLINE_KICK_SIGNAL};
   const struct KernelSigaction action = {
       .handler = on_event,
-      .flags = SA_SIGINFO | SA_ONSTACK | 0x04000000 /* SA_RESTORER */,
-      .restorer = restore_context,
-      .mask = kAllSignals};
+      .flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | 0x04000000 /* SA_RESTORER */,
+      .restorer = restore_context};
   for (unsigned i = 0; i < sizeof kSignals / sizeof kSignals[0]; ++i)
     must(call6(__NR_rt_sigaction, kSignals[i], (long)&action, 0, 8, 0, 0), 12);
 }
@@ -300,5 +313,6 @@ __attribute__((noreturn, used)) void container_main(void) {
   must(call6(__NR_rt_sigprocmask, SIG_SETMASK, (long)&kNoSignals, 0, 8, 0, 0), 18);
   if (confined)
     must(call6(__NR_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, (long)&kGuestProgram, 0, 0, 0), 19);
-  for (;;) asm volatile("ud2"); /* The first event, which Trapline waits for. */
+  MAILBOX->signal = TRAPLINE_READY;
+  wait_and_go_on();
 }

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -461,6 +462,68 @@ TEST_F(ContainerTest, AKickStopsALoop) {
   const NativeEvent event = run();
   kicker.join();
   EXPECT_EQ(event.signal, static_cast<uint32_t>(TRAPLINE_KICK_SIGNAL));
+}
+
+/// Also where it comes just before guest code runs, whatever the container is doing then.
+TEST_F(ContainerTest, ADeadlineStopsALoopWheneverItComes) {
+  put_code({0xeb, 0xfe});
+  std::atomic<bool> done = false;
+  std::atomic<uint64_t> since = in(std::chrono::milliseconds(0));
+  std::thread watchdog([&] {
+    while (!done) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      if (in(std::chrono::milliseconds(0)) > since + 1'000'000'000) attention_ = 1;
+    }
+  });
+  for (uint64_t round = 0; round < 4000 && attention_ == 0; ++round) {
+    since = in(std::chrono::milliseconds(0));
+    const NativeEvent event = run_until(since + round * 37 % 8'000);
+    EXPECT_EQ(event.signal, static_cast<uint32_t>(TRAPLINE_KICK_SIGNAL));
+    EXPECT_EQ(event.registers.eip, kCode);
+    if (event.kind != NativeEvent::Kind::kEvent) break;
+  }
+  done = true;
+  watchdog.join();
+  EXPECT_EQ(attention_, 0) << "It was missed.";
+}
+
+TEST_F(ContainerTest, KicksLeaveTheRegistersAlone) {
+  constexpr uint32_t kRounds = 3000;
+  // again: inc eax; inc esi; paddd xmm1, xmm2; fadd st, st(1); int3; jmp again
+  put_code({0x40, 0x46, 0x66, 0x0f, 0xfe, 0xca, 0xd8, 0xc1, 0xcc, 0xeb, 0xf5});
+  registers_ = run({0x66, 0x0f, 0x76, 0xd2, 0xd9, 0xe8, 0xd9, 0xee, 0xcc}).registers;
+  put_code({0x40, 0x46, 0x66, 0x0f, 0xfe, 0xca, 0xd8, 0xc1, 0xcc, 0xeb, 0xf5});
+  registers_.eip = kCode;
+  const uint32_t first = registers_.gpr[kEax];
+  std::atomic<bool> done = false;
+  std::thread kicker([&, pid = container_->pid()] {
+    for (uint64_t kicks = 0; !done; ++kicks) {
+      kill(pid, TRAPLINE_KICK_SIGNAL);
+      for (const uint64_t next = in(std::chrono::milliseconds(0)) + 20'000 + kicks % 7'000;
+           in(std::chrono::milliseconds(0)) < next;) {
+      }
+    }
+  });
+  uint32_t kicks = 0;
+  for (uint32_t round = 0; round < kRounds;) {
+    const NativeEvent event = run();
+    if (event.kind != NativeEvent::Kind::kEvent) break;
+    registers_ = event.registers;
+    if (event.signal == TRAPLINE_KICK_SIGNAL)
+      ++kicks;
+    else
+      ++round;
+  }
+  done = true;
+  kicker.join();
+  EXPECT_GT(kicks, 0u);
+  EXPECT_EQ(registers_.gpr[kEax] - first, kRounds);
+  uint32_t xmm1 = 0;
+  std::memcpy(&xmm1, registers_.fpu + 160 + 16, sizeof xmm1);
+  uint64_t significand = 0;
+  std::memcpy(&significand, registers_.fpu + 32, sizeof significand);
+  EXPECT_EQ(xmm1, 0u - kRounds);
+  EXPECT_EQ(significand >> 52, kRounds);
 }
 
 TEST_F(ContainerTest, AKilledContainerIsLostAndSoIsOneWithoutMapper) {

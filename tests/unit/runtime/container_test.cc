@@ -489,9 +489,9 @@ TEST_F(ContainerTest, ADeadlineStopsALoopWheneverItComes) {
 
 TEST_F(ContainerTest, KicksLeaveTheRegistersAlone) {
   constexpr uint32_t kRounds = 3000;
-  // again: inc eax; inc esi; paddd xmm1, xmm2; fadd st, st(1); int3; jmp again
-  put_code({0x40, 0x46, 0x66, 0x0f, 0xfe, 0xca, 0xd8, 0xc1, 0xcc, 0xeb, 0xf5});
+  // pcmpeqd xmm2, xmm2; fld1; fldz; int3
   registers_ = run({0x66, 0x0f, 0x76, 0xd2, 0xd9, 0xe8, 0xd9, 0xee, 0xcc}).registers;
+  // again: inc eax; inc esi; paddd xmm1, xmm2; fadd st, st(1); int3; jmp again
   put_code({0x40, 0x46, 0x66, 0x0f, 0xfe, 0xca, 0xd8, 0xc1, 0xcc, 0xeb, 0xf5});
   registers_.eip = kCode;
   const uint32_t first = registers_.gpr[kEax];

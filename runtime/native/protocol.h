@@ -137,31 +137,33 @@ struct NativeMailbox {
 #else
 #define TRAPLINE_PROTOCOL_ASSERT _Static_assert
 #endif
+/* What the assembler takes for granted. */
+#define TRAPLINE_LIES_AT(type, field, offset) \
+  TRAPLINE_PROTOCOL_ASSERT(offsetof(struct type, field) == (offset), #type)
+TRAPLINE_LIES_AT(NativeCommands, sequence, TRAPLINE_SEQUENCE);
+TRAPLINE_LIES_AT(NativeCommands, count, TRAPLINE_COUNT);
+TRAPLINE_LIES_AT(NativeCommands, trapline_pid, TRAPLINE_TRAPLINE_PID);
+TRAPLINE_LIES_AT(NativeCommands, one, TRAPLINE_ONE);
+TRAPLINE_LIES_AT(NativeCommands, starts, TRAPLINE_STARTS);
+TRAPLINE_LIES_AT(NativeCommands, ticket, TRAPLINE_TICKET);
+TRAPLINE_LIES_AT(NativeCommands, command, TRAPLINE_COMMAND);
+TRAPLINE_LIES_AT(NativeStatus, done, TRAPLINE_DONE);
+TRAPLINE_LIES_AT(NativeStatus, failed, TRAPLINE_FAILED);
+TRAPLINE_LIES_AT(NativeMailbox, go, TRAPLINE_GO);
+TRAPLINE_LIES_AT(NativeMailbox, stopped, TRAPLINE_STOPPED);
+TRAPLINE_LIES_AT(NativeMailbox, registers, TRAPLINE_REGISTERS);
+TRAPLINE_LIES_AT(NativeRegisters, gpr, 0);
+TRAPLINE_LIES_AT(NativeRegisters, eip, TRAPLINE_EIP);
+TRAPLINE_LIES_AT(NativeRegisters, eflags, TRAPLINE_EFLAGS);
+TRAPLINE_LIES_AT(NativeRegisters, cs, TRAPLINE_CS);
+TRAPLINE_LIES_AT(NativeRegisters, ss, TRAPLINE_SS);
+TRAPLINE_LIES_AT(NativeRegisters, ds, TRAPLINE_DS);
+TRAPLINE_LIES_AT(NativeRegisters, es, TRAPLINE_ES);
+TRAPLINE_LIES_AT(NativeRegisters, fs, TRAPLINE_FS);
+TRAPLINE_LIES_AT(NativeRegisters, gs, TRAPLINE_GS);
+TRAPLINE_LIES_AT(NativeRegisters, fpu, TRAPLINE_FPU);
 TRAPLINE_PROTOCOL_ASSERT(sizeof(struct NativeCommand) == TRAPLINE_COMMAND_SIZE, "the mapper steps");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, sequence) == TRAPLINE_SEQUENCE, "mapper");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, count) == TRAPLINE_COUNT, "mapper");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, trapline_pid) == TRAPLINE_TRAPLINE_PID,
-                         "mapper");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, one) == TRAPLINE_ONE, "mapper");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, starts) == TRAPLINE_STARTS, "mapper");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, ticket) == TRAPLINE_TICKET, "mapper");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeMailbox, go) == TRAPLINE_GO, "mapper");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeMailbox, stopped) == TRAPLINE_STOPPED, "mapper");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeMailbox, registers) == TRAPLINE_REGISTERS,
-                         "going on");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, eip) == TRAPLINE_EIP, "going on");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, eflags) == TRAPLINE_EFLAGS, "going on");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, cs) == TRAPLINE_CS, "going on");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, ss) == TRAPLINE_SS, "going on");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, ds) == TRAPLINE_DS, "going on");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, es) == TRAPLINE_ES, "going on");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, fs) == TRAPLINE_FS, "going on");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, gs) == TRAPLINE_GS, "going on");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeRegisters, fpu) == TRAPLINE_FPU, "going on");
 TRAPLINE_PROTOCOL_ASSERT((TRAPLINE_REGISTERS + TRAPLINE_FPU) % 16 == 0, "FXRSTOR");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeCommands, command) == TRAPLINE_COMMAND, "mapper");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeStatus, done) == TRAPLINE_DONE, "mapper");
-TRAPLINE_PROTOCOL_ASSERT(offsetof(struct NativeStatus, failed) == TRAPLINE_FAILED, "mapper");
 TRAPLINE_PROTOCOL_ASSERT(sizeof(struct NativeCommands) <= TRAPLINE_COMMANDS_BYTES, "two pages");
 TRAPLINE_PROTOCOL_ASSERT(sizeof(struct NativeMailbox) <= TRAPLINE_MAILBOX_BYTES, "one page");
 

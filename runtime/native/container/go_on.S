@@ -1,5 +1,5 @@
-/* How guest code goes on: with the registers of the mailbox, and by the processor alone. To ask the
- * kernel for it, by returning from the signal's handler, takes longer than all the rest of it.
+/* How guest code goes on: with the registers of the mailbox, and by the processor alone. The kernel,
+ * to which the signal's handler does not return, would do the same after a system call more.
  *
  * No signal is blocked meanwhile. A kick that comes before guest code runs is noted by the handler
  * (main.c), and looked for here at the beginning. One that comes after that look finds this code

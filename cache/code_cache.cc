@@ -24,6 +24,9 @@ constexpr uint32_t align(uint32_t value) {
 constexpr uint32_t variant_key(uint16_t offset, uint8_t variant) {
   return uint32_t{variant} << 16 | offset;
 }
+bool changes_with_page(const CodeReference& reference) {
+  return reference.to == CodeReference::To::kLinear || reference.to == CodeReference::To::kSlot;
+}
 bool overlaps(const CodeRange& range, uint32_t start, uint32_t length) {
   return range.start < start + length && start < uint32_t{range.start} + range.length;
 }
@@ -94,12 +97,9 @@ void CodeCache::move(EntryTable& table, uint32_t page) {
       *link = block->older;
       continue;
     }
-    for (const CodeReference& reference : block->references)
-      if (reference.to == CodeReference::To::kLinear || reference.to == CodeReference::To::kSlot)
-        relocate(*block, reference, shift);
+    for (const CodeReference& reference : block->references.first(block->page_references))
+      relocate(*block, reference, shift);
     block->eip += shift.linear;
-    for (uint32_t i = 0; i < block->exit_count; ++i)
-      exits_[block->first_exit + i].target += shift.linear;
     link = &block->older;
   }
   table.page = page;
@@ -183,6 +183,13 @@ void CodeCache::enter(Block& block) {
     table.variants[variant_key(block.offset, block.variant)] = &block;
 }
 
+void CodeCache::keep_references(Block& block, std::span<const CodeReference> references) {
+  sorted_.assign(references.begin(), references.end());
+  const auto others = std::ranges::partition(sorted_, changes_with_page);
+  block.page_references = static_cast<uint16_t>(others.begin() - sorted_.begin());
+  block.references = references_.add(sorted_);
+}
+
 Block& CodeCache::insert(EntryTable& table, const NewBlock& in) {
   const auto size = static_cast<uint32_t>(in.code.size());
   Block& block = add(table, in.cold_start, size - in.cold_start);
@@ -195,7 +202,7 @@ Block& CodeCache::insert(EntryTable& table, const NewBlock& in) {
   block.exit_count = static_cast<uint16_t>(in.exits.size());
   for (const NewExit& exit : in.exits)
     exits_.push_back({.from = &block,
-                      .target = exit.target,
+                      .distance = exit.target - in.eip,
                       .jump = block.address(exit.jump),
                       .stub = block.address(exit.stub),
                       .flags_saved = exit.flags_saved,
@@ -203,7 +210,7 @@ Block& CodeCache::insert(EntryTable& table, const NewBlock& in) {
   block.records = records_.add(in.records);
   block.ranges = ranges_.add(in.ranges);
   block.movable = in.movable;
-  if (block.movable) block.references = references_.add(in.references);
+  if (block.movable) keep_references(block, in.references);
   block.second = in.second;
   // It was written as if both parts lay in one piece.
   put_code(block, in.code.data(), in.code.data() + block.code_size, in.references,
@@ -241,13 +248,14 @@ Block& CodeCache::copy(EntryTable& table, const Block& from) {
   block.records = from.records;
   block.ranges = from.ranges;
   block.references = from.references;
+  block.page_references = from.page_references;
   block.movable = true;
   put_code(block, reinterpret_cast<const uint8_t*>(memory_.writable(from.code)),
            reinterpret_cast<const uint8_t*>(memory_.writable(from.cold)), block.references, shift);
   for (uint32_t i = 0; i < block.exit_count; ++i) {
     const CodeExit& exit = exits_[from.first_exit + i];
     exits_.push_back({.from = &block,
-                      .target = exit.target + linear,
+                      .distance = exit.distance,
                       .jump = block.address(from.offset_of(exit.jump)),
                       .stub = block.address(from.offset_of(exit.stub)),
                       .flags_saved = exit.flags_saved,

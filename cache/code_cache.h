@@ -88,7 +88,9 @@ struct Block {
   uint32_t incoming = 0;  ///< Number of the first exit that was linked here, plus 1; 0: none.
   std::span<const CodeRecord> records;
   std::span<const CodeRange> ranges;
-  std::span<const CodeReference> references;  ///< None if it may not be moved.
+  /// None if it may not be moved. Those come first that change with the linear page.
+  std::span<const CodeReference> references;
+  uint16_t page_references = 0;  ///< How many do.
   bool movable = false;
   SecondPage second;
   Block* older = nullptr;  ///< The one that was put into the table before.
@@ -111,14 +113,16 @@ struct Block {
 /// A direct branch out of a block.
 struct CodeExit {
   Block* from = nullptr;
-  uint32_t target = 0;  ///< EIP.
-  uint32_t jump = 0;    ///< Address of the branch's rel32.
-  uint32_t stub = 0;    ///< Address of the code that asks for a link.
-  uint32_t listed = 0;  ///< Code address of the block whose incoming list it is in; 0: none.
-  uint32_t next = 0;    ///< In that list; as Block::incoming.
+  uint32_t distance = 0;  ///< Of the target's EIP from that of the block.
+  uint32_t jump = 0;      ///< Address of the branch's rel32.
+  uint32_t stub = 0;      ///< Address of the code that asks for a link.
+  uint32_t listed = 0;    ///< Code address of the block whose incoming list it is in; 0: none.
+  uint32_t next = 0;      ///< In that list; as Block::incoming.
   bool flags_saved = false;
   uint8_t variant = 0;  ///< Of the target.
   bool linked = false;
+
+  uint32_t target() const { return from->eip + distance; }
 };
 
 /// The two ways into a block, by where the live flags are. Emitted code reads these.
@@ -251,6 +255,7 @@ class CodeCache {
     uint32_t linear = 0;
     uint32_t exit = 0;
   };
+  void keep_references(Block& block, std::span<const CodeReference> references);
   Block& add(EntryTable& table, uint32_t code_size, uint32_t cold_size);
   void enter(Block& block);
   void put_code(const Block& block, const uint8_t* hot, const uint8_t* cold,
@@ -278,6 +283,7 @@ class CodeCache {
   Arena<CodeRecord> records_;
   Arena<CodeRange> ranges_;
   Arena<CodeReference> references_;
+  std::vector<CodeReference> sorted_;  ///< Of one block; what it holds meanwhile is of no use.
   std::deque<EntryTable> tables_;
   std::array<EntryTable*, 1024> recent_tables_{};  ///< By frame and mode.
   std::unordered_map<uint64_t, FrameCode> frames_;

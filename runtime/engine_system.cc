@@ -63,7 +63,7 @@ struct SystemOps {
     Engine& e = enter(context);
     CodeExit& exit = e.cache_->exit(number);
     const uint64_t generation = e.cache_->counters().flushes;
-    context->cpu.eip = exit.target;
+    context->cpu.eip = exit.target();
     if (context->hot.attention) return e.attend();
     const Block* from = exit.from;
     const OrFault<Block*> target = e.find_block(static_cast<Variant>(exit.variant));

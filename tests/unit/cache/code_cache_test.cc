@@ -210,7 +210,7 @@ TEST_P(CodeCacheTest, CopiesWhatAnotherPageHasOfTheFrame) {
   ASSERT_EQ(copy->exit_count, 1);
   CodeExit& exit = cache_.exit(copy->first_exit);
   EXPECT_EQ(exit.from, copy);
-  EXPECT_EQ(exit.target, 0x500008u);
+  EXPECT_EQ(exit.target(), 0x500008u);
   EXPECT_FALSE(exit.linked);
   EXPECT_EQ(jump_target(*copy), stub_of(*copy));
   EXPECT_EQ(jump_target(block), block.host_entry);
@@ -276,7 +276,7 @@ TEST_P(CodeCacheTest, MovesTablesThatNobodyUses) {
   EXPECT_EQ(cache_.counters().moved_tables, 1u);
   EXPECT_EQ(cache_.find(there, 5, 0), &block);
   EXPECT_EQ(block.eip, eip + 0x106000);
-  EXPECT_EQ(cache_.exit(block.first_exit).target, 0x506008u);
+  EXPECT_EQ(cache_.exit(block.first_exit).target(), 0x506008u);
   EXPECT_TRUE(cache_.exit(block.first_exit).linked);
   EXPECT_EQ(jump_target(block), block.host_entry);
   EXPECT_TRUE(stays.dead);
@@ -287,6 +287,48 @@ TEST_P(CodeCacheTest, MovesTablesThatNobodyUses) {
   EXPECT_EQ(moves, 2);
   EXPECT_EQ(others[1]->page, 0x400u);  // The one unused longest.
   EXPECT_EQ(others[0]->page, 0x401u);
+}
+
+TEST_P(CodeCacheTest, WhatSaysThePageMovesAlong) {
+  cache_.move_tables([] {});
+  using To = CodeReference::To;
+  const std::array<CodeReference, 5> references = {CodeReference{0, To::kExit},
+                                                   {4, To::kSlot},
+                                                   {8, To::kOutside},
+                                                   {12, To::kLinear},
+                                                   {16, To::kLinear}};
+  std::vector<uint8_t> code(20);
+  const auto put = [&](uint32_t at, uint32_t value) {
+    std::memcpy(&code[at], &value, sizeof value);
+  };
+  put(0, 7);
+  put(4, 0x400 * 8);
+  put(8, 0x1234);
+  put(12, 0x400123);
+  put(16, 0xfffff000);
+  NewBlock in;
+  in.eip = 0x400008;
+  in.offset = 8;
+  in.code = code;
+  in.cold_start = GetParam();
+  in.references = references;
+  in.records = kRecords;
+  in.movable = true;
+  const Block& block = cache_.insert(table(), in);
+  const auto value = [&](uint32_t at) {
+    uint32_t found = 0;
+    std::memcpy(&found, memory_->writable(block.address(at)), sizeof found);
+    return found;
+  };
+  const uint32_t outside = value(8);
+  EXPECT_EQ(block.references.size(), references.size());
+  for (const uint32_t page : {0x401u, 0x402u, 0x503u}) cache_.table(kFrame, page, 0);
+  ASSERT_EQ(block.eip, 0x503008u);
+  EXPECT_EQ(value(0), 7u);
+  EXPECT_EQ(value(4), 0x503u * 8);
+  EXPECT_EQ(value(8), outside);
+  EXPECT_EQ(value(12), 0x503123u);
+  EXPECT_EQ(value(16), 0x102000u);
 }
 
 TEST_P(CodeCacheTest, TakesBlocksUntilThePartsMeet) {

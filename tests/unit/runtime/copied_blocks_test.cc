@@ -166,7 +166,7 @@ class CopiedBlocks : public ::testing::TestWithParam<Setting> {
       const CodeExit& ours = cache_.exit(copy.first_exit + i);
       const CodeExit& theirs = cache_.exit(fresh.first_exit + i);
       EXPECT_EQ(ours.from, &copy);
-      EXPECT_EQ(ours.target, theirs.target);
+      EXPECT_EQ(ours.target(), theirs.target());
       EXPECT_EQ(copy.offset_of(ours.jump), fresh.offset_of(theirs.jump));
       EXPECT_EQ(copy.offset_of(ours.stub), fresh.offset_of(theirs.stub));
       EXPECT_EQ(ours.flags_saved, theirs.flags_saved);

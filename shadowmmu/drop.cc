@@ -38,17 +38,17 @@ void ShadowMmu::Impl::drop_region(ShadowView& view, uint32_t region, Notice noti
   view.for_each_page(region, [&](uint32_t page) { drop_page(view, page, notice); });
 }
 
-void ShadowMmu::Impl::drop_directory(ShadowView& view, uint32_t use_index) {
-  view.for_each_region([&](uint32_t region) {
-    if (view.directory_use_of(view.page_under(region, 0)) == use_index)
-      drop_region(view, region, Notice::kPerPage);
-  });
+void ShadowMmu::Impl::lose(ShadowView& view, uint32_t region, paging::Loss lost) {
+  if (lost == paging::Loss::kEverything) drop_region(view, region, Notice::kPerPage);
+  if (lost == paging::Loss::kWriting)
+    view.for_each_page(region, [&](uint32_t page) { drop_write(view, page); });
 }
 
 void ShadowMmu::Impl::empty(ShadowView& view) {
   view.for_each_region([&](uint32_t region) { drop_region(view, region, Notice::kNone); });
   view.trim();
   observer_.view_dropped(view);
+  std::erase(asleep_, view.slot());
   view.become(view.context(), view.user(), ++serials_);
 }
 

@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "shadowmmu/paging_bits.h"
 #include "shadowmmu/shadow_mmu_impl.h"
@@ -34,6 +35,8 @@ class ShadowMmu::Impl::Checker {
 
   void check_view(ShadowView& view) {
     std::unordered_map<uint32_t, uint32_t> live;
+    sleeping_.clear();
+    for (const SleepingRegion& slept : view.sleeping) sleeping_.insert(slept.region);
     view.for_each_touched_page([&](uint32_t page) {
       const PageNode& node = view.node(page);
       if (view.noted_live(page) != node.live()) complain("a page's live mark is wrong", page);
@@ -79,6 +82,10 @@ class ShadowMmu::Impl::Checker {
   }
 
   void check_right(ShadowView& view, uint32_t page, Access access) {
+    if (sleeping_.contains(view.region_of(page))) {
+      if (view.use(view.directory_use_of(page)).linked) complain("V2: traced in its sleep", page);
+      return;
+    }
     const OrFault<Walk> walk = walk_page(view.context(), mmu_.memory_, {page << kPageShift}, access,
                                          view.user(), WalkMode::kPeek);
     if (!walk.ok()) return complain("V1: the tables no longer allow it", page, view.slot());
@@ -127,6 +134,7 @@ class ShadowMmu::Impl::Checker {
 
   Impl& mmu_;
   std::string complaint_;
+  std::unordered_set<uint32_t> sleeping_;  ///< Regions of the view.
   uint64_t listed_seen_ = 0, listed_expected_ = 0;
   uint64_t uses_seen_ = 0, uses_expected_ = 0;
 };

@@ -9,7 +9,8 @@
 //      denial is in no write table.
 //  V3  A guest (or device) write to a page table drops, before the guest goes on, exactly the
 //      entries that came from what was written. So views survive CR3 loads, and INVLPG has nothing
-//      left to do but what the guest can see.
+//      left to do but what the guest can see. Of a view that is not active it is enough that they
+//      have gone when activate() gives it again; until then its directories need no denial.
 //  V4  The VMM's own A and D updates change no mapping and fire nothing.
 //  V5  Every removal of a present entry advances removals(). Whoever cached an entry (the stack
 //      window, a pointer held across a call) compares.
@@ -95,6 +96,7 @@ struct MmuCounters {
   uint64_t traced_writes = 0;
   uint64_t views_created = 0;
   uint64_t views_recycled = 0;
+  uint64_t sleeps = 0;  ///< Directories of inactive views that are followed no longer.
   uint64_t view_switches = 0;
   uint64_t device_accesses = 0;
 };

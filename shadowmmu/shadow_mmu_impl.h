@@ -5,6 +5,7 @@
 //   fill.cc           resolve(): from a walk to a derived page
 //   drop.cc           the ways back: pages, regions, whole views
 //   stores.cc         loads and stores, and what follows from a store to a traced frame
+//   sleep.cc          inactive views whose directories are not followed until they are wanted again
 //   invariants.cc     check_invariants()
 #pragma once
 
@@ -15,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "shadowmmu/entry_loss.h"
 #include "shadowmmu/host_pages.h"
 #include "shadowmmu/physical_memory.h"
 #include "shadowmmu/shadow_mmu.h"
@@ -71,6 +73,10 @@ class ShadowMmu::Impl {
     uint32_t size;
     uint32_t first;  ///< Of `bytes`: the start of the 8-byte entry that holds `offset`.
     const std::byte* bytes;
+
+    /// Of whole 8-byte entries.
+    uint32_t end() const { return (offset + size + 7) & ~7u; }
+    bool has(uint32_t at) const { return at >= first && at < end(); }
   };
 
   static uint32_t bucket_of(const PagingContext& key, bool user);
@@ -88,7 +94,7 @@ class ShadowMmu::Impl {
   void drop_page(ShadowView& view, uint32_t page, Notice notice);
   void drop_write(ShadowView& view, uint32_t page);
   void drop_region(ShadowView& view, uint32_t region, Notice notice);
-  void drop_directory(ShadowView& view, uint32_t use_index);
+  void lose(ShadowView& view, uint32_t region, paging::Loss lost);
   void empty(ShadowView& view);
   void release_use(ShadowView& view, uint32_t use_index);
   void unlist(ShadowView& view, uint32_t page);
@@ -96,10 +102,18 @@ class ShadowMmu::Impl {
   void ram_store(const Frame& frame, Physical address, uint32_t size, uint64_t value);
   void dma_write_frame(Physical address, std::span<const std::byte> bytes);
   void written(Physical address, uint32_t size, const Before& before);
-  void note_idle_directory_write(ShadowView& view, uint32_t use_index);
+  bool is_active(const ShadowView& view) const;
+  static bool note_idle_write(ShadowView& view);
   void follow_table_change(const Before& before, const std::byte* now);
   template <typename Layout>
   void follow_use(ShadowView& view, uint32_t use_index, const Before& before, const std::byte* now);
+
+  template <typename Layout>
+  void fall_asleep(ShadowView& view, uint32_t use_index, const Before& before);
+  void wake(ShadowView& view);
+  template <typename Layout>
+  void compare_with_sleep(ShadowView& view, const SleepingRegion& slept);
+  void drop_sleepers_beyond_limit();
 
   bool has_lists(uint64_t frame) const { return frame < listed_frames_; }
   FrameHeads& heads(uint64_t frame) { return heads_[frame]; }
@@ -120,7 +134,8 @@ class ShadowMmu::Impl {
   std::vector<std::unique_ptr<ShadowView>> views_;  ///< By slot; slot 0 is none.
   std::vector<uint64_t> activated_;                 ///< By slot: when.
   std::vector<ViewSlot> buckets_;
-  Recent recent_[2];  ///< Of the supervisor's and of the user's views.
+  std::vector<ViewSlot> asleep_;  ///< The one that fell asleep last comes last.
+  Recent recent_[2];              ///< Of the supervisor's and of the user's views.
   ShadowView* current_ = nullptr;
   bool wide_entries_ = false;  ///< See keep_one_entry_width().
   uint64_t clock_ = 0;

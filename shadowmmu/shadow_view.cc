@@ -26,6 +26,7 @@ void ShadowView::become(const PagingContext& context, bool user, uint32_t serial
   context_ = context;
   user_ = user;
   serial_ = serial;
+  sleeping.clear();
 }
 
 void ShadowView::trim() {

@@ -11,6 +11,7 @@
 #include <bit>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "shadowmmu/host_pages.h"
 #include "shadowmmu/page_walk.h"
@@ -66,6 +67,12 @@ struct TableUse {
   UseLink previous, next;
 };
 
+/// A region under a directory that is not followed, and the directory's entry as it was until then.
+struct SleepingRegion {
+  uint32_t region = 0;
+  uint64_t entry = 0;
+};
+
 inline constexpr uint32_t kMaxRegions = 2048;
 inline constexpr uint32_t kMaxDirectories = 4;
 inline constexpr uint32_t kUsesPerView = kMaxRegions + kMaxDirectories;
@@ -96,6 +103,8 @@ class ShadowView final : public View {
   uint32_t region_under(uint32_t directory_use, uint32_t entry) const {
     return (directory_use - kMaxRegions) * 512 + entry;
   }
+  /// And the other way round.
+  uint32_t entry_of_region(uint32_t region) const { return context_.pae ? region % 512 : region; }
   uint32_t page_under(uint32_t region, uint32_t entry) const {
     return (region << region_shift()) + entry;
   }
@@ -146,8 +155,10 @@ class ShadowView final : public View {
   void trim();
 
   ViewSlot next_in_bucket = 0;  ///< The next view with the same hash.
-  uint32_t idle_directory_writes =
-      0;  ///< To its directories since it was active, dropping nothing.
+  /// To its tables since it was active or fell asleep, changing nothing that was derived.
+  uint32_t idle_writes = 0;
+  std::vector<SleepingRegion> sleeping;
+  bool asleep() const { return !sleeping.empty(); }
 
  private:
   static constexpr uint32_t kTouchedPages = 1024;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "shadowmmu/entry_loss.h"
 #include "shadowmmu/paging_bits.h"
 #include "shadowmmu/shadow_mmu_impl.h"
 #include "vcpu/assert.h"
@@ -14,40 +15,8 @@ using namespace paging;
 // Denials that something follows from when the frame is written.
 constexpr uint8_t kWritesMatter = denial::kPageTable | denial::kCode | denial::kNative;
 
-// What a changed entry takes away from what was derived through it.
-enum class Loss : uint8_t { kNothing, kWriting, kEverything };
-
-// Bits of a present entry that may come without taking anything away; NX is one that may go.
-constexpr uint32_t kGains = kWritable | kUser | kAccessed | kDirty;
-constexpr uint32_t kMeaningless = kWriteThrough | kCacheDisable | kGlobal | kAvailable;
-
-template <typename Entry>
-Loss loss(Entry before, Entry after, Entry ignored) {
-  Entry changed = static_cast<Entry>((before ^ after) & ~ignored);
-  changed &= static_cast<Entry>(~(after & kGains));
-  changed &= static_cast<Entry>(~(before & kNoExecute));
-  if (changed == 0) return Loss::kNothing;
-  return (changed & ~Entry{kWritable | kDirty}) == 0 ? Loss::kWriting : Loss::kEverything;
-}
-
-template <typename Layout>
-Loss table_loss(typename Layout::Entry before, typename Layout::Entry after) {
-  return loss<typename Layout::Entry>(before, after, kMeaningless | kPageSizeBit);
-}
-
-template <typename Layout>
-Loss directory_loss(const Layout& layout, typename Layout::Entry before,
-                    typename Layout::Entry after) {
-  using Entry = typename Layout::Entry;
-  if (!layout.large(before)) {
-    const Loss lost = loss<Entry>(before, after, kMeaningless | kDirty);
-    return lost == Loss::kNothing ? lost : Loss::kEverything;
-  }
-  return loss<Entry>(before, after, kMeaningless | kLargePat);
-}
-
-// So many writes to an inactive view's directory that drop nothing: it is no directory any more.
-constexpr uint32_t kDeadDirectoryWrites = 16;
+// So many writes to a table of an inactive view that drop nothing: it is no table any more.
+constexpr uint32_t kIdleWrites = 16;
 
 // The range of 8-byte entries that a write touches, within its frame.
 constexpr uint32_t entries_start(uint32_t offset) {
@@ -105,13 +74,16 @@ void ShadowMmu::Impl::written(Physical address, uint32_t size, const Before& bef
   if (code) observer_.code_written(address, size);
 }
 
-// A kernel frees the directory of a dead process without clearing the half that all share, so its
-// view stays derived and the frame traced while it is put to another use, write after slow write.
-void ShadowMmu::Impl::note_idle_directory_write(ShadowView& view, uint32_t use_index) {
-  if (&view == recent_[0].view || &view == recent_[1].view) return;
-  if (++view.idle_directory_writes < kDeadDirectoryWrites) return;
-  view.idle_directory_writes = 0;
-  drop_directory(view, use_index);
+bool ShadowMmu::Impl::is_active(const ShadowView& view) const {
+  return &view == recent_[0].view || &view == recent_[1].view;
+}
+
+// A write to a table of an inactive view that changes nothing that was derived. Whether there have
+// been so many that the frame must have been put to another use.
+bool ShadowMmu::Impl::note_idle_write(ShadowView& view) {
+  if (++view.idle_writes < kIdleWrites) return false;
+  view.idle_writes = 0;
+  return true;
 }
 
 // Uses may be released on the way, this one and others. They keep their link to the next one, and
@@ -139,20 +111,24 @@ void ShadowMmu::Impl::follow_use(ShadowView& view, uint32_t use_index, const Bef
     if (was == is) continue;
     if (use_index < kMaxRegions) {
       const uint32_t page = view.page_under(use_index, i);
-      if (!view.node(page).live()) continue;
+      if (!view.node(page).live()) {
+        if (!view.asleep() || !note_idle_write(view)) continue;
+        drop_region(view, use_index, Notice::kPerPage);
+        return;
+      }
       const Loss lost = table_loss<Layout>(was, is);
       if (lost == Loss::kEverything) drop_page(view, page, Notice::kPerPage);
       if (lost == Loss::kWriting) drop_write(view, page);
     } else {
       const uint32_t region = view.region_under(use_index, i);
-      if (view.use(region).live == 0) {
-        note_idle_directory_write(view, use_index);
-        continue;
+      const bool live = view.use(region).live != 0;
+      const Loss lost = live ? directory_loss(Layout(view.context()), was, is) : Loss::kNothing;
+      if (is_active(view)) {
+        lose(view, region, lost);
+      } else if (lost != Loss::kNothing || (!live && note_idle_write(view))) {
+        fall_asleep<Layout>(view, use_index, before);
+        return;
       }
-      const Loss lost = directory_loss(Layout(view.context()), was, is);
-      if (lost == Loss::kEverything) drop_region(view, region, Notice::kPerPage);
-      if (lost == Loss::kWriting)
-        view.for_each_page(region, [&](uint32_t page) { drop_write(view, page); });
     }
   }
 }

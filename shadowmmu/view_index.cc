@@ -45,6 +45,7 @@ ShadowView& ShadowMmu::Impl::activate(const PagingContext& context, bool user) {
     const PagingContext key = normalised(context, user);
     ShadowView* found = find(key, user);
     if (!found) found = &make(key, user);
+    if (found->asleep()) wake(*found);
     recent = {context, found};
   }
   ShadowView& chosen = *recent.view;
@@ -52,7 +53,7 @@ ShadowView& ShadowMmu::Impl::activate(const PagingContext& context, bool user) {
   if (&chosen != current_) {
     ++counters_.view_switches;
     current_ = &chosen;
-    chosen.idle_directory_writes = 0;
+    chosen.idle_writes = 0;
     keep_one_entry_width(chosen);
   }
   return chosen;

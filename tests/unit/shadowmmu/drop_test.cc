@@ -224,22 +224,6 @@ TEST_F(DropTest, ATableUsedTwiceInOneViewDropsBothPages) {
   EXPECT_FALSE(traced(kTable));
 }
 
-TEST_F(DropTest, ADeadDirectoryIsLetGoWhenItsFrameIsPutToAnotherUse) {
-  map_two_level(kDirectory, 2, kAll);
-  View& dead = activate(kDirectory);
-  fill(dead, 2);
-  for (uint32_t i = 100; i < 200; ++i) mmu.store({kDirectory + i * 4}, 4, i);
-  EXPECT_TRUE(traced(kDirectory)) << "it is the active one";
-  activate(0x2000);
-  for (uint32_t i = 100; i < 110; ++i) mmu.store({kDirectory + i * 4}, 4, 0);
-  EXPECT_TRUE(traced(kDirectory));
-  for (uint32_t i = 110; i < 130; ++i) mmu.store({kDirectory + i * 4}, 4, 0);
-  EXPECT_FALSE(traced(kDirectory));
-  EXPECT_FALSE(traced(kTable));
-  EXPECT_EQ(both(dead, kBasePage) | both(dead, kBasePage + 1), 0u);
-  EXPECT_EQ(seen.pages.size(), 2u);
-}
-
 TEST_F(DropTest, ViewsSurviveSwitchesAndShareTables) {
   map_two_level(kDirectory, 2, kAll);
   map_two_level(0x2000, 2, kAll);

@@ -236,7 +236,7 @@ class MadGuest {
 
 TEST(ShadowMmuStress, InvariantsHoldWhateverTheGuestWrites) {
   const auto seed = static_cast<uint64_t>(testing::UnitTest::GetInstance()->random_seed());
-  uint64_t traced_writes = 0, recycled = 0, cleared = 0, dropped = 0;
+  uint64_t traced_writes = 0, recycled = 0, cleared = 0, dropped = 0, sleeps = 0;
   for (uint64_t round = 0; round < 12; ++round) {
     SCOPED_TRACE("seed " + std::to_string(seed) + " (--gtest_random_seed), round " +
                  std::to_string(round));
@@ -250,11 +250,13 @@ TEST(ShadowMmuStress, InvariantsHoldWhateverTheGuestWrites) {
     recycled += guest.counters().views_recycled;
     cleared += guest.counters().traces_cleared;
     dropped += guest.counters().entries_dropped;
+    sleeps += guest.counters().sleeps;
   }
   EXPECT_GT(traced_writes, 10'000u);
   EXPECT_GT(recycled, 1'000u);
   EXPECT_GT(cleared, 1'000u);
   EXPECT_GT(dropped, 10'000u);
+  EXPECT_GT(sleeps, 200u);
   RecordProperty("traced_writes", std::to_string(traced_writes));
   RecordProperty("entries_dropped", std::to_string(dropped));
 }

@@ -317,7 +317,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   AfterEvent step_translated();
   void note_hidden_access(const NativeEvent& event, NativeSpace& space);
   AfterEvent native_event(const NativeEvent& event, NativeSpace& space);
-  AfterEvent native_page_fault(const NativeEvent& event);
+  AfterEvent native_page_fault(const NativeEvent& event, const NativeSpace& stopped);
 
   // engine_fpu.cc
   struct CodeBytes {

@@ -184,6 +184,7 @@ bool Engine::next_is_native() {
   const uint32_t eip = context_->cpu.eip;
   const uint32_t page = eip >> kPageShift;
   if (!space->translated(page)) return true;
+  if (native_->turns_away(*space, page)) return false;
   const auto code = mmu_->resolve(user, {eip}, Access::kExecute);
   if (!code.ok() ||
       !native_->may_execute(*space, code->address.frame(), {eip}, code_known({eip}, true)))
@@ -414,7 +415,8 @@ Engine::AfterEvent Engine::native_event(const NativeEvent& event, NativeSpace& s
       ++counters_.native_kicks;
       return AfterEvent::kNatively;
     case SIGSEGV:
-      if (event.trap == static_cast<uint32_t>(Vector::kPageFault)) return native_page_fault(event);
+      if (event.trap == static_cast<uint32_t>(Vector::kPageFault))
+        return native_page_fault(event, space);
       if (event.trap == static_cast<uint32_t>(Vector::kOverflow) && !step_back_over({0xce}))
         step_back_over({0xcd, 4});
       note_hidden_access(event, space);
@@ -453,12 +455,18 @@ Engine::AfterEvent Engine::native_event(const NativeEvent& event, NativeSpace& s
   }
 }
 
-Engine::AfterEvent Engine::native_page_fault(const NativeEvent& event) {
+Engine::AfterEvent Engine::native_page_fault(const NativeEvent& event, const NativeSpace& stopped) {
   if (event.address >> 32) return native_fault(Fault::general_protection());
   const Linear address{static_cast<uint32_t>(event.address)};
   const Access access = event.error & page_fault::kFetch   ? Access::kExecute
                         : event.error & page_fault::kWrite ? Access::kWrite
                                                            : Access::kRead;
+  const bool entry = access == Access::kExecute && address.value == context_->cpu.eip;
+  if (const auto* known = entry ? native_->turns_away(stopped, address.page()) : nullptr) {
+    ++counters_.native_faults_hidden;
+    native_cause_ = known->enters_kernel ? NativeCause::kSystemCall : NativeCause::kTranslated;
+    return AfterEvent::kTranslated;
+  }
   View& user = view(true);
   const auto found = mmu_->resolve(user, address, access);
   if (!found.ok()) {
@@ -473,8 +481,6 @@ Engine::AfterEvent Engine::native_page_fault(const NativeEvent& event) {
   if (!space) return AfterEvent::kTranslated;
   if (access == Access::kExecute) {
     native_cause_ = NativeCause::kCode;
-    const uint32_t eip = context_->cpu.eip;
-    const bool entry = address.value == eip;
     const CodeKnown known = code_known(address, entry);
     if (native_->may_execute(*space, found->address.frame(), address, known)) {
       native_->map_code_around(*space, user, paging_context(), address.page(), known);

@@ -18,6 +18,8 @@ constexpr uint32_t kAround = 16;
 constexpr uint32_t kAroundInLarge = 128;
 /// Code that is entered no more often stays translated rather than to be patched.
 constexpr uint32_t kRarelyWanted = 64;
+/// So often at most a page is turned away without a look at its frame.
+constexpr uint32_t kTurnedAwayAtOnce = 64;
 /// Whatever precedes it: an instruction that goes on here is none that differs because of that.
 constexpr auto kHarmlessTail = [] {
   std::array<uint8_t, InstructionForm::kLongest> tail{};
@@ -223,6 +225,9 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
   if (state.looked && !runs(state.vetted) && state.patience > 0) {
     --state.patience;
     space.set_translated(page, true);
+    const uint32_t left = std::min(state.patience, kTurnedAwayAtOnce);
+    state.patience -= left;
+    turned_away_[page % turned_away_.size()] = {space.view(), page, left, state.enters_kernel};
     return false;
   }
   bool new_patches = false;
@@ -262,6 +267,14 @@ bool NativeUser::may_execute(NativeSpace& space, uint64_t frame, Linear address,
   if (new_patches) count(mapped ? Vetted::kFine : Vetted::kSensitive);
   space.set_translated(page, !mapped);
   return mapped;
+}
+
+const NativeUser::TurnedAway* NativeUser::turns_away(const NativeSpace& space, uint32_t page) {
+  TurnedAway& known = turned_away_[page % turned_away_.size()];
+  if (known.page != page || known.view != space.view() || known.left == 0) return nullptr;
+  if (!space.translated(page)) return nullptr;
+  --known.left;
+  return &known;
 }
 
 /// From now on none of it runs, nor does anybody rely on what it holds.

@@ -81,6 +81,16 @@ class NativeUser {
   /// denied, and with it the view's tables.
   bool may_execute(NativeSpace& space, uint64_t frame, Linear address, CodeKnown known);
 
+  /// A page that may_execute() has said no for, and will again for some time.
+  struct TurnedAway {
+    uint32_t view = 0;
+    uint32_t page = 0;
+    uint32_t left = 0;  ///< So often, without a look.
+    bool enters_kernel = false;
+  };
+  /// Quickly, since each system call asks for a page like that. nullptr: ask.
+  const TurnedAway* turns_away(const NativeSpace& space, uint32_t page);
+
   /// Maps what lies around such a page and is known to be fine, as far as the guest has accessed
   /// it.
   void map_code_around(NativeSpace& space, View& view, const PagingContext& paging, uint32_t page,
@@ -163,6 +173,7 @@ class NativeUser {
   std::vector<std::unique_ptr<NativeSpace>> spaces_;
   NativeSpace* recent_ = nullptr;  ///< The one that was found last.
   std::unordered_map<uint64_t, Frame> frames_;
+  std::array<TurnedAway, 16> turned_away_{};  ///< By page.
   uint64_t clock_ = 0;
   uint64_t most_mappings_ = 0;
   uint32_t most_patience_ = 4096;

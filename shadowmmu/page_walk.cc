@@ -74,11 +74,9 @@ class Walker {
 
   explicit Walker(const Request& request) : request_(request) {}
 
-  Attempt run(Physical directory) {
+  Attempt run(Physical place) {
     const Layout layout(request_.context);
     const uint32_t linear = request_.address.value;
-    const Physical place =
-        masked(directory.value + Layout::directory_index(linear) * sizeof(Entry));
     const EntryPlace<Entry> at(request_.memory, place);
     Entry entry = at.load();
     if (!(entry & kPresent)) return stop(0);
@@ -144,11 +142,11 @@ class Walker {
 };
 
 template <typename Layout>
-OrFault<Walk> walk_tables(const Request& request, Physical directory) {
+OrFault<Walk> walk_tables(const Request& request, Physical directory_entry) {
   for (;;) {
     Walker<Layout> walker(request);
     walker.walk.user = walker.walk.writable = true;
-    switch (walker.run(directory)) {
+    switch (walker.run(directory_entry)) {
       case Attempt::kDone:
         if (!request.context.nxe) walker.walk.executable = true;
         return walker.walk;
@@ -180,6 +178,20 @@ PagingContext PagingContext::from(const CpuState& state, const CpuModel& model) 
   return context;
 }
 
+std::optional<Physical> directory_entry(const PagingContext& context, Linear address) {
+  if (!context.paging) return std::nullopt;
+  const auto in = [&](uint64_t directory, size_t offset) -> Physical {
+    return {(directory + offset) & context.address_mask};
+  };
+  const uint32_t linear = address.value;
+  if (!context.pae)
+    return in(context.root & ~uint64_t{kPageMask},
+              TwoLevel::directory_index(linear) * sizeof(TwoLevel::Entry));
+  const uint64_t pdpte = context.pdpte[Pae::directory_number(linear)];
+  if (!(pdpte & kPresent)) return std::nullopt;
+  return in(Pae::base(pdpte), Pae::directory_index(linear) * sizeof(Pae::Entry));
+}
+
 OrFault<Walk> walk_page(const PagingContext& context, PhysicalMemory& memory, Linear address,
                         Access access, bool user, WalkMode mode) {
   if (!context.paging) {
@@ -189,10 +201,9 @@ OrFault<Walk> walk_page(const PagingContext& context, PhysicalMemory& memory, Li
     return walk;
   }
   const Request request{context, memory, address, access, user, mode};
-  if (!context.pae) return walk_tables<TwoLevel>(request, {context.root & ~uint64_t{kPageMask}});
-  const uint64_t pdpte = context.pdpte[Pae::directory_number(address.value)];
-  if (!(pdpte & kPresent)) return request.fault(0);
-  return walk_tables<Pae>(request, {Pae::base(pdpte)});
+  const std::optional<Physical> entry = directory_entry(context, address);
+  if (!entry) return request.fault(0);
+  return context.pae ? walk_tables<Pae>(request, *entry) : walk_tables<TwoLevel>(request, *entry);
 }
 
 }  // namespace trapline

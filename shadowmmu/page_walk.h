@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "shadowmmu/physical_memory.h"
 #include "vcpu/address.h"
@@ -47,6 +48,9 @@ struct Walk {
   uint8_t steps = 0;               ///< 0 without paging.
   std::array<WalkStep, 2> step{};  ///< Directory first, then the table (absent when large).
 };
+
+/// Where the directory's entry for a linear address lies. nullopt: nothing is looked up there.
+std::optional<Physical> directory_entry(const PagingContext& context, Linear address);
 
 /// Whether a walk may set A and D. kPeek changes nothing and is for debuggers, tests and prefill.
 enum class WalkMode : uint8_t { kArchitectural, kPeek };

@@ -96,6 +96,7 @@ struct MmuCounters {
   uint64_t traced_writes = 0;
   uint64_t views_created = 0;
   uint64_t views_recycled = 0;
+  uint64_t views_adopted = 0;
   uint64_t sleeps = 0;  ///< Directories of inactive views that are followed no longer.
   uint64_t view_switches = 0;
   uint64_t device_accesses = 0;
@@ -111,7 +112,8 @@ class ShadowMmu {
   ShadowMmu(PhysicalMemory& memory, MmuObserver& observer, Limits limits);
   ~ShadowMmu();
 
-  /// The view of an address space for a privilege class: found, or made empty. The pointer stays
+  /// The view of an address space for a privilege class: found, or made, empty or from another
+  /// one's of which what holds here is kept. The pointer stays
   /// valid until view_dropped() is called with it during a later activate() or map_changed().
   View& activate(const PagingContext& context, bool user);
 

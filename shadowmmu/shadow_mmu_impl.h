@@ -114,6 +114,8 @@ class ShadowMmu::Impl {
   template <typename Layout>
   void compare_with_sleep(ShadowView& view, const SleepingRegion& slept);
   void drop_sleepers_beyond_limit();
+  bool can_become(const ShadowView& view, const PagingContext& key) const;
+  ShadowView* adopted(const PagingContext& key);
 
   bool has_lists(uint64_t frame) const { return frame < listed_frames_; }
   FrameHeads& heads(uint64_t frame) { return heads_[frame]; }

@@ -7,6 +7,7 @@
 // links are (view, index) pairs.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -85,12 +86,16 @@ class ShadowView final : public View {
   /// An empty view takes on another identity.
   void become(const PagingContext& context, bool user, uint32_t serial);
 
+  /// It becomes that of another address space, with what it holds.
+  void move_to(const PagingContext& context) { context_ = context; }
+
   ViewSlot slot() const { return slot_; }
   const PagingContext& context() const { return context_; }
   bool pae() const { return context_.pae; }
 
   PageNode& node(uint32_t page) { return nodes_[page]; }
   TableUse& use(uint32_t index) { return uses_[index]; }
+  const TableUse& use(uint32_t index) const { return uses_[index]; }
   void set_read(uint32_t page, uint64_t entry) { tables_[page] = entry; }
   void set_write(uint32_t page, uint64_t entry) { tables_[kLinearPages + page] = entry; }
 
@@ -159,6 +164,11 @@ class ShadowView final : public View {
   uint32_t idle_writes = 0;
   std::vector<SleepingRegion> sleeping;
   bool asleep() const { return !sleeping.empty(); }
+  bool sleeps_under(uint32_t directory_use) const {
+    return std::ranges::any_of(sleeping, [&](const SleepingRegion& slept) {
+      return directory_use_of(page_under(slept.region, 0)) == directory_use;
+    });
+  }
 
  private:
   static constexpr uint32_t kTouchedPages = 1024;

@@ -12,6 +12,8 @@
 namespace trapline {
 namespace {
 
+using paging::Loss;
+
 /// What sleeps is in the lists of frames and tables, which others go through.
 constexpr size_t kMostAsleep = 32;
 
@@ -63,14 +65,49 @@ void ShadowMmu::Impl::wake(ShadowView& view) {
 template <typename Layout>
 void ShadowMmu::Impl::compare_with_sleep(ShadowView& view, const SleepingRegion& slept) {
   using Entry = typename Layout::Entry;
-  const uint32_t directory = view.directory_use_of(view.page_under(slept.region, 0));
-  const uint64_t frame = view.use(directory).frame;
-  trace(view, directory, frame);
+  const uint32_t first = view.page_under(slept.region, 0);
+  const auto place = directory_entry(view.context(), {first << kPageShift});
+  const Frame* frame = place ? &memory_.frame(place->frame()) : nullptr;
+  if (!frame || frame->kind != FrameKind::kRam) return lose(view, slept.region, Loss::kEverything);
+  trace(view, view.directory_use_of(first), place->frame());
   Entry now;
-  std::memcpy(&now, memory_.frame(frame).host + view.entry_of_region(slept.region) * sizeof now,
-              sizeof now);
-  const auto was = static_cast<Entry>(slept.entry);
-  lose(view, slept.region, directory_loss(Layout(view.context()), was, now));
+  std::memcpy(&now, frame->host + place->offset(), sizeof now);
+  lose(view, slept.region,
+       directory_loss(Layout(view.context()), static_cast<Entry>(slept.entry), now));
+}
+
+/// Whether all that a supervisor's view holds came from directories that the address space has,
+/// too, or from such as are not followed, so that it can be found out what it lacks.
+bool ShadowMmu::Impl::can_become(const ShadowView& view, const PagingContext& key) const {
+  if (view.user() || is_active(view)) return false;
+  PagingContext alike = view.context();
+  alike.root = key.root;
+  alike.pdpte = key.pdpte;
+  if (alike != key) return false;
+  bool holds_any = false;
+  for (uint32_t i = 0; i < kMaxDirectories; ++i) {
+    const TableUse& directory = view.use(kMaxRegions + i);
+    if (directory.live == 0) continue;
+    holds_any = true;
+    const bool same = view.pae() && view.context().pdpte[i] == key.pdpte[i];
+    if (directory.linked ? !same : !view.sleeps_under(kMaxRegions + i)) return false;
+  }
+  return holds_any;
+}
+
+/// The view of another address space, most likely a dead one, as the one of this address space, in
+/// which it has yet to wake. nullptr when there is none.
+ShadowView* ShadowMmu::Impl::adopted(const PagingContext& key) {
+  ViewSlot latest = 0;
+  for (ViewSlot slot = 1; slot < views_.size(); ++slot)
+    if (can_become(view(slot), key) && (latest == 0 || activated_[slot] > activated_[latest]))
+      latest = slot;
+  if (latest == 0) return nullptr;
+  ShadowView& found = view(latest);
+  unhash(found);
+  found.move_to(key);
+  ++counters_.views_adopted;
+  return &found;
 }
 
 }  // namespace trapline

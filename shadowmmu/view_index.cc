@@ -67,13 +67,16 @@ ShadowView* ShadowMmu::Impl::find(const PagingContext& key, bool user) {
 }
 
 ShadowView& ShadowMmu::Impl::make(const PagingContext& key, bool user) {
-  ShadowView* unused = views_.size() <= view_limit_ ? fresh() : nullptr;
-  ShadowView& made = unused ? *unused : recycled();
-  made.become(key, user, ++serials_);
+  ShadowView* made = user ? nullptr : adopted(key);
+  if (!made) {
+    made = views_.size() <= view_limit_ ? fresh() : nullptr;
+    if (!made) made = &recycled();
+    made->become(key, user, ++serials_);
+  }
   ViewSlot& bucket = buckets_[bucket_of(key, user) % buckets_.size()];
-  made.next_in_bucket = bucket;
-  bucket = made.slot();
-  return made;
+  made->next_in_bucket = bucket;
+  bucket = made->slot();
+  return *made;
 }
 
 ShadowView* ShadowMmu::Impl::fresh() {

@@ -220,6 +220,94 @@ TEST_F(SleepTest, PaeDirectoriesSleepEachByItself) {
   EXPECT_NE(both(view, kHigh >> kPageShift), 0u);
 }
 
+class AdoptTest : public SleepTest {
+ protected:
+  static constexpr uint32_t kNew = 0x9000;  ///< A directory that nobody has had.
+};
+
+TEST_F(AdoptTest, ANewAddressSpaceHasWhatItSharesWithADeadOne) {
+  View& dead = derive();
+  const uint32_t serial = dead.serial();
+  const uint32_t large = guest.get32(kLargePlace);
+  leave();
+  clear(kDirectory);
+  guest.put32(kNew + (kLarge >> 22) * 4, large);
+  const uint64_t created = mmu.counters().views_created;
+  View& made = activate(kNew);
+  EXPECT_EQ(&made, &dead);
+  EXPECT_EQ(made.serial(), serial);
+  EXPECT_NE(made.write_entry(kLargePage), 0u);
+  EXPECT_EQ(both(made, kBasePage), 0u);
+  EXPECT_EQ(seen.pages.size(), 2u);
+  EXPECT_TRUE(seen.views.empty());
+  EXPECT_TRUE(traced(kNew));
+  EXPECT_FALSE(traced(kDirectory));
+  EXPECT_EQ(mmu.counters().views_created, created);
+  EXPECT_EQ(mmu.counters().views_adopted, 1u);
+  // Not any more who it was.
+  View& other = activate(kDirectory);
+  EXPECT_NE(&other, &made);
+  EXPECT_TRUE(faults(other, kLarge, Access::kRead));
+}
+
+TEST_F(AdoptTest, WhatIsDifferentGoes) {
+  derive();
+  leave();
+  clear(kDirectory);
+  guest.put32(kNew + (kLarge >> 22) * 4, (kData + 0x400000) | kAll | kPs);
+  View& made = activate(kNew);
+  EXPECT_EQ(both(made, kLargePage), 0u);
+  EXPECT_EQ(resolve(made, kLarge, Access::kRead).host, host_of(kData + 0x400000));
+}
+
+TEST_F(AdoptTest, OthersAreLeftAlone) {
+  View& awake = derive();
+  leave();
+  View& made = activate(kNew);
+  EXPECT_NE(&made, &awake) << "its directory is still followed";
+  EXPECT_NE(both(awake, kLargePage), 0u);
+  EXPECT_EQ(mmu.counters().views_adopted, 0u);
+}
+
+TEST_F(AdoptTest, SettingsMustBeTheSame) {
+  View& dead = derive();
+  leave();
+  clear(kDirectory);
+  PagingContext other = GuestTables::two_level(kNew);
+  other.write_protect = !other.write_protect;
+  EXPECT_NE(&mmu.activate(other, false), &dead);
+}
+
+TEST_F(AdoptTest, UsersViewsAreNot) {
+  View& dead = derive(true);
+  leave();
+  clear(kDirectory);
+  EXPECT_NE(&activate(kNew, true), &dead);
+}
+
+TEST_F(AdoptTest, PaeViewsWithNothingOfTheirOwn) {
+  constexpr uint32_t kHigh = 0xc0200000;
+  const auto space = [](uint32_t low) {
+    PagingContext context = GuestTables::pae(kDirectory);
+    context.pdpte = {low | kP, 0, 0, kDirectory | kP};
+    return context;
+  };
+  guest.put64(kDirectory + 8, kData | kAll | kPs);
+  for (const uint32_t low : {0x20000u, 0x21000u, 0x22000u})
+    guest.put64(low, (kData + 0x200000) | kAll | kPs);
+  View& first = mmu.activate(space(0x20000), false);
+  resolve(first, kHigh, Access::kWrite);
+  View& second = mmu.activate(space(0x21000), false);
+  EXPECT_NE(&second, &first) << "it is the one before";
+  resolve(second, kHigh, Access::kWrite);
+  resolve(second, 0, Access::kRead);
+  View& third = mmu.activate(space(0x22000), false);
+  EXPECT_EQ(&third, &first) << "the second has something of its own";
+  EXPECT_NE(third.write_entry(kHigh >> kPageShift), 0u);
+  EXPECT_EQ(resolve(third, 0, Access::kRead).host, host_of(kData + 0x200000));
+  EXPECT_EQ(mmu.counters().views_adopted, 1u);
+}
+
 TEST(ManyViewsTest, NoMoreThanSomeSleep) {
   constexpr uint32_t kTable = 0x5000, kBase = 0x00c00000, kBasePage = kBase >> kPageShift;
   GuestTables guest;

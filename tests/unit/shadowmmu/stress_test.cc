@@ -30,7 +30,8 @@ class DerivedPages final : public MmuObserver {
 
 class MadGuest {
  public:
-  explicit MadGuest(uint64_t seed) : random_(seed) {
+  MadGuest(uint64_t seed, uint32_t views)
+      : random_(seed), mmu_(guest_.memory(), observer_, {.views = views}) {
     for (uint64_t frame = 0; frame < kFrames; ++frame)
       for (int i = 0; i < 64; ++i) guest_.put32(frame * kPageSize + entry_offset(), random_entry());
     choose_contexts();
@@ -107,7 +108,17 @@ class MadGuest {
     contexts_[0] = PagingContext{};
   }
 
+  // Another address space, of the same kind.
+  void replace_a_context() {
+    PagingContext& context = contexts_[1 + below(kContexts - 1)];
+    if (context.pae)
+      context.pdpte[below(4)] = some_frame() << kPageShift | entry::kP;
+    else
+      context.root = static_cast<uint32_t>(some_frame()) << kPageShift;
+  }
+
   void activate() {
+    if (below(8) == 0) replace_a_context();
     context_ = contexts_[below(kContexts)];
     user_ = below(2);
     view_ = &mmu_.activate(context_, user_);
@@ -227,7 +238,7 @@ class MadGuest {
   std::mt19937_64 random_;
   GuestTables guest_{kFrames * kPageSize};
   DerivedPages observer_;
-  ShadowMmu mmu_{guest_.memory(), observer_, {.views = 4}};
+  ShadowMmu mmu_;
   PagingContext contexts_[kContexts];
   PagingContext context_;
   View* view_ = nullptr;
@@ -237,10 +248,11 @@ class MadGuest {
 TEST(ShadowMmuStress, InvariantsHoldWhateverTheGuestWrites) {
   const auto seed = static_cast<uint64_t>(testing::UnitTest::GetInstance()->random_seed());
   uint64_t traced_writes = 0, recycled = 0, cleared = 0, dropped = 0, sleeps = 0;
+  uint64_t adopted = 0;
   for (uint64_t round = 0; round < 12; ++round) {
     SCOPED_TRACE("seed " + std::to_string(seed) + " (--gtest_random_seed), round " +
                  std::to_string(round));
-    MadGuest guest(seed * 1000 + round);
+    MadGuest guest(seed * 1000 + round, round % 2 ? 4 : 16);
     for (int i = 0; i < 20'000; ++i) {
       guest.step();
       if (i % 100 == 0) guest.check();
@@ -251,12 +263,14 @@ TEST(ShadowMmuStress, InvariantsHoldWhateverTheGuestWrites) {
     cleared += guest.counters().traces_cleared;
     dropped += guest.counters().entries_dropped;
     sleeps += guest.counters().sleeps;
+    adopted += guest.counters().views_adopted;
   }
   EXPECT_GT(traced_writes, 10'000u);
   EXPECT_GT(recycled, 1'000u);
   EXPECT_GT(cleared, 1'000u);
   EXPECT_GT(dropped, 10'000u);
-  EXPECT_GT(sleeps, 200u);
+  EXPECT_GT(sleeps, 100u);
+  EXPECT_GT(adopted, 50u);
   RecordProperty("traced_writes", std::to_string(traced_writes));
   RecordProperty("entries_dropped", std::to_string(dropped));
 }

@@ -274,6 +274,11 @@ void Engine::writes_denied(uint64_t) {
   if (native_) native_->settle();
 }
 
+/// Whatever runs there next is judged by what it does itself.
+void Engine::view_emptied(View& view) {
+  if (native_ && view.user()) policy_.forget(view.serial());
+}
+
 void Engine::view_dropped(View& view) {
   ++mapping_epoch_;
   execution_views_->drop_view(view.serial());

@@ -149,6 +149,7 @@ class Engine final : public LinearMemory, public CpuEvents, public MmuObserver, 
   void local_apic_base_written(uint64_t value) override;
   // --- MmuObserver ---
   void mapping_dropped(View& view, uint32_t page) override;
+  void view_emptied(View& view) override;
   void view_dropped(View& view) override;
   void writing_dropped(View& view, uint32_t page) override;
   void writes_denied(uint64_t frame) override;

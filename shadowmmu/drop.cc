@@ -21,7 +21,9 @@ void ShadowMmu::Impl::drop_page(ShadowView& view, uint32_t page, Notice notice) 
   }
   const uint32_t directory = view.directory_use_of(page);
   if (--view.use(directory).live == 0) release_use(view, directory);
-  if (notice == Notice::kPerPage) observer_.mapping_dropped(view, page);
+  if (notice == Notice::kNone) return;
+  observer_.mapping_dropped(view, page);
+  if (view.use(directory).live == 0 && !view.holds_any()) observer_.view_emptied(view);
 }
 
 void ShadowMmu::Impl::drop_write(ShadowView& view, uint32_t page) {

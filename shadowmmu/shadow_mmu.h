@@ -61,6 +61,9 @@ class MmuObserver {
   /// All mappings of the view are gone (mapping_dropped() does not come for each). It may be about
   /// to be recycled.
   virtual void view_dropped(View& view) = 0;
+  /// mapping_dropped() has come for the last page of the view: its address space has died, or may
+  /// as well have.
+  virtual void view_emptied(View&) {}
   /// Only writing to the page has gone from this view: a mirror of it must follow before the guest
   /// can rely on that.
   virtual void writing_dropped(View&, uint32_t) {}
@@ -113,8 +116,8 @@ class ShadowMmu {
   ~ShadowMmu();
 
   /// The view of an address space for a privilege class: found, or made, empty or from another
-  /// one's of which what holds here is kept. The pointer stays
-  /// valid until view_dropped() is called with it during a later activate() or map_changed().
+  /// one's of which what holds here is kept. The pointer stays valid until view_dropped() is called
+  /// with it during a later activate() or map_changed().
   View& activate(const PagingContext& context, bool user);
 
   /// The slow path of an access at one byte's address: walks, sets A and D, fills the table.

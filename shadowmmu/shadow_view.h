@@ -114,6 +114,11 @@ class ShadowView final : public View {
     return (region << region_shift()) + entry;
   }
 
+  bool holds_any() const {
+    return std::any_of(uses_ + kMaxRegions, uses_ + kUsesPerView,
+                       [](const TableUse& directory) { return directory.live != 0; });
+  }
+
   /// Called when a page becomes derived, and when it ceases to be.
   void note_live(uint32_t page) {
     live_pages_[page / 64] |= uint64_t{1} << page % 64;

@@ -84,15 +84,13 @@ bool ShadowMmu::Impl::can_become(const ShadowView& view, const PagingContext& ke
   alike.root = key.root;
   alike.pdpte = key.pdpte;
   if (alike != key) return false;
-  bool holds_any = false;
   for (uint32_t i = 0; i < kMaxDirectories; ++i) {
     const TableUse& directory = view.use(kMaxRegions + i);
     if (directory.live == 0) continue;
-    holds_any = true;
     const bool same = view.pae() && view.context().pdpte[i] == key.pdpte[i];
     if (directory.linked ? !same : !view.sleeps_under(kMaxRegions + i)) return false;
   }
-  return holds_any;
+  return view.holds_any();
 }
 
 /// The view of another address space, most likely a dead one, as the one of this address space, in

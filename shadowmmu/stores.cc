@@ -18,12 +18,9 @@ constexpr uint8_t kWritesMatter = denial::kPageTable | denial::kCode | denial::k
 // So many writes to a table of an inactive view that drop nothing: it is no table any more.
 constexpr uint32_t kIdleWrites = 16;
 
-// The range of 8-byte entries that a write touches, within its frame.
+// Where the first 8-byte entry begins that a write touches, within its frame.
 constexpr uint32_t entries_start(uint32_t offset) {
   return offset & ~7u;
-}
-constexpr uint32_t entries_end(uint32_t offset, uint32_t size) {
-  return (offset + size + 7) & ~7u;
 }
 
 }  // namespace
@@ -153,11 +150,11 @@ void ShadowMmu::Impl::dma_write_frame(Physical address, std::span<const std::byt
   const auto size = static_cast<uint32_t>(bytes.size());
   const uint32_t first = entries_start(offset);
   std::byte old[kPageSize];
+  const Before before{address.frame(), offset, size, first, old};
   if (frame.denials & denial::kPageTable)
-    std::memcpy(old, frame.host + first, entries_end(offset, size) - first);
+    std::memcpy(old, frame.host + first, before.end() - first);
   std::memcpy(frame.host + offset, bytes.data(), size);
-  if (frame.denials & kWritesMatter)
-    written(address, size, {address.frame(), offset, size, first, old});
+  if (frame.denials & kWritesMatter) written(address, size, before);
 }
 
 void ShadowMmu::Impl::dma_read(Physical address, std::span<std::byte> bytes) {

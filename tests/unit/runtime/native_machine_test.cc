@@ -403,6 +403,39 @@ TEST(NativeMachine, CodeThatIsKnownToBeFineIsMappedWithWhatLiesAround) {
   EXPECT_EQ(machine->statistics().native_looks, 3u);
 }
 
+TEST(NativeMachine, WhatAProcessDidIsForgottenWithItsLastPage) {
+  // inc eax; jmp there. One address space, of one page.
+  constexpr uint32_t kDirectory = 0xf0000;
+  constexpr uint32_t kTable = 0xf1000;
+  constexpr uint32_t kEntry = kTable + 4 * (kCode >> kPageShift);
+  const auto machine = machine_with({0x40, 0xeb, 0xfd}, DirectExecution::kAdaptive);
+  const auto put = [&](uint32_t at, uint32_t value) {
+    machine->write_memory({at}, std::as_bytes(std::span(&value, 1)));
+  };
+  put(kDirectory, kTable | 0x27);
+  put(kEntry, kCode | 0x67);
+  CpuState state = machine->state();
+  state.cr3 = kDirectory;
+  state.cr0 |= cr0::kPg;
+  machine->set_state(state);
+  const auto promotions = [&] { return machine->statistics().native_promotions; };
+  const auto run = [&] {
+    EXPECT_EQ(machine->run({.time = milliseconds(2)}).kind, Exit::Kind::kDeadline);
+  };
+  for (int i = 0; i < 1000 && promotions() == 0; ++i) run();
+  ASSERT_EQ(promotions(), 1u);
+  uint64_t stays = machine->statistics().native_stays;
+  run();
+  EXPECT_GT(machine->statistics().native_stays, stays);
+  put(kEntry, 0);
+  put(kEntry, kCode | 0x67);
+  stays = machine->statistics().native_stays;
+  run();
+  EXPECT_EQ(machine->statistics().native_stays, stays);
+  for (int i = 0; i < 1000 && promotions() == 1; ++i) run();
+  EXPECT_EQ(promotions(), 2u);
+}
+
 TEST(NativeMachine, AContainerThatIsKilledCostsTheGuestAFaultOrNothing) {
   const auto machine = machine_with({0x40, 0xeb, 0xfd});
   ASSERT_EQ(machine->run({.time = milliseconds(5)}).kind, Exit::Kind::kDeadline);

@@ -35,6 +35,25 @@ TEST_F(DropTest, AWriteToATableEntryDropsThatPageOnly) {
   EXPECT_EQ(resolve(view, kBase + 0x1000, Access::kRead).host, host_of(kData + 0x9000));
 }
 
+TEST_F(DropTest, TheLastPageThatGoesIsTold) {
+  map_two_level(kDirectory, 3, kAll);
+  View& view = activate(kDirectory);
+  fill(view, 3);
+  mmu.store({kTable + 4}, 4, 0);
+  mmu.store({kTable}, 4, 0);
+  EXPECT_TRUE(seen.emptied.empty());
+  mmu.store({kTable + 8}, 4, 0);
+  EXPECT_EQ(seen.emptied, std::vector{&view});
+  map_two_level(kDirectory, 1, kAll);
+  fill(view, 1);
+  mmu.store({kDirectory + 3 * 4}, 4, 0);
+  EXPECT_EQ(seen.emptied.size(), 2u);
+  map_two_level(kDirectory, 1, kAll);
+  fill(view, 1);
+  mmu.map_changed();
+  EXPECT_EQ(seen.emptied.size(), 2u) << "that is told otherwise";
+}
+
 TEST_F(DropTest, AnUnalignedWriteReachesTwoEntriesAndAWideOneToo) {
   map_two_level(kDirectory, 8, kAll);
   View& view = activate(kDirectory);

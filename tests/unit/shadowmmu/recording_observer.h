@@ -16,6 +16,7 @@ class RecordingObserver final : public MmuObserver {
     pages.emplace_back(view.serial(), page);
   }
   void view_dropped(View& view) override { views.push_back(&view); }
+  void view_emptied(View& view) override { emptied.push_back(&view); }
   void code_written(Physical address, uint32_t bytes) override {
     code.emplace_back(address.value, bytes);
   }
@@ -25,11 +26,13 @@ class RecordingObserver final : public MmuObserver {
   void clear() {
     pages.clear();
     views.clear();
+    emptied.clear();
     code.clear();
   }
 
   std::vector<std::pair<uint32_t, uint32_t>> pages;  ///< Serial of the view, page.
   std::vector<View*> views;
+  std::vector<View*> emptied;  ///< Page by page.
   std::vector<std::pair<uint64_t, uint32_t>> code;
   /// Once, what a mirror's guest still does to the next frame whose writes are denied.
   std::function<void(uint64_t frame)> before_denied;

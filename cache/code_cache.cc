@@ -90,18 +90,13 @@ EntryTable* CodeCache::spare_table(FrameCode& code, uint32_t page, uint32_t mode
 void CodeCache::move(EntryTable& table, uint32_t page) {
   before_move_();
   const Shift shift{.linear = (page - table.page) << kPageShift};
-  Block** link = &table.newest;
-  while (Block* block = *link) {
+  for (Block* block : table.changing) {
     if (!block->movable) kill(*block);
-    if (block->dead) {
-      *link = block->older;
-      continue;
-    }
+    if (block->dead) continue;
     for (const CodeReference& reference : block->references.first(block->page_references))
       relocate(*block, reference, shift);
-    block->eip += shift.linear;
-    link = &block->older;
   }
+  std::erase_if(table.changing, [](const Block* block) { return block->dead; });
   table.page = page;
   ++counters_.moved_tables;
 }
@@ -173,7 +168,7 @@ Block& CodeCache::add(EntryTable& table, uint32_t code_size, uint32_t cold_size)
 /// From now on the block is found.
 void CodeCache::enter(Block& block) {
   EntryTable& table = *block.table;
-  block.older = std::exchange(table.newest, &block);
+  if (block.changes_with_page()) table.changing.push_back(&block);
   table.frame_code->blocks.push_back(&block);
   if (block.second.frame != SecondPage::kNone && block.second.frame != table.frame)
     frames_[block.second.frame].blocks.push_back(&block);
@@ -185,15 +180,15 @@ void CodeCache::enter(Block& block) {
 
 void CodeCache::keep_references(Block& block, std::span<const CodeReference> references) {
   sorted_.assign(references.begin(), references.end());
-  const auto others = std::ranges::partition(sorted_, changes_with_page);
-  block.page_references = static_cast<uint16_t>(others.begin() - sorted_.begin());
+  const auto others = std::partition(sorted_.begin(), sorted_.end(), changes_with_page);
+  block.page_references = static_cast<uint16_t>(others - sorted_.begin());
   block.references = references_.add(sorted_);
 }
 
 Block& CodeCache::insert(EntryTable& table, const NewBlock& in) {
   const auto size = static_cast<uint32_t>(in.code.size());
   Block& block = add(table, in.cold_start, size - in.cold_start);
-  block.eip = in.eip;
+  block.eip_in_page = in.eip - (table.page << kPageShift);
   block.host_entry = block.code + in.host_entry;
   block.saved_entry = block.code + in.saved_entry;
   block.offset = in.offset;
@@ -238,7 +233,7 @@ Block& CodeCache::copy(EntryTable& table, const Block& from) {
                     .cold = block.cold - from.cold,
                     .linear = linear,
                     .exit = block.first_exit - from.first_exit};
-  block.eip = from.eip + linear;
+  block.eip_in_page = from.eip_in_page;
   block.host_entry = from.host_entry + shift.hot;
   block.saved_entry = from.saved_entry + shift.hot;
   block.offset = from.offset;

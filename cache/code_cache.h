@@ -69,8 +69,8 @@ struct CodeReference {
 
 struct Block {
   EntryTable* table = nullptr;
-  uint32_t eip = 0;
-  uint32_t code = 0;  ///< Address of its first byte.
+  uint32_t eip_in_page = 0;  ///< Beyond the page's linear address, of which it may be independent.
+  uint32_t code = 0;         ///< Address of its first byte.
   uint32_t code_size = 0;
   uint32_t cold = 0;  ///< Address of the part that is rarely run; offsets go on there.
   uint32_t cold_size = 0;
@@ -93,8 +93,9 @@ struct Block {
   uint16_t page_references = 0;  ///< How many do.
   bool movable = false;
   SecondPage second;
-  Block* older = nullptr;  ///< The one that was put into the table before.
 
+  uint32_t eip() const;
+  bool changes_with_page() const { return page_references != 0 || !movable; }
   bool contains(uint64_t host) const { return host - code < code_size || host - cold < cold_size; }
   /// From an address that it contains to the end of that part.
   uint64_t bytes_left(uint64_t host) const {
@@ -122,7 +123,7 @@ struct CodeExit {
   uint8_t variant = 0;  ///< Of the target.
   bool linked = false;
 
-  uint32_t target() const { return from->eip + distance; }
+  uint32_t target() const { return from->eip() + distance; }
 };
 
 /// The two ways into a block, by where the live flags are. Emitted code reads these.
@@ -154,7 +155,7 @@ struct EntryTable {
   uint32_t page = 0;
   uint32_t mode = 0;
   FrameCode* frame_code = nullptr;
-  Block* newest = nullptr;
+  std::vector<Block*> changing;  ///< Blocks that change with its page, and some dead ones.
   /// Execution tables that have it, or had it until room was made for others, and whoever else must
   /// find it where it is.
   uint32_t uses = 0;
@@ -162,6 +163,10 @@ struct EntryTable {
   /// Blocks of other variants than the normal one, by variant << 16 | offset.
   std::unordered_map<uint32_t, Block*> variants;
 };
+
+inline uint32_t Block::eip() const {
+  return (table->page << kPageShift) + eip_in_page;
+}
 
 /// A direct branch out of a new block: see the translator's ExitSite, whose shape this is.
 struct NewExit {

@@ -224,7 +224,7 @@ CrashBundle Engine::crash_bundle() {
   const uint64_t from = context_->gate_from;
   if (const Block* block = from && cache_ ? cache_->block_at(from - 1) : nullptr) {
     const CodeRecord& record = cache_->record_at(*block, from - 1);
-    bundle.state.eip = block->eip + static_cast<uint32_t>(record.guest);
+    bundle.state.eip = block->eip() + static_cast<uint32_t>(record.guest);
     bundle.state.gpr[kEsp] += static_cast<uint32_t>(int32_t{record.esp_pending});
   }
   Collector(*memory_, bundle).collect();

@@ -21,7 +21,7 @@ void Engine::locate(uint64_t from) {
   TRAPLINE_ASSERT(block != nullptr);
   const CodeRecord& record = cache_->record_at(*block, from - 1);
   CpuState& state = context_->cpu;
-  state.eip = block->eip + static_cast<uint32_t>(record.guest);
+  state.eip = block->eip() + static_cast<uint32_t>(record.guest);
   state.gpr[kEsp] += static_cast<uint32_t>(int32_t{record.esp_pending});
   if (counted_) context_->hot.budget += block->instructions - record.index;
   pending_count_ = 0;

@@ -211,9 +211,9 @@ void Engine::translate_fpu_instruction_pointer() {
   const auto* code = reinterpret_cast<const uint8_t*>(code_memory_->writable(fpu.ip));
   const auto host_opcode = x87_opcode({code, 15});
   const CodeRecord& record = cache_->record_at(*block, fpu.ip);
-  fpu.ip = block->eip + static_cast<uint32_t>(record.guest);
+  fpu.ip = block->eip() + static_cast<uint32_t>(record.guest);
   const uint32_t start = block->table->page << kPageShift | block->offset;
-  fpu_instruction_ = {fpu.ip, start - block->eip};
+  fpu_instruction_ = {fpu.ip, start - block->eip()};
   // It may have been the same before.
   const bool moved = fpu.opcode != fpu_loaded_.opcode || (fpu.status & kErrorSummary) ||
                      host_always_moves_x87_opcode();

@@ -174,7 +174,7 @@ struct Gates {
   /// that needs none.
   static void do_without(Engine& e, Block& block, Variant variant) {
     CpuState& state = e.context_->cpu;
-    const uint32_t eip = std::exchange(state.eip, block.eip);
+    const uint32_t eip = std::exchange(state.eip, block.eip());
     const uint64_t generation = e.cache_->counters().flushes;
     const OrFault<Block*> other = e.find_block(variant);
     state.eip = eip;

@@ -206,7 +206,7 @@ TEST_P(CodeCacheTest, CopiesWhatAnotherPageHasOfTheFrame) {
   EXPECT_EQ(other.entry[5], (CodeEntry{copy->code + 2, copy->code}));
   EXPECT_EQ(cache_.block_at(copy->code), copy);
   EXPECT_EQ(cache_.record_at(*copy, copy->code + 4).guest, 1);
-  EXPECT_EQ(copy->eip, block.eip + 0x100000);
+  EXPECT_EQ(copy->eip(), block.eip() + 0x100000);
   ASSERT_EQ(copy->exit_count, 1);
   CodeExit& exit = cache_.exit(copy->first_exit);
   EXPECT_EQ(exit.from, copy);
@@ -259,7 +259,7 @@ TEST_P(CodeCacheTest, MovesTablesThatNobodyUses) {
   Block& block = insert(5, 1, 0, {}, {}, true);
   Block& stays = insert(9);
   cache_.link(block.first_exit, block);
-  const uint32_t eip = block.eip;
+  const uint32_t eip = block.eip();
   std::vector<EntryTable*> others;
   for (const uint32_t page : {0x401u, 0x402u}) others.push_back(&cache_.table(kFrame, page, 0));
   EXPECT_EQ(moves, 0);  // There are few.
@@ -275,7 +275,7 @@ TEST_P(CodeCacheTest, MovesTablesThatNobodyUses) {
   EXPECT_EQ(there.page, 0x506u);
   EXPECT_EQ(cache_.counters().moved_tables, 1u);
   EXPECT_EQ(cache_.find(there, 5, 0), &block);
-  EXPECT_EQ(block.eip, eip + 0x106000);
+  EXPECT_EQ(block.eip(), eip + 0x106000);
   EXPECT_EQ(cache_.exit(block.first_exit).target(), 0x506008u);
   EXPECT_TRUE(cache_.exit(block.first_exit).linked);
   EXPECT_EQ(jump_target(block), block.host_entry);
@@ -323,7 +323,7 @@ TEST_P(CodeCacheTest, WhatSaysThePageMovesAlong) {
   const uint32_t outside = value(8);
   EXPECT_EQ(block.references.size(), references.size());
   for (const uint32_t page : {0x401u, 0x402u, 0x503u}) cache_.table(kFrame, page, 0);
-  ASSERT_EQ(block.eip, 0x503008u);
+  ASSERT_EQ(block.eip(), 0x503008u);
   EXPECT_EQ(value(0), 7u);
   EXPECT_EQ(value(4), 0x503u * 8);
   EXPECT_EQ(value(8), outside);

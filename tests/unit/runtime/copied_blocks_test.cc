@@ -139,7 +139,7 @@ class CopiedBlocks : public ::testing::TestWithParam<Setting> {
   void expect_same(const Block& copy, const Block& fresh) {
     ASSERT_EQ(copy.code_size, fresh.code_size);
     ASSERT_EQ(copy.cold_size, fresh.cold_size);
-    EXPECT_EQ(copy.eip, fresh.eip);
+    EXPECT_EQ(copy.eip(), fresh.eip());
     EXPECT_EQ(copy.offset, fresh.offset);
     EXPECT_EQ(copy.instructions, fresh.instructions);
     EXPECT_EQ(copy.host_entry - copy.code, fresh.host_entry - fresh.code);

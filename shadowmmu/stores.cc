@@ -84,7 +84,7 @@ bool ShadowMmu::Impl::note_idle_write(ShadowView& view) {
 }
 
 // Uses may be released on the way, this one and others. They keep their link to the next one, and
-// nothing is linked meanwhile, so the walk reaches every use that is left.
+// nothing is linked meanwhile, so the walk reaches every use that is left, and some that are not.
 void ShadowMmu::Impl::follow_table_change(const Before& before, const std::byte* now) {
   for (UseLink link = heads(before.frame).uses; link; link = use(link).next) {
     ShadowView& user = view(link.slot());
@@ -99,6 +99,7 @@ template <typename Layout>
 void ShadowMmu::Impl::follow_use(ShadowView& view, uint32_t use_index, const Before& before,
                                  const std::byte* now) {
   using Entry = typename Layout::Entry;
+  if (!view.use(use_index).linked) return;  // Released on the way.
   const uint32_t first = before.offset / sizeof(Entry);
   const uint32_t last = (before.offset + before.size - 1) / sizeof(Entry);
   for (uint32_t i = first; i <= last; ++i) {
